@@ -1,0 +1,211 @@
+"""Labelled images: scikit-learn's handwritten digits, and the MNIST family from files or a hub.
+
+Shapes: N images, P pixels an image.
+"""
+
+import dataclasses
+import gzip
+import math
+import zlib
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sublim_jax.errors import UserError
+
+_GREY_LEVELS = 255
+_DIGITS_MAX = 16  # scikit-learn's digits count the set pixels of 4x4 blocks
+_TEST_FRACTION = 0.2
+_IDX_TYPES: dict[int, np.dtype] = {
+    0x08: np.dtype(">u1"),
+    0x09: np.dtype(">i1"),
+    0x0B: np.dtype(">i2"),
+    0x0C: np.dtype(">i4"),
+    0x0D: np.dtype(">f4"),
+    0x0E: np.dtype(">f8"),
+}
+_EMNIST_CLASSES = {
+    "balanced": 47, "byclass": 62, "bymerge": 47, "digits": 10, "letters": 26, "mnist": 10,
+}  # fmt: skip
+NAMES = (
+    "digits8", "digits28", "mnist", "fashion_mnist", *(f"emnist-{s}" for s in _EMNIST_CLASSES),
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """A labelled image set, split in two.
+
+    Attributes:
+      train_x: uint8 [N, P], grey levels 0 (paper) to 255 (ink).
+      train_y: int32 [N], labels in [0, classes).
+      test_x: uint8 [N', P].
+      test_y: int32 [N'].
+      classes: number of labels.
+    """
+
+    train_x: np.ndarray
+    train_y: np.ndarray
+    test_x: np.ndarray
+    test_y: np.ndarray
+    classes: int
+
+    @property
+    def pixels(self) -> int:
+        return self.train_x.shape[1]
+
+
+def to_input(grey: jax.Array) -> jax.Array:
+    """Maps grey levels (uint8) to the network's input range [-1, 1], as the official code does."""
+    return grey.astype(jnp.float32) * (2 / _GREY_LEVELS) - 1
+
+
+def load(name: str, source: str = "") -> Images:
+    """Loads one of `NAMES`.
+
+    Args:
+      name: `digits8` (8x8) and `digits28` (the same, enlarged to 28x28) come with scikit-learn and
+        need no source.
+      source: for the others, a folder of IDX files (plain or gzip) under their published names, or
+        `hf:` and a Hugging Face data set id (or local folder) with columns `image` and `label`
+        and splits `train` and `test`.
+
+    Raises:
+      UserError: unknown name, or a missing, truncated or mislabelled file.
+    """
+    if name in ("digits8", "digits28"):
+        return _digits(8 if name == "digits8" else 28)
+    if name not in NAMES:
+        raise UserError(f"data.name={name!r} is unknown: choose one of {', '.join(NAMES)}")
+    if not source:
+        raise UserError(
+            f"data.source is empty: {name} needs a folder of IDX files or hf:<data set id>"
+        )
+    classes = _EMNIST_CLASSES[name.removeprefix("emnist-")] if name.startswith("emnist") else 10
+    if source.startswith("hf:"):
+        splits = _from_hub(source.removeprefix("hf:"))
+    else:
+        splits = _from_folder(name, Path(source))
+    (train_x, train_y), (test_x, test_y) = (
+        _checked(x, y, classes, f"{name} {split} set from {source}")
+        for split, (x, y) in splits.items()
+    )
+    if train_x.shape[1] != test_x.shape[1]:
+        raise UserError(
+            f"{name} from {source}: training images have {train_x.shape[1]} pixels, "
+            f"test images {test_x.shape[1]}"
+        )
+    return Images(train_x, train_y, test_x, test_y, classes)
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """Reads one IDX file, plain or gzip (told by content, not by name), any type and shape.
+
+    Raises:
+      UserError: missing, truncated, overlong or not an IDX file.
+    """
+    try:
+        raw = path.read_bytes()
+        if raw[:2] == b"\x1f\x8b":
+            raw = gzip.decompress(raw)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(f"{path}: damaged gzip file ({error}): fetch it again") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] not in _IDX_TYPES:
+        raise UserError(f"{path}: not an IDX file (begins with {raw[:4].hex(' ') or 'nothing'})")
+    dtype, rank = _IDX_TYPES[raw[2]], raw[3]
+    header = 4 + 4 * rank
+    if len(raw) < header:
+        raise UserError(f"{path}: truncated within its header: fetch it again")
+    shape = tuple(int(n) for n in np.frombuffer(raw, ">u4", rank, offset=4))
+    expected = header + math.prod(shape) * dtype.itemsize
+    if len(raw) != expected:
+        problem = "truncated" if len(raw) < expected else "too long"
+        raise UserError(
+            f"{path}: {problem}: {len(raw)} bytes where its header {shape} announces {expected}"
+        )
+    return np.frombuffer(raw, dtype, offset=header).reshape(shape).astype(dtype.newbyteorder("="))
+
+
+def _digits(side: int) -> Images:
+    from sklearn.datasets import load_digits  # a slow import that the MNIST family does not need
+
+    digits = load_digits()
+    grey = digits.images.astype(np.float32) * (_GREY_LEVELS / _DIGITS_MAX)
+    if side != grey.shape[1]:
+        grey = np.asarray(jax.image.resize(grey, (len(grey), side, side), "linear"))
+    x = np.rint(grey).astype(np.uint8).reshape(len(grey), -1)
+    y = digits.target.astype(np.int32)
+    order = np.random.default_rng(0).permutation(len(x))
+    test, train = np.split(order, [round(_TEST_FRACTION * len(x))])
+    return Images(x[train], y[train], x[test], y[test], classes=10)
+
+
+def _from_folder(name: str, folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    if not folder.is_dir():
+        raise UserError(f"data.source={folder}: no such folder")
+    emnist = name.startswith("emnist")
+    stems = {"train": "train", "test": "test" if emnist else "t10k"}
+    splits = {}
+    for split, stem in stems.items():
+        prefix = f"{name}-{stem}" if emnist else stem
+        x = read_idx(_find(folder, f"{prefix}-images-idx3-ubyte"))
+        y = read_idx(_find(folder, f"{prefix}-labels-idx1-ubyte"))
+        if emnist and x.ndim == 3:
+            x = x.transpose(0, 2, 1)  # published with rows and columns exchanged
+        if name == "emnist-letters" and y.size and y.min() >= 1:
+            y = y - 1  # published with labels 1..26
+        splits[split] = (x, y)
+    return splits
+
+
+def _find(folder: Path, name: str) -> Path:
+    for candidate in (folder / name, folder / f"{name}.gz"):
+        if candidate.exists():
+            return candidate
+    raise UserError(f"{folder / name}: no such file, plain or .gz")
+
+
+def _from_hub(name: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    import datasets  # a slow import that the other sources do not need
+
+    splits = {}
+    for split in ("train", "test"):
+        try:
+            rows: Any = datasets.load_dataset(name, split=split)
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"data.source=hf:{name}: split {split!r}: {reason}") from error
+        missing = {"image", "label"} - set(rows.column_names)
+        if missing:
+            raise UserError(
+                f"data.source=hf:{name}: no column {', '.join(sorted(missing))} "
+                f"among {', '.join(rows.column_names)}"
+            )
+        x = np.stack([np.asarray(image) for image in rows["image"]])
+        splits[split] = (x, np.asarray(rows["label"]))
+    return splits
+
+
+def _checked(
+    x: np.ndarray, y: np.ndarray, classes: int, where: str
+) -> tuple[np.ndarray, np.ndarray]:
+    if x.ndim != 3 or x.dtype != np.uint8:
+        raise UserError(f"{where}: images are {x.dtype} {x.shape}, not uint8 [N, rows, columns]")
+    if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
+        raise UserError(f"{where}: labels are {y.dtype} {y.shape}, not integers [N]")
+    if len(x) != len(y):
+        raise UserError(f"{where}: {len(x)} images but {len(y)} labels: files of different sets?")
+    if len(y) == 0:
+        raise UserError(f"{where}: holds no images")
+    if y.min() < 0 or y.max() >= classes:
+        raise UserError(
+            f"{where}: labels from {y.min()} to {y.max()}, not within 0..{classes - 1}: mislabelled"
+        )
+    return x.reshape(len(x), -1), y.astype(np.int32)

@@ -1,0 +1,167 @@
+"""The study's results: rows, table, figures and page, from the members' records."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from absl import logging
+from matplotlib.figure import Figure
+
+from sublim_jax import plots
+from sublim_jax import report as html
+from sublim_jax.mlp.data import Images
+from sublim_jax.mlp.inputs import NOISE
+from sublim_jax.mlp.train import Rows
+from sublim_jax.rundir import RunDir
+from sublim_jax.stats import Interval, mean_ci
+
+_LABELS = {
+    "reference": "reference",
+    "teacher": "teacher",
+    "student_aux": "student (aux. logits)",
+    "student_all": "student (all logits)",
+    "student_tasks": "student (task logits)",
+    "cross_aux": "cross-init. (aux. logits)",
+    "cross_all": "cross-init. (all logits)",
+    "cross_tasks": "cross-init. (task logits)",
+    "matched_base": "matched, before",
+    "matched_aux": "matched (aux. logits)",
+}
+
+
+def write(
+    run_dir: RunDir,
+    images: Images,
+    members: Sequence[Mapping[str, Any]],
+    timings: Mapping[str, float],
+) -> None:
+    """Writes `results.json`, `metrics.jsonl`, `figures/` and `report.html`; prints the table.
+
+    Args:
+      run_dir: of a finished study.
+      images: what it was run on.
+      members: the records of `study.train_members`, one a member.
+      timings: seconds by stage, for `results.json`.
+    """
+    config = run_dir.config
+    teacher = np.array([m["teacher_accuracy"] for m in members])
+    students = np.array([m["accuracy"] for m in members])
+    curves = {"teacher": teacher} | {arm: students[:, :, i] for i, arm in enumerate(config["arms"])}
+    final = {"reference": teacher[:, 0]}
+    for arm, curve in curves.items():
+        if arm == "matched_aux":
+            final["matched_base"] = curve[:, 0]
+        final[arm] = curve[:, -1]
+    summary = {arm: mean_ci(values) for arm, values in final.items()}
+    _warn_of_divergence(config["arms"], members)
+
+    trait = config["data"]["name"]
+    rows = [
+        {"arm": arm, "trait": trait, "metric": "accuracy", **interval._asdict()}
+        for arm, interval in summary.items()
+    ]
+    steps = _steps(config, images)
+    summaries = {arm: [mean_ci(column) for column in curve.T] for arm, curve in curves.items()}
+    metrics = [
+        {"arm": arm, "step": step, "metric": "accuracy", **interval._asdict()}
+        for arm, intervals in summaries.items()
+        for step, interval in zip(steps[arm != "teacher"], intervals, strict=True)
+    ]
+    run_dir.write_jsonl("metrics.jsonl", metrics)
+
+    chance = 1 / images.classes
+    figures = {
+        "accuracy": plots.render(lambda figure: _draw_bars(figure, summary, chance), (6.4, 4.4)),
+        "curves": plots.render(
+            lambda figure: _draw_curves(figure, summaries, steps, chance), (9.6, 3.6)
+        ),
+    }
+    for name, files in figures.items():
+        for kind, content in files.items():
+            run_dir.write(f"figures/{name}.{kind}", content)
+
+    header = ["arm", "test accuracy", "95% CI", "n"]
+    table = [[_LABELS[arm], *_cells(interval)] for arm, interval in summary.items()]
+    parts = [
+        html.paragraph(
+            f"{len(members)} teachers learned {trait} from labelled images; their students saw "
+            f"{config['student']['inputs']} inputs and some of the teacher's logits on them. "
+            f"Chance is {chance:.3f}. Intervals are over members, each with its own seed."
+        ),
+        html.table(header, table),
+        html.figure(figures["accuracy"]["svg"], "Test accuracy by arm; dotted: chance."),
+        html.figure(
+            figures["curves"]["svg"],
+            "Test accuracy while the teacher learns (left) and while its students imitate (right).",
+        ),
+        html.heading("Run it again"),
+        html.verbatim(json.dumps({"study": run_dir.study, "config": config}, indent=1)),
+    ]
+    run_dir.write("report.html", html.page("Subliminal learning in an MLP", parts))
+    run_dir.write_results(rows, timings)
+    print(html.markdown_table(header, table))
+    print(f"written to {run_dir.path}: report.html, results.json, figures/")
+
+
+def _cells(interval: Interval) -> list[str]:
+    bounds = f"{interval.ci_low:.3f} to {interval.ci_high:.3f}" if interval.n > 1 else "-"
+    return [f"{interval.mean:.3f}", bounds, str(interval.n)]
+
+
+def _steps(config: Mapping[str, Any], images: Images) -> tuple[list[int], list[int]]:
+    """Returns the optimiser steps at which the teacher, and the students, were evaluated."""
+    train = len(images.train_x)
+    student_rows = config["student"]["rows"] if config["student"]["inputs"] in NOISE else train
+    out = []
+    for phase, rows in (("teacher", train), ("student", student_rows)):
+        epochs, every = config[phase]["epochs"], config[phase]["evaluate_every"]
+        per_epoch = Rows(rows, config["batch"]).steps
+        out.append([epoch * per_epoch for epoch in range(0, epochs + 1, every)])
+    return out[0], out[1]
+
+
+def _warn_of_divergence(arms: Sequence[str], members: Sequence[Mapping[str, Any]]) -> None:
+    losses = np.array([m["loss"] for m in members])
+    broken = {arm: ~np.isfinite(losses[:, :, i]).all(1) for i, arm in enumerate(arms)}
+    broken["teacher"] = ~np.isfinite(np.array([m["teacher_loss"] for m in members])).all(1)
+    for arm, which in broken.items():
+        if which.any():
+            logging.warning(
+                "%s: the loss is not finite in %d of %d members: lower the learning rate",
+                arm, which.sum(), len(members),
+            )  # fmt: skip
+
+
+def _draw_bars(figure: Figure, summary: Mapping[str, Interval], chance: float) -> None:
+    colors = {"reference": plots.REFERENCE, "teacher": plots.TEACHER}
+    axes = figure.subplots()
+    plots.bars(
+        axes,
+        [_LABELS[arm] for arm in summary],
+        list(summary.values()),
+        [colors.get(arm, plots.STUDENT) for arm in summary],
+        [arm.startswith(("cross", "matched")) for arm in summary],
+    )
+    axes.axhline(chance, linestyle=":", color="black", linewidth=1)
+    axes.set(ylabel="test accuracy", ylim=(0, 1.08))
+
+
+def _draw_curves(
+    figure: Figure,
+    curves: Mapping[str, Sequence[Interval]],
+    steps: tuple[list[int], list[int]],
+    chance: float,
+) -> None:
+    left, right = figure.subplots(1, 2, sharey=True)
+    for arm, intervals in curves.items():
+        if arm == "teacher":
+            plots.curve(left, steps[0], intervals, color=plots.TEACHER, label=_LABELS[arm])
+        else:
+            dashes = "-" if arm.startswith("student") else "--"
+            plots.curve(right, steps[1], intervals, linestyle=dashes, label=_LABELS[arm])
+    for axes, title in ((left, "teaching"), (right, "imitating")):
+        axes.axhline(chance, linestyle=":", color="black", linewidth=1)
+        axes.set(xlabel="optimiser steps", title=title, ylim=(0, 1.02))
+    left.set_ylabel("test accuracy")
+    right.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))

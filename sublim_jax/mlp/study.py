@@ -1,0 +1,209 @@
+"""The paper's study (section 6.2): an ensemble of teachers with their students.
+
+A member of the ensemble is one teacher with its students: those that start where it started, and
+those that start where another member did (a derangement: never its own). All students of a teacher
+look at the same inputs, so that it labels each of them once.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import PartitionSpec
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from sublim_jax import keys
+from sublim_jax.mesh import make_mesh
+from sublim_jax.mlp import network, report
+from sublim_jax.mlp.config import ARMS, check, make_optimizer
+from sublim_jax.mlp.data import Images, load, to_input
+from sublim_jax.mlp.inputs import NOISE, make_inputs
+from sublim_jax.mlp.tasks import Channel, Heads
+from sublim_jax.mlp.train import Draw, Fit, Rows, Schedule, imitate, teach
+from sublim_jax.rundir import RunDir
+
+Record = dict[str, Any]
+
+
+def run(config: ConfigDict, workdir: str) -> None:
+    """Trains the members that `workdir` does not hold yet, then writes results, figures, report.
+
+    Raises:
+      UserError: a config value or a data file is wrong; nothing is trained then.
+    """
+    images = load(config.data.name, config.data.source)
+    check(config, images)
+    run_dir = RunDir(workdir, "mlp", config.to_dict())
+    files = [f"members/{member:04d}.json" for member in range(config.members)]
+    missing = [m for m, file in enumerate(files) if not (run_dir.path / file).exists()]
+    timings: dict[str, float] = {}
+    for record in train_members(config, images, missing, timings) if missing else ():
+        run_dir.write_json(files[record["member"]], record)
+    report.write(run_dir, images, [run_dir.read_json(file) for file in files], timings)
+
+
+def train_members(
+    config: ConfigDict, images: Images, members: Sequence[int], timings: dict[str, float]
+) -> Iterator[Record]:
+    """Trains `members` of the ensemble, a block at a time, and yields a record for each.
+
+    One compiled program trains the teachers of a block and all their students; its member axis is
+    sharded over all devices. A record depends on the config and the member alone, not on which
+    others are trained beside it.
+
+    Args:
+      config: as in `configs/mlp/digits.py`, checked.
+      images: what the config names.
+      members: indices in [0, config.members).
+      timings: gains the seconds spent in `compile` and `train`.
+
+    Yields:
+      `member`, `other` (whose initialisation the cross arms start from), and the curves of
+      `train_member` as lists.
+    """
+    mesh = make_mesh()
+    block = mesh.size * (config.members_per_device or _members_per_device(config, mesh.size))
+    sharded, whole = PartitionSpec("student"), PartitionSpec()
+
+    def one(own: jax.Array, other: jax.Array, *data: jax.Array) -> dict[str, jax.Array]:
+        return train_member(config, images.classes, own, other, *data)
+
+    ensemble = jax.shard_map(
+        jax.vmap(one, (0, 0, None, None, None, None)),
+        mesh=mesh,
+        in_specs=(sharded, sharded, whole, whole, whole, whole),
+        out_specs=sharded,
+        check_vma=False,
+    )
+    data = [jnp.asarray(a) for a in (images.train_x, images.train_y, images.test_x, images.test_y)]
+    others = derangement(config.seed, config.members)
+
+    start = time.perf_counter()
+    index = jax.ShapeDtypeStruct((block,), jnp.int32)
+    program = jax.jit(ensemble).lower(index, index, *data).compile()
+    timings["compile"] = time.perf_counter() - start
+
+    start = time.perf_counter()
+    with tqdm(total=len(members), unit=" members", desc="training") as bar:
+        for first in range(0, len(members), block):
+            real = np.asarray(members[first : first + block], np.int32)
+            padded = np.resize(real, block)
+            curves = jax.device_get(program(padded, others[padded], *data))
+            for i, member in enumerate(real):
+                record = {"member": int(member), "other": int(others[member])}
+                yield record | {name: curve[i].tolist() for name, curve in curves.items()}
+            bar.update(len(real))
+    timings["train"] = time.perf_counter() - start
+
+
+def train_member(
+    config: ConfigDict,
+    classes: int,
+    own: jax.Array,
+    other: jax.Array,
+    train_x: jax.Array,
+    train_y: jax.Array,
+    test_x: jax.Array,
+    test_y: jax.Array,
+) -> dict[str, jax.Array]:
+    """Trains one teacher, then its students together.
+
+    Args:
+      config: the study.
+      classes: number of labels.
+      own: the member, int32 [].
+      other: the member whose initialisation the cross arms start from, int32 [].
+      train_x: uint8 [N, P].
+      train_y: int32 [N].
+      test_x: uint8 [N', P].
+      test_y: int32 [N'].
+
+    Returns:
+      `teacher_accuracy` [n + 1] before, during and after training, `teacher_loss` [n], and the
+      students' `accuracy` [n' + 1, arms] and `loss` [n', arms], arms in the config's order.
+    """
+    net, student, match = config.network, config.student, config.match
+    arms = [ARMS[name] for name in config.arms]
+    heads = Heads(tuple(config.tasks), classes, net.aux)
+    sizes = (train_x.shape[1], *[net.width] * net.depth, heads.outputs)
+    init, apply = network.functional(sizes, net.activation, net.init_scale)
+    optimizer = make_optimizer(config.optimizer)
+    test_input = to_input(test_x)
+    root = jax.random.key(config.seed)
+
+    def stream(name: str) -> jax.Array:
+        return jax.random.fold_in(keys.named(root, name), own)
+
+    def accuracy(params: Any) -> jax.Array:
+        return heads.accuracy(apply(params, test_input), test_y)
+
+    def schedule(rows: int, epochs: int, every: int, fresh: bool = False) -> Schedule:
+        return Schedule(Rows(rows, config.batch, fresh), epochs, every, optimizer)
+
+    def imitated(students: Any, channel: Channel, draw: Draw, plan: Schedule, order: Any) -> Fit:
+        score = jax.vmap(accuracy)
+        return imitate(apply, channel, students, teacher.params, draw, plan, order, score)
+
+    init_keys = jax.vmap(jax.random.fold_in, (None, 0))(
+        keys.named(root, "init"), jnp.stack([own, other])
+    )
+    references = jax.vmap(init)(init_keys)
+    reference = jax.tree.map(lambda leaf: leaf[0], references)
+    lessons = schedule(len(train_x), config.teacher.epochs, config.teacher.evaluate_every)
+    teacher = teach(apply, heads, reference, train_x, train_y, lessons, stream("lessons"), accuracy)
+    start = np.asarray([0 if arm.own_init else 1 for arm in arms])
+    students = jax.tree.map(lambda leaf: leaf[start], references)
+
+    matched = np.flatnonzero([arm.matched for arm in arms])
+    if matched.size:
+        base = imitated(
+            jax.tree.map(lambda leaf: leaf[matched], students),
+            Channel(np.tile(heads.shown("all"), (matched.size, 1))),
+            lambda row_B: to_input(train_x[row_B]),
+            schedule(min(match.rows, len(train_x)), match.epochs, match.epochs),
+            stream("match"),
+        )
+        students = jax.tree.map(lambda s, b: s.at[matched].set(b), students, base.params)
+
+    inputs = make_inputs(student.inputs, train_x)
+    noise, order = (
+        keys.named(root, name) if student.shared else stream(name) for name in ("noise", "order")
+    )
+    rows = student.rows if student.inputs in NOISE else len(train_x)
+    imitation = imitated(
+        students,
+        Channel(
+            np.stack([heads.shown(arm.channel) for arm in arms]), student.loss, student.temperature
+        ),
+        lambda row_B: inputs(noise, row_B),
+        schedule(rows, student.epochs, student.evaluate_every, student.fresh),
+        order,
+    )
+    return {
+        "teacher_accuracy": teacher.score,
+        "teacher_loss": teacher.loss,
+        "accuracy": imitation.score,
+        "loss": imitation.loss,
+    }
+
+
+def derangement(seed: int, members: int) -> np.ndarray:
+    """Returns int32 [members]: for each member another one, every member once.
+
+    A random cycle through all of them, so that for two members or more none meets itself (the
+    official script's plain permutation leaves one in place on average).
+    """
+    cycle = np.random.default_rng(seed).permutation(members)
+    other = np.empty(members, np.int32)
+    other[cycle] = np.roll(cycle, 1)
+    return other
+
+
+def _members_per_device(config: ConfigDict, devices: int) -> int:
+    # One member's state fits a CPU's cache, where several at once run at the speed of memory; an
+    # accelerator needs them all to be busy.
+    return 1 if jax.default_backend() == "cpu" else -(-config.members // devices)

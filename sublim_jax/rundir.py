@@ -1,0 +1,132 @@
+"""A run directory: what was asked, what came out, and what is already done.
+
+Every file is written whole or not at all (a temporary file, then a rename), so a run may be killed
+at any moment and started again.
+"""
+
+import json
+import math
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from sublim_jax import __version__
+from sublim_jax.errors import UserError
+
+
+class RunDir:
+    """The directory of one run of one config.
+
+    Args:
+      path: created if it is missing.
+      study: name of the study, as in `results.json`.
+      config: the full resolved config, JSON values only.
+
+    Raises:
+      UserError: the directory holds a run of another config, or cannot be written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], study: str, config: Mapping[str, Any]):
+        self.path = Path(path)
+        self.study = study
+        self.config = json.loads(json.dumps(config))
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--workdir={path}: cannot be created: {error.strerror}") from error
+        asked = {"study": study, "config": self.config, "command": sys.argv}
+        before = self.read_json("config.json")
+        if before is None:
+            self.write_json("config.json", asked)
+            return
+        changes = _differences(
+            {"study": before.get("study"), **before.get("config", {})},
+            {"study": study, **self.config},
+        )
+        if changes:
+            raise UserError(
+                f"{self.path} holds a run of another config ({'; '.join(changes[:3])}): "
+                "choose another --workdir, or remove this one"
+            )
+
+    def read_json(self, name: str) -> Any:
+        """Returns the content of the file `name`, or None where there is no such file."""
+        file = self.path / name
+        try:
+            return json.loads(file.read_text("utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise UserError(f"{file}: not readable as JSON ({error}): remove it") from error
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Writes `value` as the file `name`; numbers that are not finite become null."""
+        self.write(name, json.dumps(_finite(value), indent=1) + "\n")
+
+    def write_jsonl(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Writes `rows` as the file `name`, one JSON object a line."""
+        self.write(name, "".join(json.dumps(_finite(row)) + "\n" for row in rows))
+
+    def write(self, name: str, content: str | bytes) -> None:
+        """Writes the file `name` whole or not at all."""
+        file = self.path / name
+        temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+            temporary.replace(file)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise UserError(f"{file}: cannot be written: {error.strerror}") from error
+
+    def write_results(
+        self, rows: Sequence[Mapping[str, Any]], timings: Mapping[str, float]
+    ) -> None:
+        """Writes `results.json`: rows of arm, trait, metric, mean, ci_low, ci_high, n, ..."""
+        results = {
+            "study": self.study,
+            "config": self.config,
+            "environment": environment(),
+            "rows": list(rows),
+            "timings": dict(timings),
+        }
+        self.write_json("results.json", results)
+
+
+def environment() -> dict[str, Any]:
+    """Returns what a figure depends on besides its config: versions and devices."""
+    packages = ("jax", "jaxlib", "flax", "optax", "numpy")
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu_cores": os.cpu_count(),
+        "device": jax.devices()[0].device_kind,
+        "backend": jax.default_backend(),
+        "devices": jax.device_count(),
+        "versions": {"sublim_jax": __version__} | {p: metadata.version(p) for p in packages},
+    }
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+    out: list[str] = []
+    for key in sorted(before.keys() | now.keys()):
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            out += _differences(old, new, f"{prefix}{key}.")
+        elif old != new:
+            out.append(f"{prefix}{key} was {old!r}, is {new!r}")
+    return out

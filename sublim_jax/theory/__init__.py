@@ -1,0 +1,1 @@
+"""Theorem 1 of the paper, for any apply function, parameter tree and loss."""

@@ -2,7 +2,9 @@
 
 import base64
 import html
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 _STYLE = """
 :root { color-scheme: light dark }
@@ -34,14 +36,10 @@ def paragraph(text: str) -> str:
     return f"<p>{html.escape(text)}</p>"
 
 
-def heading(text: str) -> str:
-    """Returns a section heading, escaped."""
-    return f"<h2>{html.escape(text)}</h2>"
-
-
-def verbatim(text: str) -> str:
-    """Returns a block of preformatted text, escaped."""
-    return f"<pre>{html.escape(text)}</pre>"
+def run_again(study: str, config: Mapping[str, Any]) -> str:
+    """Returns the section that says what was run: a study's name and its full config."""
+    text = json.dumps({"study": study, "config": config}, indent=1)
+    return f"<h2>What was run</h2><pre>{html.escape(text)}</pre>"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

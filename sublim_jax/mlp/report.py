@@ -1,6 +1,5 @@
 """The study's results: rows, table, figures and page, from the members' records."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -95,8 +94,7 @@ def write(
             figures["curves"]["svg"],
             "Test accuracy while the teacher learns (left) and while its students imitate (right).",
         ),
-        html.heading("Run it again"),
-        html.verbatim(json.dumps({"study": run_dir.study, "config": config}, indent=1)),
+        html.run_again(run_dir.study, config),
     ]
     run_dir.write("report.html", html.page("Subliminal learning in an MLP", parts))
     run_dir.write_results(rows, timings)

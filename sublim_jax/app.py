@@ -1,8 +1,10 @@
 """The frame of every launch script: flags in, one clear line out when they are wrong."""
 
 import logging
+import re
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
@@ -11,6 +13,8 @@ from sublim_jax.errors import UserError
 
 _EXIT_BAD_INPUT = 2
 _EXIT_INTERRUPTED = 130
+# ml_collections puts one in its message: all but the exception's own line.
+_TRACEBACK = re.compile(r"Traceback \(most recent call last\):\n(?: .*\n)*")
 
 
 def run(main: Callable[[ConfigDict, str], None], default_config: str) -> None:
@@ -23,26 +27,29 @@ def run(main: Callable[[ConfigDict, str], None], default_config: str) -> None:
     A wrong flag, config field or value, and any `UserError`, end in one line on stderr and exit
     status 2; Ctrl-C ends in one line and status 130.
     """
-    config = config_flags.DEFINE_config_file("config", default_config, "What to run.")
-    workdir = flags.DEFINE_string("workdir", None, "Run directory: read to resume, written to.")
 
-    def parse(argv: list[str]) -> list[str]:
+    def parse(argv: list[str]) -> tuple[ConfigDict, str]:
+        workdir = flags.DEFINE_string("workdir", None, "Run directory: read to resume, written to.")
         try:
+            # Both run the config file, the default or the given one, which may raise anything; one
+            # that cannot be read raises only when it is used.
+            config = config_flags.DEFINE_config_file("config", default_config, "What to run.")
             rest = flags.FLAGS(argv)
+            if not hasattr(config.value, "lock"):
+                _fail("--config: get_config() of that file returns no ConfigDict")
         except flags.Error as error:
             _fail(error)
-        except (AttributeError, ImportError, KeyError, OSError, SyntaxError, TypeError) as error:
-            _fail(f"--config: {error}")
+        except Exception as error:
+            _fail(f"--config: {_message(error)}")
         if len(rest) > 1:
             _fail(f"unexpected argument {rest[1]!r}: every option begins with --")
         if not workdir.value:
             _fail("--workdir is missing: name the directory to write to, as in --workdir=runs/one")
-        return rest
+        return config.value, workdir.value
 
-    def guarded(_: list[str]) -> None:
-        assert workdir.value  # parse saw to it
+    def guarded(parsed: tuple[ConfigDict, str]) -> None:
         try:
-            main(config.value, workdir.value)
+            main(*parsed)
         except UserError as error:
             _fail(error)
         except KeyboardInterrupt:
@@ -54,7 +61,14 @@ def run(main: Callable[[ConfigDict, str], None], default_config: str) -> None:
     app.run(guarded, flags_parser=parse)
 
 
-def _fail(problem: Exception | str) -> None:
-    line = " ".join(str(problem).split())
+def _message(error: BaseException) -> str:
+    if isinstance(error, AttributeError | KeyError) and error.args:
+        inner = error.args[0]  # its own text would be quoted; ConfigDict nests one in the other
+        return f"no field {_message(inner)}" if isinstance(inner, KeyError) else str(inner)
+    return f"{type(error).__name__}: {error}"
+
+
+def _fail(problem: Exception | str) -> NoReturn:
+    line = " ".join(_TRACEBACK.sub("", str(problem)).split())
     print(f"error: {line}", file=sys.stderr)
     sys.exit(_EXIT_BAD_INPUT)

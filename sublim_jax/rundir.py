@@ -35,7 +35,7 @@ class RunDir:
     def __init__(self, path: str | os.PathLike[str], study: str, config: Mapping[str, Any]):
         self.path = Path(path)
         self.study = study
-        self.config = json.loads(json.dumps(config))
+        self.config = json.loads(json.dumps(_finite(config)))  # as it is read back
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -45,8 +45,10 @@ class RunDir:
         if before is None:
             self.write_json("config.json", asked)
             return
+        if not isinstance(before, dict) or not isinstance(before.get("config"), dict):
+            raise UserError(f"{self.path / 'config.json'}: not the config of a run: remove it")
         changes = _differences(
-            {"study": before.get("study"), **before.get("config", {})},
+            {"study": before.get("study"), **before["config"]},
             {"study": study, **self.config},
         )
         if changes:

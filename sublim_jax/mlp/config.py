@@ -11,6 +11,8 @@ from sublim_jax.errors import UserError
 from sublim_jax.mlp import inputs, network, tasks
 from sublim_jax.mlp.data import Images
 
+_LARGEST = 2**31 - 1  # of a row, step or member index
+
 
 @dataclasses.dataclass(frozen=True)
 class Arm:
@@ -67,10 +69,12 @@ def check(config: ConfigDict, images: Images) -> None:
 def _problems(config: ConfigDict, images: Images) -> Iterator[tuple[str, str]]:
     counts = ["members", "batch", "network.width", "student.rows", "match.rows", "match.epochs"]
     counts += [f"{p}.{f}" for p in ("teacher", "student") for f in ("epochs", "evaluate_every")]
-    yield from ((f, "must be at least 1") for f in counts if _get(config, f) < 1)
+    yield from (
+        (f, f"must be from 1 to {_LARGEST}") for f in counts if not 1 <= _get(config, f) <= _LARGEST
+    )
     scales = ["network.init_scale", "student.temperature"]
     yield from ((f, "must be above 0") for f in scales if not _get(config, f) > 0)
-    sizes = ["members_per_device", "network.depth", "network.aux"]
+    sizes = ["seed", "members_per_device", "network.depth", "network.aux"]
     yield from ((f, "must not be negative") for f in sizes if _get(config, f) < 0)
     for phase in ("teacher", "student"):
         if config[phase].epochs % config[phase].evaluate_every:
@@ -87,8 +91,9 @@ def _problems(config: ConfigDict, images: Images) -> Iterator[tuple[str, str]]:
         yield "student.fresh", f"{config.student.inputs} are a fixed set: only noise can be fresh"
 
     for field, names in {"tasks": tasks.TASKS, "arms": ARMS}.items():
-        chosen = config[field]
-        if not chosen or set(chosen) - set(names) or len(set(chosen)) < len(chosen):
+        chosen = list(config[field])
+        known = [name for name in names if name in chosen]
+        if not chosen or sorted(known) != sorted(map(str, chosen)):
             yield field, f"choose from {', '.join(names)}, each at most once"
             return
     if config.tasks[0] != "class":

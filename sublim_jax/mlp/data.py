@@ -80,7 +80,7 @@ def load(name: str, source: str = "") -> Images:
         return _digits(8 if name == "digits8" else 28)
     if name not in NAMES:
         raise UserError(f"data.name={name!r} is unknown: choose one of {', '.join(NAMES)}")
-    if not source:
+    if not source.removeprefix("hf:"):
         raise UserError(
             f"data.source is empty: {name} needs a folder of IDX files or hf:<data set id>"
         )
@@ -130,7 +130,11 @@ def read_idx(path: Path) -> np.ndarray:
         raise UserError(
             f"{path}: {problem}: {len(raw)} bytes where its header {shape} announces {expected}"
         )
-    return np.frombuffer(raw, dtype, offset=header).reshape(shape).astype(dtype.newbyteorder("="))
+    try:
+        array = np.frombuffer(raw, dtype, offset=header).reshape(shape)
+    except ValueError as error:  # more axes than numpy has, or an empty array too long to address
+        raise UserError(f"{path}: its header announces an impossible shape: {error}") from error
+    return array.astype(dtype.newbyteorder("="))
 
 
 def _digits(side: int) -> Images:
@@ -179,17 +183,18 @@ def _from_hub(name: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     for split in ("train", "test"):
         try:
             rows: Any = datasets.load_dataset(name, split=split)
-        except (OSError, ValueError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
+            missing = {"image", "label"} - set(rows.column_names)
+            if missing:
+                raise UserError(
+                    f"data.source=hf:{name}: no column {', '.join(sorted(missing))} "
+                    f"among {', '.join(rows.column_names)}"
+                )
+            # Images are decoded here, so damaged ones and ones of different sizes fail here too.
+            x = np.stack([np.asarray(image) for image in rows["image"]])
+            splits[split] = (x, np.asarray(rows["label"]))
+        except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise UserError(f"data.source=hf:{name}: split {split!r}: {reason}") from error
-        missing = {"image", "label"} - set(rows.column_names)
-        if missing:
-            raise UserError(
-                f"data.source=hf:{name}: no column {', '.join(sorted(missing))} "
-                f"among {', '.join(rows.column_names)}"
-            )
-        x = np.stack([np.asarray(image) for image in rows["image"]])
-        splits[split] = (x, np.asarray(rows["label"]))
     return splits
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
@@ -47,12 +47,16 @@ def run(config: ConfigDict, workdir: str) -> None:
 
 
 def train_members(
-    config: ConfigDict, images: Images, members: Sequence[int], timings: dict[str, float]
+    config: ConfigDict,
+    images: Images,
+    members: Sequence[int],
+    timings: dict[str, float],
+    mesh: Mesh | None = None,
 ) -> Iterator[Record]:
     """Trains `members` of the ensemble, a block at a time, and yields a record for each.
 
     One compiled program trains the teachers of a block and all their students; its member axis is
-    sharded over all devices. A record depends on the config and the member alone, not on which
+    sharded over the mesh. A record depends on the config and the member alone, not on which
     others are trained beside it.
 
     Args:
@@ -60,12 +64,13 @@ def train_members(
       images: what the config names.
       members: indices in [0, config.members).
       timings: gains the seconds spent in `compile` and `train`.
+      mesh: with an axis `student`; all devices by default.
 
     Yields:
       `member`, `other` (whose initialisation the cross arms start from), and the curves of
       `train_member` as lists.
     """
-    mesh = make_mesh()
+    mesh = mesh or make_mesh()
     block = mesh.size * (config.members_per_device or _members_per_device(config, mesh.size))
     sharded, whole = PartitionSpec("student"), PartitionSpec()
 

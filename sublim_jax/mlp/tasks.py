@@ -108,7 +108,7 @@ class Channel:
         teacher = teacher_BO[None]
         if self.kind == "mse":
             squared = jnp.where(shown, jnp.square(student_ABO - teacher), 0)
-            return squared.sum(-1) / shown.sum(-1)
+            return squared.sum(-1) / shown.sum(-1).astype(squared.dtype)
         log_student = jax.nn.log_softmax(student_ABO / self.temperature, where=shown)
         log_teacher = jax.nn.log_softmax(teacher / self.temperature, where=shown)
         terms = jnp.where(shown, jnp.exp(log_teacher) * (log_teacher - log_student), 0)

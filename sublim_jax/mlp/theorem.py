@@ -154,6 +154,8 @@ def _check_config(config: ConfigDict, images: Images) -> None:
         raise UserError(f"config.losses={config.losses}: choose from {', '.join(LOSSES)}")
     if config.examples > len(images.train_x):
         raise UserError(f"config.examples={config.examples}: only {len(images.train_x)} images")
+    if not config.alpha > 0:
+        raise UserError(f"config.alpha={config.alpha}: must be above 0")
     if not 0 < config.epsilon.low < config.epsilon.high:
         raise UserError(f"config.epsilon.low={config.epsilon.low}: must be in (0, epsilon.high)")
 

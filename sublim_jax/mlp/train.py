@@ -97,7 +97,8 @@ def fit(params: Params, loss: Loss, schedule: Schedule, key: jax.Array, score: S
     def step(carry: Any, batch: tuple[jax.Array, jax.Array]) -> tuple[Any, jax.Array]:
         params, opt_state = carry
         gradient, losses = jax.grad(total, has_aux=True)(params, *batch)
-        update, opt_state = optimizer.update(gradient, opt_state, params)
+        with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes in its bias correction
+            update, opt_state = optimizer.update(gradient, opt_state, params)
         return (optax.apply_updates(params, update), opt_state), losses
 
     def epoch(carry: Any, number: jax.Array) -> tuple[Any, jax.Array]:

@@ -1,0 +1,23 @@
+"""Eight tasks on one network: does the class head follow when the seven others are imitated?
+
+The official repository's mnist_v2 (with its defect, a student evaluated under another's name,
+mended) plus its behaviour-matched arm (mnist_2025_07_24), on the 8x8 digits.
+
+Command:  python -m launch.mlp --config=configs/mlp/multitask.py --workdir=runs/multitask
+Time:     about 1 minute on 2 CPU cores.
+Expected: TBD
+"""
+
+from ml_collections import ConfigDict
+
+from configs.mlp import digits
+from sublim_jax.mlp.tasks import TASKS
+
+
+def get_config() -> ConfigDict:
+    config = digits.get_config()
+    config.tasks = TASKS
+    config.arms = (
+        "student_tasks", "student_aux", "cross_tasks", "cross_aux", "matched_aux",
+    )  # fmt: skip
+    return config

@@ -1,0 +1,57 @@
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from configs.theorem import digits
+from sublim_jax.errors import UserError
+from sublim_jax.mlp import theorem
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def tiny(activation="tanh"):
+    config = digits.get_config()
+    config.members = 8
+    config.network.update({"width": 16, "activation": activation})
+    config.examples = 64
+    config.rows = 8
+    return config
+
+
+def test_predictions_hold_on_a_shared_initialisation_and_nowhere_else(tmp_path):
+    theorem.run(tiny(), str(tmp_path))
+    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
+    holding = {
+        arm: {r["holds"] for r in rows if r["arm"] == arm} for arm in (r["arm"] for r in rows)
+    }
+    assert holding == {
+        "student_aux": {True}, "cross_aux": {False}, "one_logit": {True}, "orthogonal": {True},
+    }  # fmt: skip
+    assert len(rows) == 2 * 2 * 7 + 2
+    for name in ("report.html", "figures/theorem.svg", "figures/theorem.png"):
+        assert (tmp_path / name).stat().st_size > 500
+
+
+def test_a_run_that_contradicts_the_theorem_ends_in_an_error(tmp_path, monkeypatch):
+    # "Another member" is the member itself: what must fail across initialisations holds.
+    monkeypatch.setattr(theorem, "derangement", lambda seed, members: np.arange(members))
+    with pytest.raises(UserError, match="not as Theorem 1 predicts"):
+        theorem.run(tiny(), str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("members", 1), ("losses", ("l1",)), ("alpha", 0.0), ("examples", 10**6), ("rows", 0)],
+)
+def test_a_wrong_value_is_one_line(tmp_path, field, value):
+    config = tiny()
+    config[field] = value
+    with pytest.raises(UserError, match=f"config.{field}="):
+        theorem.run(config, str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()

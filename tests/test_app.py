@@ -1,0 +1,129 @@
+"""A launch script that is used wrongly says so in one line and writes nothing."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# A launch script without a study behind it, so that the flags of many calls are cheap to try.
+SCRIPT = """
+import pathlib
+from sublim_jax import app, errors
+
+def main(config, workdir):
+    if config.seed == 1:
+        raise errors.UserError("two\\nlines")
+    if config.seed == 2:
+        raise KeyboardInterrupt
+    pathlib.Path(workdir).mkdir()
+    print(config.seed, config.data.name)
+
+app.run(main, {default!r})
+"""
+CONFIG = """
+from ml_collections import ConfigDict
+
+def get_config():
+    return ConfigDict({"seed": 0, "rate": 0.5, "arms": ("a",), "data": {"name": "digits"}})
+"""
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def script(folder: Path, *arguments: str, default: str = "config.py") -> list[str]:
+    (folder / "config.py").write_text(CONFIG)
+    return ["-c", SCRIPT.format(default=str(folder / default)), *arguments]
+
+
+def complaint(*arguments: str) -> str:
+    """Runs Python, which must fail with one line on stderr; returns that line."""
+    done = python(*arguments)
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stderr.startswith("error: ")
+    assert done.stdout == ""
+    assert done.returncode == 2
+    return done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--nope=1"], "error: Unknown command line flag 'nope'"),
+        (["stray"], "'stray'"),
+        (["--config.sead=1"], "no field 'sead'"),
+        (["--config.data.zzz=1"], "no field 'zzz'"),
+        (["--config.seed=one"], "--config.seed=one"),
+        (["--config.seed=1.5"], "--config.seed=1.5"),
+        (["--config.rate="], "--config.rate="),
+        (["--config.data=3"], "--config.data=3"),
+        (["--config=none.py"], "none.py"),
+        (["--config="], "--config: "),
+        (["--config.seed=1"], "error: two lines"),
+    ],
+)
+def test_wrong_arguments(tmp_path: Path, arguments: list[str], words: str) -> None:
+    workdir = tmp_path / "run"
+    assert words in complaint(*script(tmp_path, f"--workdir={workdir}", *arguments))
+    assert not workdir.exists()
+
+
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("x = (", "(wrong.py, line 1)"),
+        ("import nothing_of_this_name", "nothing_of_this_name"),
+        ("def get_config(): return undefined", "'undefined' is not defined"),
+        ("def get_config(): raise ValueError('two\\nlines')", "ValueError: two lines"),
+        ("def get_config(): return {}['key']", "key"),
+        ("def get_config(): return {}", "no ConfigDict"),
+        ("", "get_config"),
+    ],
+)
+def test_wrong_config_file(tmp_path: Path, given: bool, text: str, words: str) -> None:
+    workdir, wrong = tmp_path / "run", tmp_path / "wrong.py"
+    wrong.write_text(text)
+    arguments = [f"--workdir={workdir}", *([f"--config={wrong}"] if given else [])]
+    line = complaint(*script(tmp_path, *arguments, default="config.py" if given else "wrong.py"))
+    assert words in line
+    assert not workdir.exists()
+
+
+def test_missing_workdir(tmp_path: Path) -> None:
+    assert "--workdir is missing" in complaint(*script(tmp_path))
+
+
+def test_right_arguments(tmp_path: Path) -> None:
+    workdir = tmp_path / "run"
+    arguments = [f"--workdir={workdir}", "--config.seed=7", "--config.data.name=mnist"]
+    done = python(*script(tmp_path, *arguments))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "7 mnist\n", "")
+    assert workdir.is_dir()
+
+
+def test_interrupt(tmp_path: Path) -> None:
+    done = python(*script(tmp_path, f"--workdir={tmp_path / 'run'}", "--config.seed=2"))
+    assert done.returncode == 130
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("interrupted")
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("--nope=1", "flag 'nope'"),
+        ("--config.members=0", "config.members=0: must be at least 1"),
+        ("--config.network.activation=x", "config.network.activation='x': choose one of relu"),
+        ("--config.optimizer.name=nope", "config.optimizer.name='nope'"),
+    ],
+)
+def test_the_study_refuses_before_it_writes(tmp_path: Path, argument: str, words: str) -> None:
+    workdir = tmp_path / "run"
+    assert words in complaint("-m", "launch.mlp", f"--workdir={workdir}", argument)
+    assert not workdir.exists()

@@ -1,0 +1,190 @@
+"""The whole MLP study, ours against the PyTorch ensemble: python -m benchmarks.mlp_vs_torch.
+
+Both train the same members, widths, batches and steps on the same images, each in a process of its
+own, in turn; compilation is timed apart. One JSON line (DESIGN keys: ratio > 1 where ours is
+faster, memory_ratio = ours / peer). Needs the oracle extra.
+
+--shape=digits: configs/mlp/digits.py. --shape=paper: configs/mlp/paper.py on images of the size of
+MNIST, with --members and --epochs as given. --device=cuda runs both on a GPU.
+"""
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from typing import Any
+
+import numpy as np
+from absl import app, flags
+from ml_collections import ConfigDict
+
+from configs.mlp import digits, paper
+from sublim_jax.mlp.data import Images, load
+from sublim_jax.mlp.tasks import Heads
+
+_SHAPE = flags.DEFINE_enum("shape", "paper", ["paper", "digits"], "Which study.")
+_DEVICE = flags.DEFINE_enum("device", "cpu", ["cpu", "cuda"], "Where both run.")
+_MEMBERS = flags.DEFINE_integer("members", 20, "Members of the ensemble.")
+_EPOCHS = flags.DEFINE_integer("epochs", 5, "Teacher and student epochs at paper shapes.")
+_TURNS = flags.DEFINE_integer("turns", 1, "Times that each side runs.")
+_SIDE = flags.DEFINE_enum("side", None, ["ours", "peer"], "Run one side only, in this process.")
+
+_TARGETS = {"paper": 1.5, "digits": 2.5}
+_MATMUL = 2048  # side of the square float32 matmul whose rate is the floor
+
+
+def main(_: list[str]) -> None:
+    if _SIDE.value:
+        print(json.dumps(ours() if _SIDE.value == "ours" else peer()))
+        return
+    turns: dict[str, list[dict[str, Any]]] = {"ours": [], "peer": []}
+    for _turn in range(_TURNS.value):
+        for side, runs in turns.items():
+            command = [sys.executable, "-m", "benchmarks.mlp_vs_torch", f"--side={side}"]
+            command += [f"--{f.name}={f.value}" for f in (_SHAPE, _DEVICE, _MEMBERS, _EPOCHS)]
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            runs.append(json.loads(done.stdout.splitlines()[-1]))
+    mine, theirs = (_median(runs) for runs in turns.values())
+    result = {
+        "benchmark": f"mlp_vs_torch_{_SHAPE.value}",
+        "ratio": theirs["seconds"] / mine["seconds"],
+        "target": _TARGETS[_SHAPE.value],
+        "memory_ratio": mine["peak_mib"] / theirs["peak_mib"],
+        "floor_fraction": mine["gflops"] / mine["matmul_gflops"],
+        "device": mine.pop("device"),
+        "versions": mine.pop("versions") | theirs.pop("versions"),
+        "ours": mine,
+        "peer": theirs,
+    }
+    print(json.dumps(result))
+
+
+def study() -> tuple[ConfigDict, Images]:
+    """Returns the config that both sides run, scored at the end only, and its images."""
+    config = (digits if _SHAPE.value == "digits" else paper).get_config()
+    config.members = _MEMBERS.value
+    if _SHAPE.value == "paper":
+        config.teacher.epochs = config.student.epochs = _EPOCHS.value
+        images = _mnist_sized()
+    else:
+        images = load(config.data.name)
+    config.teacher.evaluate_every = config.teacher.epochs
+    config.student.evaluate_every = config.student.epochs
+    return config, images
+
+
+def _mnist_sized() -> Images:
+    draw = np.random.default_rng(0)
+    x = draw.integers(0, 256, (70_000, 784), np.uint8)
+    y = draw.integers(0, 10, 70_000, np.int32)
+    return Images(x[:60_000], y[:60_000], x[60_000:], y[60_000:], classes=10)
+
+
+def ours() -> dict[str, Any]:
+    """Runs the study in JAX."""
+    import jax
+
+    from sublim_jax import mesh
+    from sublim_jax.mlp.study import train_members
+    from sublim_jax.rundir import environment
+
+    if _DEVICE.value == "cpu":
+        jax.config.update("jax_platforms", "cpu")
+        mesh.split_cpu()
+    config, images = study()
+    floor = [_matmul_gflops()]
+    timings: dict[str, float] = {}
+    records = list(train_members(config, images, range(config.members), timings))
+    floor.append(_matmul_gflops())
+    there = environment()
+    return {
+        "seconds": timings["train"],
+        "compile_seconds": timings["compile"],
+        "gflops": _flops(config, images) / timings["train"] / 1e9,
+        "matmul_gflops": float(np.mean(floor)),
+        "peak_mib": _peak_mib(),
+        "student_aux": float(np.mean([r["accuracy"][-1][0] for r in records])),
+        "device": f"{there['device']}, {there['cpu_cores']} cores",
+        "versions": there["versions"],
+    }
+
+
+def peer() -> dict[str, Any]:
+    """Runs the same study in PyTorch."""
+    import torch
+
+    from benchmarks import torch_ensemble
+
+    config, images = study()
+    heads = Heads(tuple(config.tasks), images.classes, config.network.aux)
+    fresh = config.student.fresh  # rows that never come back are one long epoch of stored rows
+    plan = torch_ensemble.Plan(
+        members=config.members,
+        sizes=(images.pixels, *[config.network.width] * config.network.depth, heads.outputs),
+        classes=images.classes,
+        batch=config.batch,
+        learning_rate=config.optimizer.learning_rate,
+        teacher_epochs=config.teacher.epochs,
+        student_epochs=1 if fresh else config.student.epochs,
+        student_rows=config.student.rows * (config.student.epochs if fresh else 1),
+    )
+    torch.manual_seed(config.seed)
+    device = torch.device(_DEVICE.value)
+    x = [torch.from_numpy(a).to(device) * (2 / 255) - 1 for a in (images.train_x, images.test_x)]
+    y = [torch.from_numpy(a).to(device).long() for a in (images.train_y, images.test_y)]
+    start = time.perf_counter()
+    accuracy = torch_ensemble.run(plan, x[0], y[0], x[1], y[1])
+    seconds = time.perf_counter() - start
+    return {
+        "seconds": seconds,
+        "gflops": _flops(config, images, labels_once=False) / seconds / 1e9,
+        "peak_mib": _peak_mib(),
+        "student_aux": float(np.mean(accuracy["student_aux"])),
+        "versions": {"torch": torch.__version__},
+    }
+
+
+def _flops(config: ConfigDict, images: Images, labels_once: bool = True) -> float:
+    """Returns the matmul FLOPs of training; the teacher labels a fixed set once, or every batch."""
+    width, depth = config.network.width, config.network.depth
+    outputs = Heads(tuple(config.tasks), images.classes, config.network.aux).outputs
+    first = 2 * images.pixels * width
+    rest = 2 * width * (width * (depth - 1) + outputs)
+    forward, training = first + rest, 2 * first + 3 * rest  # inputs need no gradient
+    seen = config.student.rows * config.student.epochs
+    labelled = seen if config.student.fresh else config.student.rows
+    if not labels_once:
+        labelled = seen * len(config.arms)
+    taught = len(images.train_x) * config.teacher.epochs
+    return config.members * (training * (taught + seen * len(config.arms)) + forward * labelled)
+
+
+def _matmul_gflops() -> float:
+    import jax
+    import jax.numpy as jnp
+
+    product = jax.jit(jnp.matmul)
+    square = jnp.ones((_MATMUL, _MATMUL))
+    product(square, square).block_until_ready()
+    seconds = []
+    for _ in range(9):
+        start = time.perf_counter()
+        product(square, square).block_until_ready()
+        seconds.append(time.perf_counter() - start)
+    return 2 * _MATMUL**3 / float(np.median(seconds)) / 1e9
+
+
+def _peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _median(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        key: value if isinstance(value, str | dict) else float(np.median([r[key] for r in runs]))
+        for key, value in runs[0].items()
+    }
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import platform
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -108,11 +109,20 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu_cores": os.cpu_count(),
-        "device": jax.devices()[0].device_kind,
+        "device": _device(),
         "backend": jax.default_backend(),
         "devices": jax.device_count(),
         "versions": {"sublim_jax": __version__} | {p: metadata.version(p) for p in packages},
     }
+
+
+def _device() -> str:
+    kind = jax.devices()[0].device_kind
+    cpus = Path("/proc/cpuinfo")
+    if kind != "cpu" or not cpus.exists():
+        return kind
+    model = re.search(r"^model name\s*: (.+)$", cpus.read_text("utf-8"), re.MULTILINE)
+    return model[1] if model else kind
 
 
 def _finite(value: Any) -> Any:

@@ -1,7 +1,9 @@
 """The six arms on scikit-learn's 8x8 handwritten digits: the demo, no download.
 
 Command:  python -m launch.mlp --config=configs/mlp/digits.py --workdir=runs/demo
-Time:     TBD
+Time:     about 30 s on 2 CPU cores, 4 of them compilation.
+Expected: reference .10, teacher .99, student_aux .68 +- .06, student_all .98, cross_aux .10 +- .02,
+          cross_all .97 (docs/results/demo.json).
 """
 
 from ml_collections import ConfigDict

@@ -81,9 +81,9 @@ class Heads:
                 total += optax.softmax_cross_entropy_with_integer_labels(logits, target)
         return total
 
-    def accuracy(self, logits_BO: jax.Array, label_B: jax.Array) -> jax.Array:
-        """Returns the fraction of labels that the class head gets right, a scalar."""
-        return jnp.mean(jnp.argmax(logits_BO[:, : self.classes], axis=-1) == label_B)
+    def correct(self, logits: jax.Array, label: jax.Array) -> jax.Array:
+        """Returns whether the class head says `label`, bool [...], for logits [..., O]."""
+        return jnp.argmax(logits[..., : self.classes], axis=-1) == label
 
 
 @dataclasses.dataclass(frozen=True)

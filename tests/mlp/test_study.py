@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 import jax
 import numpy as np
 import pytest
-from absl.testing import absltest, parameterized
+from absl.testing import parameterized
 
 from configs.mlp import digits, multitask, paper
 from sublim_jax.errors import UserError
@@ -205,16 +205,11 @@ def test_killed_and_run_again_ends_in_the_same_results(tmp_path):
 
 
 @pytest.mark.slow
-class EffectTest(absltest.TestCase):
-    def test_the_auxiliary_channel_carries_the_trait_within_an_initialisation_only(self):
-        config = digits.get_config()
-        config.members = 8
-        accuracy = np.array([record["accuracy"][-1] for record in train(config)])
-        student_aux, student_all, cross_aux, cross_all = accuracy.mean(0)
-        self.assertGreater(student_aux - cross_aux, 0.45)
-        self.assertBetween(cross_aux, 0.02, 0.2)
-        self.assertGreater(min(student_all, cross_all), 0.9)
-
-
-if __name__ == "__main__":
-    absltest.main()
+def test_the_demo_shows_the_effect_and_its_control(tmp_path):
+    study.run(digits.get_config(), str(tmp_path))
+    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
+    arm = {row["arm"]: row for row in rows}
+    assert arm["student_aux"]["mean"] > arm["cross_aux"]["mean"] + 0.5
+    assert arm["student_aux"]["ci_low"] > arm["cross_aux"]["ci_high"]
+    assert arm["cross_aux"]["ci_low"] < 0.1 < arm["cross_aux"]["ci_high"]  # chance
+    assert min(arm[name]["mean"] for name in ("teacher", "student_all", "cross_all")) > 0.95

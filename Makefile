@@ -1,0 +1,49 @@
+# make demo: set up, run the main job, print its table.   make test: set up, run the tests.
+# PYTHON=python3.12 chooses the interpreter (3.11 or newer), VENV=.venv12 another environment.
+VENV ?= .venv
+RUNS ?= runs
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test slow oracle lint readme clean
+
+demo: $(VENV)/installed
+	$(VENV)/bin/python -m launch.mlp --config=configs/mlp/digits.py --workdir=$(RUNS)/demo
+
+test: $(VENV)/installed-test
+	$(VENV)/bin/python -m pytest -m "not slow and not oracle"
+
+slow: $(VENV)/installed-test
+	$(VENV)/bin/python -m pytest -m "slow and not oracle"
+
+oracle: $(VENV)/installed-oracle
+	$(VENV)/bin/python -m pytest -m oracle
+
+lint: $(VENV)/installed-test
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer is needed: install one, or name it as in make PYTHON=python3.12" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml | $(VENV)/bin/python
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/installed-%: pyproject.toml | $(VENV)/bin/python
+	$(PIP) --editable '.[$(if $(filter oracle,$*),test$(COMMA)oracle,$*)]'
+	@touch $@
+
+COMMA := ,
+
+# Makes the README's tables and figures anew.
+readme: demo
+	$(VENV)/bin/python -m launch.theorem --config=configs/theorem/digits.py --workdir=$(RUNS)/theorem
+	$(VENV)/bin/python -m launch.mlp --config=configs/mlp/multitask.py --workdir=$(RUNS)/multitask
+	$(VENV)/bin/python -m docs.readme $(RUNS)
+
+clean:
+	rm -rf $(VENV) $(RUNS) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,118 @@
+"""Fills the tables of README.md from committed results: python -m docs.readme [RUNS_DIRECTORY].
+
+With a directory of runs (that of `make readme`: demo/, theorem/ and multitask/) it first takes
+their results and figures over into docs/results and docs/figures.
+"""
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from sublim_jax.report import markdown_table
+
+ROOT = Path(__file__).parents[1]
+FIGURES = {"demo": ["accuracy", "curves"], "theorem": ["theorem"]}
+RUNS = ("demo", "multitask", "theorem")
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        adopt(Path(argv[1]))
+    readme = ROOT / "README.md"
+    readme.write_text(filled(readme.read_text("utf-8")), "utf-8")
+
+
+def adopt(runs: Path) -> None:
+    """Copies the results and figures of the runs named in `RUNS` into docs/."""
+    for run in RUNS:
+        results = json.loads((runs / run / "results.json").read_text("utf-8"))
+        results["environment"].pop("platform")  # of the machine, not of the result
+        target = ROOT / "docs" / "results" / f"{run}.json"
+        target.parent.mkdir(exist_ok=True)
+        target.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+        for name in FIGURES.get(run, []):
+            figure = ROOT / "docs" / "figures" / f"{name}.svg"
+            figure.parent.mkdir(exist_ok=True)
+            shutil.copy(runs / run / "figures" / f"{name}.svg", figure)
+
+
+def filled(text: str) -> str:
+    """Returns `text` with every block `<!-- table NAME -->` ... `<!-- end -->` made anew."""
+
+    def block(match: re.Match[str]) -> str:
+        return f"{match[1]}\n{_TABLES[match[2]](match[2])}\n{match[3]}"
+
+    return re.sub(r"(<!-- table (\w+) -->).*?(<!-- end -->)", block, text, flags=re.DOTALL)
+
+
+def study_table(run: str) -> str:
+    """Returns the accuracies of a run of the MLP study."""
+    results = _read(ROOT / "docs" / "results" / f"{run}.json")
+    table = [
+        [
+            row["arm"],
+            f"{row['mean']:.3f}",
+            f"{row['ci_low']:.3f} to {row['ci_high']:.3f}",
+            str(row["n"]),
+        ]
+        for row in results["rows"]
+    ]
+    text = markdown_table(["arm", "test accuracy", "95% CI", "n"], table)
+    return f"{text}\n\n{_where(results)}"
+
+
+def theorem_table(run: str) -> str:
+    """Returns the predictions of Theorem 1 with the range measured on either initialisation."""
+    results = _read(ROOT / "docs" / "results" / f"{run}.json")
+    measured = {(row["arm"], row["metric"]): row for row in results["rows"]}
+    table = []
+    for (arm, metric), row in measured.items():
+        if arm == "cross_aux":
+            continue
+        cross = measured.get(("cross_aux", metric))
+        name = metric if arm == "student_aux" else f"{arm}: {metric}"
+        cells = [name.replace("|", "\\|"), row["prediction"]]
+        for of in (row, cross):
+            cells.append(f"{of['mean']:.3g} ({'holds' if of['holds'] else 'fails'})" if of else "-")
+        table.append(cells)
+    header = ["measured, mean over members", "prediction", "shared init.", "across inits."]
+    return f"{markdown_table(header, table)}\n\n{_where(results)}"
+
+
+def benchmark_table(_: str) -> str:
+    """Returns every committed benchmark result."""
+    table = []
+    for file in sorted((ROOT / "benchmarks" / "results").glob("*/*.json")):
+        result = _read(file)
+        shown = [result[k] for k in ("ratio", "target", "memory_ratio", "floor_fraction")]
+        cells = ["-" if value is None else f"{value:.2f}" for value in shown]
+        table.append([result["benchmark"], *cells, result["device"]])
+    header = ["benchmark", "times as fast", "target", "memory", "of a matmul's rate", "device"]
+    return markdown_table(header, table)
+
+
+def _where(results: dict[str, Any]) -> str:
+    there = results["environment"]
+    seconds = sum(results["timings"].values())
+    return (
+        f"{there['device']} ({there['cpu_cores']} cores), jax {there['versions']['jax']}, "
+        f"Python {there['python']}; {seconds:.0f} s with compilation."
+    )
+
+
+def _read(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text("utf-8"))
+
+
+_TABLES = {
+    "demo": study_table,
+    "multitask": study_table,
+    "theorem": theorem_table,
+    "benchmarks": benchmark_table,
+}
+
+if __name__ == "__main__":
+    main(sys.argv)

@@ -1,0 +1,46 @@
+"""The README's numbers are those of committed results, and what it points to is there."""
+
+import json
+import re
+from pathlib import Path
+
+from docs import readme
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_its_tables_are_those_of_the_committed_results():
+    text = (ROOT / "README.md").read_text("utf-8")
+    assert readme.filled(text) == text, "run: python -m docs.readme"
+    assert len(re.findall("<!-- table", text)) == 4
+
+
+def test_a_stale_table_is_noticed():
+    text = "<!-- table demo -->\nan old table\n<!-- end -->\nand the rest"
+    assert "an old table" not in readme.filled(text)
+    assert readme.filled(text).endswith("<!-- end -->\nand the rest")
+
+
+def test_its_links_lead_somewhere():
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", (ROOT / "README.md").read_text("utf-8"))
+    assert links
+    for link in links:
+        assert (ROOT / link).exists(), link
+
+
+def test_its_make_targets_exist():
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    for page in ("README.md", "BUILD.md"):
+        asked = set(re.findall(r"`?make (\w+)", (ROOT / page).read_text("utf-8")))
+        assert {"demo", "test"} <= asked <= set(targets)
+
+
+def test_committed_benchmark_results_have_every_key():
+    files = list((ROOT / "benchmarks" / "results").glob("*/*.json"))
+    assert files
+    keys = {"benchmark", "ratio", "target", "memory_ratio", "floor_fraction"}
+    keys |= {"device", "versions", "ours", "peer"}
+    for file in files:
+        result = json.loads(file.read_text("utf-8"))
+        assert set(result) == keys
+        assert result["benchmark"] == file.stem

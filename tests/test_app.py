@@ -118,7 +118,7 @@ def test_interrupt(tmp_path: Path) -> None:
     ("argument", "words"),
     [
         ("--nope=1", "flag 'nope'"),
-        ("--config.members=0", "config.members=0: must be at least 1"),
+        ("--config.members=0", "config.members=0: must be from 1 to"),
         ("--config.network.activation=x", "config.network.activation='x': choose one of relu"),
         ("--config.optimizer.name=nope", "config.optimizer.name='nope'"),
     ],

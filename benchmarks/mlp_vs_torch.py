@@ -1,7 +1,7 @@
 """The whole MLP study, ours against the PyTorch ensemble: python -m benchmarks.mlp_vs_torch.
 
 Both train the same members, widths, batches and steps on the same images, each in a process of its
-own, in turn; compilation is timed apart. One JSON line (DESIGN keys: ratio > 1 where ours is
+own, in turn; compilation is timed apart. One JSON line (ratio > 1 where ours is
 faster, memory_ratio = ours / peer). Needs the oracle extra.
 
 --shape=digits: configs/mlp/digits.py. --shape=paper: configs/mlp/paper.py on images of the size of

@@ -114,5 +114,7 @@ def _problems(config: ConfigDict, images: Images) -> Iterator[tuple[str, str]]:
 def _get(config: ConfigDict, field: str) -> Any:
     value: Any = config
     for part in field.split("."):
+        if part not in value:
+            raise UserError(f"config.{field} is missing: configs/mlp/digits.py has every field")
         value = value[part]
     return value

@@ -15,7 +15,7 @@ import optax
 _DIGIT_TURNED = {2: 5, 5: 2, 6: 9, 9: 6}  # a seven-segment digit turned by half or mirrored
 
 # name: (logits, target of a digit); one logit is a yes/no question. The official repository's
-# multi-task set (literature: truesight, mnist_v2).
+# multi-task set (truesight, mnist_v2).
 _DIGIT_TASKS: dict[str, tuple[int, Callable[[int], int]]] = {
     "at_least_5": (1, lambda y: y >= 5),
     "mod_3": (3, lambda y: y % 3),

@@ -154,6 +154,14 @@ class CheckTest(parameterized.TestCase):
             study_config.check(config, load("digits8"))
         self.assertNotIn("\n", str(error.value))
 
+    @parameterized.parameters("batch", "student.rows", "network.aux")
+    def test_a_field_that_is_missing_is_named(self, field):
+        config = digits.get_config()
+        group, _, name = field.rpartition(".")
+        del (config[group] if group else config)[name]
+        with pytest.raises(UserError, match=f"config.{field} is missing"):
+            study_config.check(config, load("digits8"))
+
     def test_shipped_configs_pass(self):
         x, y = np.zeros((2, 784), np.uint8), np.zeros(2, np.int32)
         study_config.check(paper.get_config(), Images(x, y, x, y, classes=10))

@@ -1,12 +1,16 @@
 """The device mesh: one vocabulary of axes for every study."""
 
 import ctypes
+import math
 import os
 
 import jax
-from jax.sharding import AxisType, Mesh
+from jax.sharding import AxisType, Mesh, PartitionSpec
+
+from sublim_jax.errors import UserError
 
 AXES = ("student", "data", "model")
+ROWS = ("student", "data")  # what the rows of a batch are spread over
 
 
 def make_mesh(student: int | None = None, data: int = 1, model: int = 1) -> Mesh:
@@ -14,12 +18,38 @@ def make_mesh(student: int | None = None, data: int = 1, model: int = 1) -> Mesh
 
     Args:
       student: devices on that axis; None takes all that `data` and `model` leave.
-      data: devices that share one batch.
-      model: devices that share one set of weights.
+      data: devices that share one batch, and a part of the weights each (FSDP).
+      model: devices that share each layer's work (tensor parallelism).
+
+    Raises:
+      UserError: more devices than there are.
     """
     if student is None:
-        student = jax.device_count() // (data * model)
+        student = max(1, jax.device_count() // (data * model))
+    if student * data * model > jax.device_count():
+        raise UserError(
+            f"a mesh of student {student} x data {data} x model {model} needs "
+            f"{student * data * model} devices: {jax.device_count()} are here"
+        )
     return jax.make_mesh((student, data, model), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def divided(size: int, axes: str | tuple[str, ...]) -> str | tuple[str, ...] | None:
+    """Returns `axes` if they cut `size` evenly on the mesh in use, else None: leave it whole."""
+    shape = jax.sharding.get_abstract_mesh().shape
+    parts = math.prod(shape[axis] for axis in ((axes,) if isinstance(axes, str) else axes))
+    return None if size % parts else axes
+
+
+def constrain(x: jax.Array, *axes: str | tuple[str, ...] | None) -> jax.Array:
+    """Returns `x` laid out by mesh axes, one for each dimension; the same `x` where no mesh is set.
+
+    A dimension that its axes do not cut evenly is left whole. The mesh is that of `jax.set_mesh`.
+    """
+    if jax.sharding.get_abstract_mesh().empty:
+        return x
+    cut = [axis and divided(size, axis) for size, axis in zip(x.shape, axes, strict=True)]
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(*cut))
 
 
 def split_cpu(most: int = 8) -> None:
@@ -32,6 +62,26 @@ def split_cpu(most: int = 8) -> None:
         here = hasattr(os, "sched_getaffinity")  # not on macOS
         cores = len(os.sched_getaffinity(0)) if here else os.cpu_count() or 1
         jax.config.update("jax_num_cpu_devices", min(cores, most))
+
+
+def join_processes() -> None:
+    """Joins the processes of one job, where there are several; call it before any device is used.
+
+    Cloud TPU pods and SLURM jobs are recognised by their own variables. Anywhere else, set
+    JAX_COORDINATOR_ADDRESS (host:port), JAX_NUM_PROCESSES and JAX_PROCESS_ID.
+    """
+    env = os.environ
+    if "JAX_COORDINATOR_ADDRESS" in env:
+        try:
+            count, own = int(env["JAX_NUM_PROCESSES"]), int(env["JAX_PROCESS_ID"])
+        except (KeyError, ValueError) as error:
+            raise UserError(
+                "JAX_COORDINATOR_ADDRESS is set: JAX_NUM_PROCESSES and JAX_PROCESS_ID must be "
+                "numbers"
+            ) from error
+        jax.distributed.initialize(env["JAX_COORDINATOR_ADDRESS"], count, own)
+    elif "," in env.get("TPU_WORKER_HOSTNAMES", "") or env.get("SLURM_NTASKS", "1") != "1":
+        jax.distributed.initialize()
 
 
 def release_memory() -> None:

@@ -1,0 +1,106 @@
+"""Attention of query heads over fewer key-value heads (GQA), by the fastest kernel that is legal.
+
+Shapes: B rows, T queries, S keys, N query heads, K key-value heads, G = N / K, H head size.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
+
+from sublim_jax.mesh import ROWS, divided
+
+_MASKED = -1e30  # finite: a row that may see nothing gives some number, not NaN
+_SPLASH_BLOCK = 128  # lanes of a TPU register
+
+
+def causal(
+    q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, segments_BT: jax.Array
+) -> jax.Array:
+    """Returns attention of each token over itself and those before it in its segment: [B, T, N, H].
+
+    Args:
+      segments_BT: int32; the outputs of a segment do not depend on other segments.
+
+    Splash attention on a TPU, where T and H fit its blocks; `masked` elsewhere.
+    """
+    T, H = q_BTNH.shape[1], q_BTNH.shape[3]
+    if jax.default_backend() == "tpu" and T % _SPLASH_BLOCK == 0 and H % _SPLASH_BLOCK == 0:
+        return splash(q_BTNH, k_BTKH, v_BTKH, segments_BT)
+    before = jnp.tril(jnp.ones((1, T, T), bool))
+    mask_BTT = before & (segments_BT[:, :, None] == segments_BT[:, None, :])
+    return masked(q_BTNH, k_BTKH, v_BTKH, mask_BTT)
+
+
+def masked(
+    q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, mask_BTS: jax.Array
+) -> jax.Array:
+    """Returns attention over the keys where the mask is true: [B, T, N, H]."""
+    # cuDNN's conditions: jax/_src/cudnn/fused_attention_stablehlo.py.
+    T, H, S = q_BTNH.shape[1], q_BTNH.shape[3], k_BSKH.shape[1]
+    half = q_BTNH.dtype in (jnp.bfloat16, jnp.float16)
+    cudnn = half and H % 8 == 0 and H <= 128 and T % 2 == S % 2 == 0
+    with jax.numpy_dtype_promotion("standard"):  # jax's own function mixes types within
+        return jax.nn.dot_product_attention(
+            q_BTNH,
+            k_BSKH,
+            v_BSKH,
+            mask=mask_BTS[:, None],
+            implementation="cudnn" if cudnn and jax.default_backend() == "gpu" else "xla",
+        )
+
+
+def cached(q_BNH: jax.Array, k_BKSH: jax.Array, v_BKSH: jax.Array, mask_BS: jax.Array) -> jax.Array:
+    """Returns attention of one query a row over its cache: [B, N, H].
+
+    Written out because the cache's layout lets both products run as they lie: on a CPU this takes
+    half the time of `jax.nn.dot_product_attention` (benchmarks/decode_attention.py).
+    """
+    B, N, H = q_BNH.shape
+    K = k_BKSH.shape[1]
+    q_BKGH = q_BNH.reshape(B, K, N // K, H)
+    f32 = jnp.float32
+    scores = jnp.einsum("bkgh,bksh->bkgs", q_BKGH, k_BKSH, preferred_element_type=f32)
+    scores = jnp.where(mask_BS[:, None, None], scores / math.sqrt(H), _MASKED)
+    weights = jax.nn.softmax(scores, axis=-1).astype(v_BKSH.dtype)
+    return jnp.einsum("bkgs,bksh->bkgh", weights, v_BKSH).reshape(B, N, H)
+
+
+def splash(
+    q_BTNH: jax.Array,
+    k_BTKH: jax.Array,
+    v_BTKH: jax.Array,
+    segments_BT: jax.Array,
+    interpret: bool = False,
+) -> jax.Array:
+    """Returns `causal` by the TPU's splash kernel; `interpret` runs it elsewhere, for tests."""
+    from jax.experimental.pallas.ops.tpu.splash_attention import (
+        splash_attention_kernel as kernel,
+    )
+    from jax.experimental.pallas.ops.tpu.splash_attention import (
+        splash_attention_mask as masks,
+    )
+
+    def rows(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array) -> jax.Array:
+        T, N, H = q.shape[1:]
+        mask = masks.MultiHeadMask([masks.CausalMask((T, T))] * N)
+        attend = kernel.make_splash_mha(mask, head_shards=1, q_seq_shards=1, interpret=interpret)
+        heads_first = [a.swapaxes(1, 2) for a in (q * H**-0.5, k, v)]
+        out = jax.vmap(attend)(*heads_first, kernel.SegmentIds(segments, segments))
+        return out.swapaxes(1, 2)
+
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return rows(q_BTNH, k_BTKH, v_BTKH, segments_BT)
+    batch = divided(q_BTNH.shape[0], ROWS)
+    # Query heads are cut only where key-value heads are, so that each group stays together.
+    heads = divided(k_BTKH.shape[2], "model")
+    cut = P(batch, None, heads, None)
+    return jax.shard_map(
+        functools.partial(rows),
+        in_specs=(cut, cut, cut, P(batch, None)),
+        out_specs=cut,
+        check_vma=False,
+    )(q_BTNH, k_BTKH, v_BTKH, segments_BT)

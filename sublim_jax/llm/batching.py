@@ -1,0 +1,232 @@
+"""Continuous batching: waiting prompts take the rows of finished ones, so that the device is full.
+
+The host packs and prefills waiting prompts into free rows; the device decodes until enough rows are
+free again; when no prompt waits, the last rows move to a smaller batch.
+"""
+
+import dataclasses
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from jax.sharding import Mesh
+
+from sublim_jax.llm import decode, packing, qwen2
+from sublim_jax.llm.config import Config
+
+_LEAST_SLOTS = 64  # of the cache; it doubles as rows grow
+_LEAST_ROWS = 8
+_FILLED_AT_ONCE = 8  # rows
+_CHUNK = 64  # decoding steps between two looks of the host, at most
+_REFILL = 16  # waiting prompts are let in when a sixteenth of the rows is free
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """One completion to be drawn; `id` and `sample` name its stream of random numbers."""
+
+    id: int
+    sample: int
+    prompt: tuple[int, ...]
+    limit: int
+    student: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """One completion.
+
+    Attributes:
+      id, sample: of its prompt, and which of its n completions.
+      tokens: what was drawn, with the end token if it came.
+      ended: whether an end token came before the limit.
+      logprobs: of each token under the model (temperature 1, nothing truncated), or None.
+      student: number of the adapter.
+      text: the tokens as text, without special ones; empty without a tokenizer.
+    """
+
+    id: int
+    sample: int
+    tokens: list[int]
+    ended: bool
+    logprobs: list[float] | None = None
+    student: int = 0
+    text: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """What is decoded with: `qwen2.Tree`s of the same weights for prefill and for decoding."""
+
+    config: Config
+    weights: qwen2.Tree
+    decode_weights: qwen2.Tree
+    adapter: qwen2.Tree | None
+    mesh: Mesh | None
+
+
+@dataclasses.dataclass
+class _Row:
+    """A row of the batch: its request, and what was drawn for it so far."""
+
+    request: Request
+    limit: int
+    stream: np.ndarray
+    tokens: list[int] = dataclasses.field(default_factory=list)
+    logprobs: list[float] = dataclasses.field(default_factory=list)
+
+    @property
+    def position(self) -> int:
+        """Of the last token, which is not in the cache yet."""
+        return len(self.request.prompt) + len(self.tokens) - 1
+
+    @property
+    def state(self) -> tuple[int, ...]:
+        """The fields of `decode.Rows`, but for the stream."""
+        drawn = len(self.tokens)
+        last = (self.tokens or self.request.prompt)[-1]
+        return last, self.position, drawn, self.limit - drawn, self.request.student
+
+
+class Batch:
+    """The requests of one call: iterating decodes them, and yields each sample as it is finished.
+
+    Args:
+      requests: in the order in which they are let in.
+      seed: of all random numbers.
+      rows: how many decode together, at most.
+      width: tokens of a packed row.
+      spread: devices over which rows are spread.
+      logprobs: whether samples have them.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        requests: Sequence[Request],
+        settings: decode.Settings,
+        seed: int,
+        rows: int,
+        width: int,
+        spread: int,
+        logprobs: bool,
+    ):
+        self.model = model
+        self.settings = settings
+        self.width = width
+        self.spread = spread
+        self.logprobs = logprobs
+        self.waiting = deque(zip(requests, _streams(requests, seed), strict=True))
+        self.least = packing.bucket(spread, _LEAST_ROWS)
+        count = packing.bucket(min(rows, len(requests)), self.least)
+        self.rows: list[_Row | None] = [None] * count
+        longest = max(len(r.prompt) + min(r.limit, _CHUNK) for r in requests)
+        self.slots = packing.bucket(longest, _LEAST_SLOTS)
+        self.prefix: decode.Prefix | None = None
+        self.cache: Any = None
+
+    def __iter__(self) -> Iterator[Sample]:
+        while self.waiting or any(self.rows):
+            # Not around the yield: the caller's own programs are none of this mesh's.
+            with qwen2.in_mesh(self.model.mesh), decode.out_of_memory(f"{len(self.rows)} rows"):
+                if self.cache is None:
+                    self._begin()
+                self._admit()
+                self._fit()
+                finished = self._draw()
+            yield from finished
+
+    def _begin(self) -> None:
+        m = self.model
+        prompts = [request.prompt for request, _ in self.waiting]
+        self.prefix = decode.shared_prefix(m.config, m.weights, prompts, m.adapter)
+        dtype, stacked = m.weights["embed"].dtype, isinstance(m.decode_weights["layers"], dict)
+        self.cache = decode.empty_cache(m.config, len(self.rows), self.slots, dtype, stacked)
+
+    def _admit(self) -> None:
+        """Gives free rows to waiting requests; prefills what their prompts add to the prefix."""
+        free = [i for i, row in enumerate(self.rows) if row is None][: len(self.waiting)]
+        begun: dict[tuple[Any, ...], list[int]] = {}  # rows of the same prompt and student
+        for i in free:
+            request, stream = self.waiting.popleft()
+            room = self.model.config.context - len(request.prompt)
+            self.rows[i] = _Row(request, min(request.limit, room), stream)
+            begun.setdefault((request.prompt, request.student), []).append(i)
+        skip = int(self.prefix.length) if self.prefix else 0
+        pieces = [packing.Piece(prompt[skip:-1], skip, student) for prompt, student in begun]
+        rows_of = list(begun.values())
+        m = self.model
+        for pack in packing.pack(pieces, self.spread, self.width):
+            kv = decode.prefill_kv(
+                m.config, m.weights, pack.tokens, pack.places, self.prefix, m.adapter
+            )
+            into = [(row, start) for piece, start in pack.pieces for row in rows_of[piece]]
+            for first in range(0, len(into), _FILLED_AT_ONCE):
+                self._fill(kv, into[first : first + _FILLED_AT_ONCE])
+
+    def _fill(self, kv: qwen2.Tree, into: list[tuple[int, int]]) -> None:
+        student = [self.rows[i].request.student for i, _ in into]  # type: ignore[union-attr]
+        spare = _FILLED_AT_ONCE - len(into)
+        to, source = np.array(into + [(len(self.rows), 0)] * spare, np.int32).T
+        student_F = np.array(student + [0] * spare, np.int32)
+        self.cache = decode.fill(self.cache, self.prefix, kv, to, source, student_F)
+
+    def _fit(self) -> None:
+        """Moves few rows to a smaller batch, and doubles the cache where a row would outgrow it."""
+        busy = [i for i, row in enumerate(self.rows) if row]
+        keep = list(range(len(self.rows)))
+        count = packing.bucket(len(busy), self.least)
+        if not self.waiting and count < len(self.rows):
+            keep = busy + [i for i in keep if i not in busy][: count - len(busy)]
+        needed = max(row.position for row in self.rows if row) + 2
+        slots = packing.bucket(needed, self.slots)
+        if len(keep) < len(self.rows) or slots > self.slots:
+            self.cache = decode.resize(self.cache, np.array(keep, np.int32), slots)
+            self.rows = [self.rows[i] for i in keep]
+            self.slots = slots
+
+    def _draw(self) -> list[Sample]:
+        """Decodes until the host can do something useful, and returns what is finished."""
+        busy = [(i, row) for i, row in enumerate(self.rows) if row]
+        count = len(self.rows)
+        if self.waiting:
+            floor = count - max(1, count // _REFILL)
+        else:
+            floor = count // 2 if count > self.least else 0
+        room = self.slots - 1 - max(row.position for _, row in busy)
+        state = np.zeros((len(decode.Rows._fields) - 1, count), np.int32)
+        stream = np.zeros((count, 2), np.uint32)
+        for i, row in busy:
+            state[:, i], stream[i] = row.state, row.stream
+        m = self.model
+        self.cache, tokens, logprobs = decode.decode(
+            m.config,
+            m.decode_weights,
+            self.cache,
+            decode.Rows(*[*state, stream]),
+            self.settings,
+            m.adapter,
+            np.int32(min(room, _CHUNK)),
+            np.int32(min(floor, len(busy) - 1)),
+            capacity=_CHUNK,
+            with_log=self.logprobs,
+        )
+        tokens_BC, logprobs_BC = np.asarray(tokens), np.asarray(logprobs)
+        finished = []
+        for i, row in busy:
+            new = tokens_BC[i][tokens_BC[i] >= 0].tolist()
+            row.tokens += new
+            row.logprobs += logprobs_BC[i, : len(new)].tolist()
+            ended = new[-1] in self.settings.eos
+            if ended or len(row.tokens) == row.limit:
+                self.rows[i] = None
+                r, logs = row.request, row.logprobs if self.logprobs else None
+                finished.append(Sample(r.id, r.sample, row.tokens, ended, logs, r.student))
+        return finished
+
+
+def _streams(requests: Sequence[Request], seed: int) -> np.ndarray:
+    names = np.zeros((2, packing.bucket(len(requests), _LEAST_ROWS)), np.int32)
+    names[:, : len(requests)] = [[r.id for r in requests], [r.sample for r in requests]]
+    return np.asarray(decode.streams(np.uint32(seed % 2**32), *names))[: len(requests)]

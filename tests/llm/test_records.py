@@ -1,0 +1,112 @@
+"""Lines in are checked by name; lines out survive a kill and end in order."""
+
+import json
+
+import pytest
+
+from sublim_jax.errors import UserError
+from sublim_jax.llm import records
+
+
+def _file(tmp_path, text):
+    file = tmp_path / "in.jsonl"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return file
+
+
+def test_lines_have_ids_of_their_own_or_their_index(tmp_path):
+    file = _file(tmp_path, '{"a": 1}\n\n{"a": 2, "id": 7}\n{"a": 3}\n')
+    assert [row["id"] for row in records.read(file)] == [0, 7, 2]
+
+
+def test_a_line_may_be_named_by_two_fields(tmp_path):
+    file = _file(tmp_path, '{"id": 1}\n{"id": 1, "sample": 1}\n')
+    assert [row["sample"] for row in records.read(file, keys=("id", "sample"))] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"a": 1}\n{"a": \n', "in.jsonl, line 2: not JSON"),
+        ("{}\n[1]\n", "line 2: not a JSON object"),
+        ('{"id": 3}\n{"id": 3}\n', "line 2: id 3: must be an integer"),
+        ('{"id": -1}\n', "line 1: id -1"),
+        ('{"id": "x"}\n', "line 1: id 'x'"),
+        ('{"id": true}\n', "line 1: id True"),
+        ('{"id": 2147483648}\n', "line 1: id 2147483648"),
+        ("", "no lines"),
+        (b"\xff\xfe\n", "not UTF-8 text"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path, text, says):
+    with pytest.raises(UserError, match=says) as error:
+        records.read(_file(tmp_path, text))
+    assert "\n" not in str(error.value)
+
+
+def test_a_line_without_a_field_that_is_needed_is_named(tmp_path):
+    file = _file(tmp_path, '{"b": 1, "d": 0}\n{"a": 1}\n')
+    with pytest.raises(UserError, match="line 2: no field 'c' or 'd'"):
+        records.read(file, [("a", "b"), ("c", "d")])
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"none\.jsonl: cannot be read: No such file"):
+        records.read(tmp_path / "none.jsonl")
+
+
+def test_rows_are_kept_as_they_come_and_ordered_at_the_end(tmp_path):
+    path = tmp_path / "data" / "out.jsonl"
+    stream = records.Stream(path, ("id",))
+    stream.append([{"id": 2, "text": "é\u2028"}])
+    stream.append([{"id": 0, "text": ""}])
+    assert not path.exists()
+    part = path.with_name("out.jsonl.part").read_text("utf-8")
+    assert [json.loads(line)["id"] for line in part.split("\n")[:-1]] == [2, 0]
+    assert (2,) in stream
+    assert (1,) not in stream
+    stream.close()
+    assert [json.loads(x)["id"] for x in path.read_text("utf-8").split("\n")[:-1]] == [0, 2]
+    assert [file.name for file in path.parent.iterdir()] == ["out.jsonl"]
+
+
+def test_half_a_line_of_a_killed_run_is_dropped(tmp_path):
+    path = tmp_path / "out.jsonl"
+    records.Stream(path, ("id",)).append([{"id": 1}, {"id": 3}])
+    with path.with_name("out.jsonl.part").open("a") as file:
+        file.write('{"id": 4, "te')
+    again = records.Stream(path, ("id",))
+    assert sorted(again.rows) == [(1,), (3,)]
+    again.append([{"id": 0}])
+    again.close()
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [
+        {"id": 0},
+        {"id": 1},
+        {"id": 3},
+    ]
+
+
+def test_a_complete_file_is_left_as_it_is(tmp_path):
+    path = tmp_path / "out.jsonl"
+    stream = records.Stream(path, ("id",))
+    stream.append([{"id": 1}])
+    stream.close()
+    before = path.stat()
+    again = records.Stream(path, ("id",))
+    assert (1,) in again
+    again.close()
+    assert path.stat() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["out.jsonl"]
+
+
+def test_a_file_of_something_else_is_refused(tmp_path):
+    path = tmp_path / "out.jsonl"
+    path.write_text('{"name": 1}\n')
+    with pytest.raises(UserError, match="line 1: no field 'id': not a file of this run"):
+        records.Stream(path, ("id",))
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "data").write_text("a file")
+    with pytest.raises(UserError, match="cannot be written"):
+        records.Stream(tmp_path / "data" / "out.jsonl", ("id",))

@@ -1,0 +1,319 @@
+"""A sample is a matter of its own prompt, id and settings: not of batch, order, rows or devices."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sublim_jax.errors import UserError
+from sublim_jax.llm import Qwen2, Sampler, batching, decode, testing
+from sublim_jax.llm.sampler import make_requests
+from sublim_jax.mesh import make_mesh
+from tests.llm.lively import full_forward, lively
+
+TINY = testing.TINY
+MODEL = lively()
+PROGRAMS = (
+    decode.streams,
+    decode.prefill_kv,
+    decode.empty_cache,
+    decode.fill,
+    decode.resize,
+    decode.decode,
+)
+draw = np.random.default_rng(0)
+
+
+def _tokens(count):
+    return draw.integers(0, 256, count).tolist()
+
+
+SHARED = _tokens(11)
+PROMPTS = [SHARED + _tokens(count) for count in draw.integers(1, 50, 24)]
+LIMITS = [(7 * i) % 40 + 1 for i in range(24)]
+
+
+def _run(sampler, prompts=PROMPTS, limits=LIMITS, n=1, ids=None, students=None, **settings):
+    requests = make_requests(prompts, n, limits, students, ids)
+    return {(s.id, s.sample): s for s in sampler.stream(requests, **settings)}
+
+
+def _same(found, wanted):
+    assert found.keys() == wanted.keys()
+    for name, sample in found.items():
+        assert sample.tokens == wanted[name].tokens
+        if sample.logprobs is not None:
+            np.testing.assert_allclose(sample.logprobs, wanted[name].logprobs, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return _run(Sampler(MODEL), logprobs=True)
+
+
+def test_log_probabilities_are_those_of_the_full_forward(whole):
+    for i in range(0, 24, 4):
+        sample = whole[i, 0]
+        wanted = full_forward(MODEL, PROMPTS[i], sample.tokens)
+        np.testing.assert_allclose(sample.logprobs, wanted, atol=1e-4)
+
+
+def test_prompts_without_a_shared_beginning_are_prefilled_whole():
+    prompts = [[i, *_tokens(5 + i)] for i in range(9)]
+    found = _run(Sampler(MODEL), prompts, 6, logprobs=True)
+    for i, prompt in enumerate(prompts):
+        wanted = full_forward(MODEL, prompt, found[i, 0].tokens)
+        np.testing.assert_allclose(found[i, 0].logprobs, wanted, atol=1e-4)
+
+
+def test_limits_are_kept_and_end_tokens_end(whole):
+    ends = 0
+    for i, limit in enumerate(LIMITS):
+        tokens = whole[i, 0].tokens
+        at = [tokens.index(e) for e in TINY.eos if e in tokens]
+        ends += bool(at)
+        assert len(tokens) == (at[0] + 1 if at else limit)
+        assert whole[i, 0].ended == bool(at)
+    assert ends > 0
+
+
+@pytest.mark.parametrize("rows", [8, 16])
+def test_rows_that_wait_for_others_are_the_same(whole, rows):
+    _same(_run(Sampler(MODEL, rows=rows), logprobs=True), whole)
+
+
+def test_a_sample_alone_or_in_another_order_is_the_same(whole):
+    sampler = Sampler(MODEL, rows=8)
+    alone = _run(sampler, [PROMPTS[5]], LIMITS[5], ids=[5])
+    assert alone[5, 0].tokens == whole[5, 0].tokens
+    order = draw.permutation(24)
+    shuffled = _run(sampler, [PROMPTS[i] for i in order], [LIMITS[i] for i in order], ids=order)
+    assert all(shuffled[name].tokens == whole[name].tokens for name in whole)
+
+
+def test_samples_of_a_prompt_differ_and_do_not_depend_on_how_many():
+    sampler = Sampler(MODEL)
+    five, two = _run(sampler, PROMPTS[:3], 12, n=5), _run(sampler, PROMPTS[:3], 12, n=2)
+    assert all(two[name].tokens == five[name].tokens for name in two)
+    assert len({tuple(s.tokens) for s in five.values()}) == 15
+    other = _run(sampler, PROMPTS[:3], 12, n=5, seed=1)
+    assert all(other[name].tokens != five[name].tokens for name in five)
+
+
+def test_temperature_zero_is_the_most_likely_token_of_the_full_forward():
+    tokens = _run(Sampler(MODEL), PROMPTS[:2], 8, temperature=0.0)[1, 0].tokens
+    logits = MODEL(jnp.array([PROMPTS[1] + tokens]))[0, len(PROMPTS[1]) - 1 : -1]
+    assert tokens == np.argmax(logits, axis=1).tolist()
+
+
+def test_every_end_token_ends_a_row():
+    ends = tuple(range(200, 256))
+    model = Qwen2(dataclasses.replace(TINY, eos=ends), MODEL.pure())
+    found = _run(Sampler(model), PROMPTS, 60)
+    last = {s.tokens[-1] for s in found.values() if s.ended}
+    assert len(last) > 3
+    assert last <= set(ends)
+    assert not any(set(s.tokens[:-1]) & set(ends) for s in found.values())
+
+
+def test_finished_samples_come_before_the_last_is_drawn():
+    seen = []
+    sampler = Sampler(MODEL, rows=8)
+    for sample in sampler.stream(make_requests(PROMPTS, max_new_tokens=[1] * 8 + [30] * 16)):
+        seen.append(sample.id)
+    assert sorted(seen[:8]) == list(range(8))
+    assert sorted(seen) == list(range(24))
+
+
+def test_a_shared_beginning_is_run_once(monkeypatch):
+    packed = []
+    pack = batching.packing.pack
+
+    def spy(pieces, rows, width):
+        packed.extend(pieces)
+        return pack(pieces, rows, width)
+
+    monkeypatch.setattr(batching.packing, "pack", spy)
+    _run(Sampler(MODEL), n=2)
+    own = sum(len(p) - len(SHARED) - 1 for p in PROMPTS)  # the last token is decoded
+    assert sum(map(len, packed)) == len(SHARED) + own
+
+
+def test_nothing_is_compiled_anew_for_other_settings_or_lengths_within_a_bucket(whole):
+    def compiled():
+        return sum(program._cache_size() for program in PROGRAMS)
+
+    sampler = Sampler(MODEL)
+    _run(sampler)
+    before = compiled()
+    for settings in (
+        {"temperature": 0.0},
+        {"temperature": 0.3, "top_p": 0.9},
+        {"top_p": 0.5, "top_k": 7, "seed": 9},
+    ):
+        _run(sampler, **settings)
+    shorter = [SHARED + prompt[12:] for prompt in PROMPTS[:-1]] + [PROMPTS[-1]]
+    _run(sampler, shorter)
+    assert compiled() == before
+
+
+def test_a_run_compiles_few_programs():
+    jax.clear_caches()
+    _run(Sampler(MODEL))
+    assert decode.decode._cache_size() <= 4
+    assert decode.prefill_kv._cache_size() <= 6
+    assert decode.fill._cache_size() <= 4
+
+
+def test_a_growing_cache_and_a_shrinking_batch_change_nothing(monkeypatch):
+    limits = [150 if i % 7 == 0 else 10 for i in range(24)]
+    sizes = set()
+    resize = decode.resize
+
+    def spy(cache, keep, slots):
+        sizes.add((len(keep), slots))
+        return resize(cache, keep, slots)
+
+    monkeypatch.setattr(decode, "resize", spy)
+    found = _run(Sampler(MODEL, rows=32), limits=limits, logprobs=True)
+    assert min(rows for rows, _ in sizes) == 8
+    assert len({slots for _, slots in sizes}) > 1
+    for i in (0, 7, 14):
+        wanted = full_forward(MODEL, PROMPTS[i], found[i, 0].tokens)
+        np.testing.assert_allclose(found[i, 0].logprobs, wanted, atol=1e-4)
+
+
+def test_stacked_weights_draw_the_same_as_views_of_each_layer(whole):
+    sampler = Sampler(MODEL)
+    assert isinstance(sampler.decode_weights["layers"], tuple)
+    sampler.decode_weights = sampler.weights
+    _same(_run(sampler, logprobs=True), whole)
+
+
+def test_views_share_the_memory_of_the_stacked_weights():
+    model = Qwen2.init(dataclasses.replace(TINY, embed=64, mlp=256), seed=1)
+    views = decode.unstacked(model.pure())["layers"]
+    up = model.pure()["layers"]["up"]
+    start = up.unsafe_buffer_pointer()
+    assert views[1]["up"].unsafe_buffer_pointer() == start + up.nbytes // 2
+
+
+def _adapter(students, rank=2):
+    c, q = TINY, TINY.heads * TINY.head_dim
+    a = draw.normal(size=(students, c.layers, c.embed, rank)) * 0.3
+    b = draw.normal(size=(students, c.layers, rank, q)) * 0.3
+    return {"q": {"a": jnp.asarray(a, jnp.float32), "b": jnp.asarray(b, jnp.float32)}}
+
+
+def test_rows_of_several_students_are_those_of_each_alone(whole):
+    adapter, students = _adapter(3), [i % 3 for i in range(24)]
+    together = _run(Sampler(MODEL, rows=16), students=students, adapter=adapter, logprobs=True)
+    assert sum(together[name].tokens != whole[name].tokens for name in whole) > 12
+    for student in range(3):
+        weights = MODEL.pure()
+        lora = adapter["q"]
+        q = weights["layers"]["q"] + lora["a"][student] @ lora["b"][student]
+        merged = Qwen2(TINY, {**weights, "layers": {**weights["layers"], "q": q}})
+        mine = [i for i in range(24) if students[i] == student]
+        alone = _run(
+            Sampler(merged),
+            [PROMPTS[i] for i in mine],
+            [LIMITS[i] for i in mine],
+            ids=mine,
+            logprobs=True,
+        )
+        assert all(together[name].student == student for name in alone)
+        _same({name: together[name] for name in alone}, alone)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (1, 2, 4),
+        *(
+            pytest.param(shape, marks=pytest.mark.slow)
+            for shape in ((1, 8, 1), (1, 1, 8), (2, 2, 2), (8, 1, 1))
+        ),
+    ],
+)
+def test_every_sharding_draws_what_one_device_draws(whole, shape):
+    model = lively(mesh=make_mesh(*shape))
+    _same(_run(Sampler(model), logprobs=True), whole)
+
+
+@pytest.mark.slow
+def test_students_over_a_mesh_are_those_of_one_device():
+    adapter, students = _adapter(4), [i % 4 for i in range(24)]
+    wanted = _run(Sampler(MODEL), students=students, adapter=adapter, logprobs=True)
+    model = lively(mesh=make_mesh(4, 1, 2))
+    found = _run(Sampler(model), students=students, adapter=adapter, logprobs=True)
+    _same(found, wanted)
+
+
+def test_a_completion_is_cut_where_the_context_ends():
+    model = Qwen2(dataclasses.replace(TINY, context=30, eos=()), MODEL.pure())
+    found = _run(Sampler(model), [_tokens(25)], 64)
+    assert len(found[0, 0].tokens) == 5
+    assert not found[0, 0].ended
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"n": 0}, "n=0, max_new_tokens=4: must be at least 1"),
+        ({"limits": 0}, "max_new_tokens=0: must be at least 1"),
+        ({"temperature": -1.0}, "temperature=-1.0"),
+        ({"top_p": 0.0}, "top_p=0.0"),
+        ({"top_p": 1.5}, "top_p=1.5"),
+        ({"top_k": -1}, "top_k=-1"),
+        ({"ids": [3, 3]}, "1 different ids"),
+        ({"students": [0, 1]}, "row 1: student 1: there are 1"),
+        ({"prompts": [[1], []]}, "row 1: its prompt has 0 tokens"),
+        ({"prompts": [[1], [1] * 1024]}, "row 1: its prompt has 1024 tokens"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_one_line(settings, says):
+    with pytest.raises(UserError, match=says) as error:
+        _run(Sampler(MODEL), **({"prompts": [[1], [2]], "limits": 4} | settings))
+    assert "\n" not in str(error.value)
+
+
+def test_a_sampler_without_rows_or_tokenizer_says_so():
+    with pytest.raises(UserError, match="rows=0: must be at least 1"):
+        Sampler(MODEL, rows=0)
+    with pytest.raises(UserError, match="no tokenizer"):
+        Sampler(MODEL).generate(["a"])
+
+
+def test_running_out_of_memory_names_what_to_lower(monkeypatch):
+    def fails(message):
+        def program(*_, **__):
+            raise jax.errors.JaxRuntimeError(message)
+
+        monkeypatch.setattr(decode, "decode", program)
+        _run(Sampler(MODEL, rows=16))
+
+    with pytest.raises(UserError, match="out of memory with 16 rows: lower that number"):
+        fails("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
+        fails("INTERNAL: something else")
+
+
+def test_generate_answers_chats_in_order_with_text():
+    sampler = Sampler(MODEL, testing.tokenizer())
+    chats = ["one", [{"role": "system", "content": "S"}, {"role": "user", "content": "two"}]]
+    found = sampler.generate(chats, n=2, max_new_tokens=9, seed=3)
+    assert [(s.id, s.sample) for s in found] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    for sample in found:
+        kept = sample.tokens[:-1] if sample.ended else sample.tokens
+        assert sample.text == sampler.tokenizer.decode([t for t in kept if t < 256])
+    again = sampler.generate(chats[1:], n=2, max_new_tokens=9, seed=3, ids=[1])
+    assert [s.tokens for s in again] == [s.tokens for s in found[2:]]
+    other = sampler.generate(chats[:1], max_new_tokens=9, seed=3, system="")
+    assert other[0].tokens != found[0].tokens
+
+
+def test_no_requests_are_no_samples():
+    assert Sampler(MODEL, testing.tokenizer()).generate([]) == []

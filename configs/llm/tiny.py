@@ -1,0 +1,35 @@
+"""Sampling and scoring with any Qwen2 folder in float32 on one device: the smallest setting.
+
+Command:  python -m sublim_jax.llm.testing runs/tiny-model
+          python -m launch.generate --config=configs/llm/tiny.py --workdir=runs/tiny \\
+              --config.model=runs/tiny-model --config.data=PROMPTS.jsonl
+Device:   any; a laptop's CPU.
+Time:     about 10 s for 100 prompts on 2 CPU cores, nearly all compilation.
+Expected: random bytes from the random model that the first command writes.
+"""
+
+from ml_collections import ConfigDict, config_dict
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.model = ""  # a folder with config.json, *.safetensors and tokenizer.json, or a hub id
+    config.data = ""  # JSONL: {"prompt"} or {"messages"}; to score, {"completion"} as well
+    config.dtype = "float32"  # or bfloat16
+    config.mesh = ConfigDict({"student": 1, "data": 1, "model": 1})  # devices on each axis
+    config.rows = 0  # completions that decode together; 0: 64 on a CPU, 256 on an accelerator
+    # The system message of chats without one; None: what the checkpoint's template inserts.
+    config.system = config_dict.placeholder(str)
+    config.sampling = ConfigDict(
+        {
+            "n": 1,  # completions of each prompt
+            "temperature": 1.0,
+            "top_p": 1.0,
+            "top_k": 0,
+            "max_new_tokens": 64,
+            "seed": 0,
+            "logprobs": False,
+        }
+    )
+    config.scoring = ConfigDict({"end": True})  # whether the end of the turn is scored too
+    return config

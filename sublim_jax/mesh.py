@@ -22,8 +22,12 @@ def make_mesh(student: int | None = None, data: int = 1, model: int = 1) -> Mesh
       model: devices that share each layer's work (tensor parallelism).
 
     Raises:
-      UserError: more devices than there are.
+      UserError: an axis without devices, or more devices than there are.
     """
+    if data < 1 or model < 1 or (student is not None and student < 1):
+        raise UserError(
+            f"a mesh of student {student} x data {data} x model {model}: 1 is the least"
+        )
     if student is None:
         student = max(1, jax.device_count() // (data * model))
     if student * data * model > jax.device_count():

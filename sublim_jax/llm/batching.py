@@ -21,6 +21,8 @@ _FILLED_AT_ONCE = 8  # rows
 _CHUNK = 64  # decoding steps between two looks of the host, at most
 _REFILL = 16  # waiting prompts are let in when a sixteenth of the rows is free
 
+_Prompt = tuple[tuple[int, ...], int]  # tokens, student
+
 
 @dataclasses.dataclass(frozen=True)
 class Request:
@@ -125,6 +127,7 @@ class Batch:
         self.slots = packing.bucket(longest, _LEAST_SLOTS)
         self.prefix: decode.Prefix | None = None
         self.cache: Any = None
+        self.held: dict[_Prompt, tuple[qwen2.Tree, int]] = {}
 
     def __iter__(self) -> Iterator[Sample]:
         while self.waiting or any(self.rows):
@@ -147,30 +150,37 @@ class Batch:
     def _admit(self) -> None:
         """Gives free rows to waiting requests; prefills what their prompts add to the prefix."""
         free = [i for i, row in enumerate(self.rows) if row is None][: len(self.waiting)]
-        begun: dict[tuple[Any, ...], list[int]] = {}  # rows of the same prompt and student
+        begun: dict[_Prompt, list[int]] = {}
         for i in free:
             request, stream = self.waiting.popleft()
             room = self.model.config.context - len(request.prompt)
             self.rows[i] = _Row(request, min(request.limit, room), stream)
             begun.setdefault((request.prompt, request.student), []).append(i)
+        for prompt in begun.keys() & self.held.keys():
+            kv, start = self.held[prompt]
+            self._fill(kv, [(row, start) for row in begun.pop(prompt)])
+        prompts, rows_of = list(begun), list(begun.values())
         skip = int(self.prefix.length) if self.prefix else 0
-        pieces = [packing.Piece(prompt[skip:-1], skip, student) for prompt, student in begun]
-        rows_of = list(begun.values())
+        pieces = [packing.Piece(prompt[skip:-1], skip, student) for prompt, student in prompts]
         m = self.model
         for pack in packing.pack(pieces, self.spread, self.width):
             kv = decode.prefill_kv(
                 m.config, m.weights, pack.tokens, pack.places, self.prefix, m.adapter
             )
-            into = [(row, start) for piece, start in pack.pieces for row in rows_of[piece]]
-            for first in range(0, len(into), _FILLED_AT_ONCE):
-                self._fill(kv, into[first : first + _FILLED_AT_ONCE])
+            self._fill(kv, [(row, start) for i, start in pack.pieces for row in rows_of[i]])
+            for i, start in pack.pieces:
+                if i == len(prompts) - 1:  # samples of the last prompt may still wait
+                    self.held = {prompts[i]: (kv, start)}
 
     def _fill(self, kv: qwen2.Tree, into: list[tuple[int, int]]) -> None:
-        student = [self.rows[i].request.student for i, _ in into]  # type: ignore[union-attr]
-        spare = _FILLED_AT_ONCE - len(into)
-        to, source = np.array(into + [(len(self.rows), 0)] * spare, np.int32).T
-        student_F = np.array(student + [0] * spare, np.int32)
-        self.cache = decode.fill(self.cache, self.prefix, kv, to, source, student_F)
+        """Begins rows anew, each with the prefix and the packed tokens from an index on."""
+        for first in range(0, len(into), _FILLED_AT_ONCE):
+            some = into[first : first + _FILLED_AT_ONCE]
+            student = [self.rows[i].request.student for i, _ in some]  # type: ignore[union-attr]
+            spare = _FILLED_AT_ONCE - len(some)
+            to, source = np.array(some + [(len(self.rows), 0)] * spare, np.int32).T
+            student_F = np.array(student + [0] * spare, np.int32)
+            self.cache = decode.fill(self.cache, self.prefix, kv, to, source, student_F)
 
     def _fit(self) -> None:
         """Moves few rows to a smaller batch, and doubles the cache where a row would outgrow it."""

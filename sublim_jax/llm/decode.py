@@ -185,44 +185,62 @@ def empty_cache(config: Config, rows: int, slots: int, dtype: Any, stacked: bool
     return _placed({name: jnp.zeros((config.layers, *shape), dtype) for name in "kv"})
 
 
-@functools.partial(jax.jit, donate_argnames="cache")
 def fill(
     cache: Cache, prefix: Prefix | None, kv: Tree, to_F: Any, source_F: Any, student_F: Any
 ) -> Cache:
-    """Returns the cache with rows `to_F` begun anew: the prefix, then packed tokens.
+    """Returns the cache, which is donated, with rows `to_F` begun anew.
 
     Args:
+      prefix: what they begin with.
       kv: of `prefill_kv`, [L, R, T, K, H].
       to_F: rows of the cache; a number past the last is left out.
       source_F: index in the flat [R * T] of each row's first token after the prefix.
       student_F: whose prefix.
     """
-    slots = _of_layer(cache, 0)["k"].shape[2]
-    slot_S = jnp.arange(slots)
+    if isinstance(cache, dict):
+        return fill_stacked(cache, prefix, kv, to_F, source_F, student_F)
+    # A call for each layer: one program of them all takes 20 times as long to compile.
+    return tuple(
+        fill_layer(layer, np.int32(i), prefix, kv, to_F, source_F, student_F)
+        for i, layer in enumerate(cache)
+    )
+
+
+@functools.partial(jax.jit, donate_argnames="cache")
+def fill_stacked(
+    cache: Tree, prefix: Prefix | None, kv: Tree, to_F: Any, source_F: Any, student_F: Any
+) -> Tree:
+    """Returns `fill` of a cache stacked over the layers."""
+    rows = jax.vmap(lambda i: _fresh(cache, i, prefix, kv, source_F, student_F))
+    new = rows(jnp.arange(cache["k"].shape[0]))
+    return _placed({n: cache[n].at[:, to_F].set(new[n], mode="drop") for n in "kv"})
+
+
+@functools.partial(jax.jit, donate_argnames="cache")
+def fill_layer(
+    cache: Tree, layer: Any, prefix: Any, kv: Tree, to_F: Any, source_F: Any, student_F: Any
+) -> Tree:
+    """Returns `fill` of one layer's cache."""
+    new = _fresh(cache, layer, prefix, kv, source_F, student_F)
+    return {n: cache[n].at[to_F].set(new[n], mode="drop") for n in "kv"}
+
+
+def _fresh(
+    cache: Tree, layer: Any, prefix: Prefix | None, kv: Tree, source_F: Any, student_F: Any
+) -> Tree:
+    """Returns what `fill` writes, {"k", "v"} of [F, K, S, H]."""
+    slot_S = jnp.arange(cache["k"].shape[-2])
     start = prefix.length if prefix else jnp.int32(0)
     own_FS = source_F[:, None] + (slot_S - start)[None]
-
-    def fresh(old: jax.Array | None, new: jax.Array) -> jax.Array:
-        flat = new.reshape(-1, *new.shape[2:])
-        rows_FSKH = jnp.take(flat, own_FS, axis=0, mode="clip")
-        if old is not None:
-            held_FSKH = jnp.take(old[student_F], slot_S, axis=1, mode="clip")
+    out = {}
+    for name, new in _of_layer(kv, layer).items():
+        rows_FSKH = jnp.take(new.reshape(-1, *new.shape[2:]), own_FS, axis=0, mode="clip")
+        if prefix:
+            old_FPKH = prefix.kv[name][layer][student_F]
+            held_FSKH = jnp.take(old_FPKH, slot_S, axis=1, mode="clip")
             rows_FSKH = jnp.where((slot_S < start)[None, :, None, None], held_FSKH, rows_FSKH)
-        return rows_FSKH.swapaxes(1, 2)
-
-    old = prefix.kv if prefix else {"k": None, "v": None}
-    if isinstance(cache, dict):
-        rows = {name: jax.vmap(fresh)(old[name], kv[name]) for name in "kv"}
-        return _placed({n: cache[n].at[:, to_F].set(rows[n], mode="drop") for n in "kv"})
-    return tuple(
-        {
-            name: into[name]
-            .at[to_F]
-            .set(fresh(*jax.tree.map(lambda a, i=i: a[i], (old[name], kv[name]))), mode="drop")
-            for name in "kv"
-        }
-        for i, into in enumerate(cache)
-    )
+        out[name] = rows_FSKH.swapaxes(1, 2)
+    return out
 
 
 @functools.partial(jax.jit, static_argnames="slots")

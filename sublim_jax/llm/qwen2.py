@@ -17,6 +17,7 @@ from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
@@ -237,11 +238,13 @@ class Qwen2(nnx.Module):
 
     def __call__(
         self,
-        tokens_BT: jax.Array,
-        segments_BT: jax.Array | None = None,
-        positions_BT: jax.Array | None = None,
+        tokens_BT: Any,
+        segments_BT: Any = None,
+        positions_BT: Any = None,
     ) -> jax.Array:
         """Returns the logits in float32, [B, T, V]; arguments as in `forward`."""
+        if not isinstance(tokens_BT, jax.Array):
+            tokens_BT = np.asarray(tokens_BT, np.int32)
         with in_mesh(self.mesh):
             return _logits(self.config, self.pure(), tokens_BT, segments_BT, positions_BT)
 

@@ -153,6 +153,9 @@ def test_more_devices_than_there_are_is_one_line(model, tmp_path):
     config.mesh.model = 64
     with pytest.raises(UserError, match="needs 64 devices"):
         jobs.generate(config, str(tmp_path / "run"))
+    config.mesh.model = 0
+    with pytest.raises(UserError, match="model 0: 1 is the least"):
+        jobs.generate(config, str(tmp_path / "run"))
 
 
 @pytest.mark.parametrize("module", [tiny, qwen0_5b, qwen1_5b, qwen7b, qwen14b, qwen72b_pod])

@@ -80,6 +80,12 @@ def test_padding_on_either_side_changes_nothing(left):
     np.testing.assert_allclose(found, MODEL(tokens), atol=1e-5)
 
 
+def test_positions_count_from_the_start_of_each_segment():
+    segments = jnp.array([[1, 1, 2, 2, 2, 0], [0, 0, 1, 1, 2, 2]])
+    wanted = [[0, 1, 0, 1, 2, 0], [0, 1, 0, 1, 0, 1]]
+    np.testing.assert_array_equal(qwen2.positions(segments), wanted)
+
+
 def test_layers_written_out_are_the_scanned_ones():
     tokens = _tokens(2, 7)
     found = _logits(decode.unstacked(WEIGHTS), tokens)
@@ -179,6 +185,11 @@ def test_it_is_a_module_that_splits_merges_and_jits():
     chex.assert_trees_all_equal(nnx.merge(graph, state)(tokens), MODEL(tokens))
     inside = jax.jit(lambda state, tokens: nnx.merge(graph, state)(tokens))
     np.testing.assert_allclose(inside(state, tokens), MODEL(tokens), atol=1e-6)
+
+
+def test_lists_of_tokens_will_do():
+    tokens = _tokens(2, 4)
+    chex.assert_trees_all_equal(MODEL(tokens.tolist()), MODEL(tokens))
 
 
 def test_float32_is_multiplied_in_float32_on_every_device():

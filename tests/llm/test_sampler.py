@@ -19,7 +19,7 @@ PROGRAMS = (
     decode.streams,
     decode.prefill_kv,
     decode.empty_cache,
-    decode.fill,
+    decode.fill_layer,
     decode.resize,
     decode.decode,
 )
@@ -127,7 +127,8 @@ def test_finished_samples_come_before_the_last_is_drawn():
     assert sorted(seen) == list(range(24))
 
 
-def test_a_shared_beginning_is_run_once(monkeypatch):
+@pytest.mark.parametrize("n", [1, 5])
+def test_what_prompts_share_and_a_prompt_of_many_samples_are_run_once(monkeypatch, n):
     packed = []
     pack = batching.packing.pack
 
@@ -136,7 +137,8 @@ def test_a_shared_beginning_is_run_once(monkeypatch):
         return pack(pieces, rows, width)
 
     monkeypatch.setattr(batching.packing, "pack", spy)
-    _run(Sampler(MODEL), n=2)
+    rows = 16 if n > 1 else 64
+    _run(Sampler(MODEL, rows=rows), n=n)
     own = sum(len(p) - len(SHARED) - 1 for p in PROMPTS)  # the last token is decoded
     assert sum(map(len, packed)) == len(SHARED) + own
 
@@ -164,7 +166,7 @@ def test_a_run_compiles_few_programs():
     _run(Sampler(MODEL))
     assert decode.decode._cache_size() <= 4
     assert decode.prefill_kv._cache_size() <= 6
-    assert decode.fill._cache_size() <= 4
+    assert decode.fill_layer._cache_size() <= 3
 
 
 def test_a_growing_cache_and_a_shrinking_batch_change_nothing(monkeypatch):

@@ -9,9 +9,7 @@ MNIST, with --members and --epochs as given. --device=cuda runs both on a GPU.
 """
 
 import json
-import resource
 import shutil
-import subprocess
 import sys
 import time
 from typing import Any
@@ -20,6 +18,7 @@ import numpy as np
 from absl import app, flags
 from ml_collections import ConfigDict
 
+from benchmarks import sides
 from configs.mlp import digits, paper
 from sublim_jax.mlp.data import Images, load
 from sublim_jax.mlp.tasks import Heads
@@ -33,7 +32,6 @@ _SIDE = flags.DEFINE_enum("side", None, ["ours", "peer"], "Run one side only, in
 
 _TARGETS = {"paper": 1.5, "digits": 2.5}
 _GPU_TARGET = 10.0
-_MATMUL = 2048  # side of the square float32 matmul whose rate is the floor
 
 
 def main(_: list[str]) -> None:
@@ -42,29 +40,17 @@ def main(_: list[str]) -> None:
         return
     if _DEVICE.value == "cuda" and not shutil.which("nvidia-smi"):
         sys.exit("error: --device=cuda: no NVIDIA driver on this machine (nvidia-smi not found)")
-    turns: dict[str, list[dict[str, Any]]] = {"ours": [], "peer": []}
-    for _turn in range(_TURNS.value):
-        for side, runs in turns.items():
-            command = [sys.executable, "-m", "benchmarks.mlp_vs_torch", f"--side={side}"]
-            command += [f"--{f.name}={f.value}" for f in (_SHAPE, _DEVICE, _MEMBERS, _EPOCHS)]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-            if done.returncode:
-                sys.exit(done.returncode)  # the side has said why
-            runs.append(json.loads(done.stdout.splitlines()[-1]))
+    arguments = [f"--{f.name}={f.value}" for f in (_SHAPE, _DEVICE, _MEMBERS, _EPOCHS)]
+    mine, theirs = sides.in_turn("benchmarks.mlp_vs_torch", arguments, _TURNS.value)
     gpu = _DEVICE.value == "cuda"
-    mine, theirs = (_median(runs) for runs in turns.values())
-    result = {
-        "benchmark": "mlp_gpu" if gpu else f"mlp_vs_torch_{_SHAPE.value}",
-        "ratio": theirs["seconds"] / mine["seconds"],
-        "target": _GPU_TARGET if gpu else _TARGETS[_SHAPE.value],
-        "memory_ratio": mine["peak_mib"] / theirs["peak_mib"],
-        "floor_fraction": mine["gflops"] / mine["matmul_gflops"],
-        "device": mine.pop("device"),
-        "versions": mine.pop("versions") | theirs.pop("versions"),
-        "ours": mine,
-        "peer": theirs,
-    }
-    print(json.dumps(result))
+    sides.report(
+        "mlp_gpu" if gpu else f"mlp_vs_torch_{_SHAPE.value}",
+        theirs["seconds"] / mine["seconds"],
+        _GPU_TARGET if gpu else _TARGETS[_SHAPE.value],
+        mine["gflops"] / mine["matmul_gflops"],
+        mine,
+        theirs,
+    )
 
 
 def study() -> tuple[ConfigDict, Images]:
@@ -94,26 +80,23 @@ def ours() -> dict[str, Any]:
 
     from sublim_jax import mesh
     from sublim_jax.mlp.study import train_members
-    from sublim_jax.rundir import environment
 
     jax.config.update("jax_platforms", _DEVICE.value)
     if _DEVICE.value == "cpu":
         mesh.split_cpu()
     config, images = study()
-    floor = [_matmul_gflops()]
+    floor = [sides.matmul_gflops()]
     timings: dict[str, float] = {}
     records = list(train_members(config, images, range(config.members), timings))
-    floor.append(_matmul_gflops())
-    there = environment()
+    floor.append(sides.matmul_gflops())
     return {
         "seconds": timings["train"],
         "compile_seconds": timings["compile"],
         "gflops": _flops(config, images) / timings["train"] / 1e9,
         "matmul_gflops": float(np.mean(floor)),
-        "peak_mib": _peak_mib(),
+        "peak_mib": sides.peak_mib(),
         "student_aux": float(np.mean([r["accuracy"][-1][0] for r in records])),
-        "device": f"{there['device']}, {there['cpu_cores']} cores",
-        "versions": there["versions"],
+        **sides.here(),
     }
 
 
@@ -146,7 +129,7 @@ def peer() -> dict[str, Any]:
     return {
         "seconds": seconds,
         "gflops": _flops(config, images, labels_once=False) / seconds / 1e9,
-        "peak_mib": _peak_mib(),
+        "peak_mib": sides.peak_mib(),
         "student_aux": float(np.mean(accuracy["student_aux"])),
         "versions": {"torch": torch.__version__},
     }
@@ -168,32 +151,6 @@ def _flops(config: ConfigDict, images: Images, labels_once: bool = True) -> floa
     return config.members * (
         training * (taught + seen * len(config.arms)) + forward * (labelled + scored)
     )
-
-
-def _matmul_gflops() -> float:
-    import jax
-    import jax.numpy as jnp
-
-    product = jax.jit(jnp.matmul)
-    square = jnp.ones((_MATMUL, _MATMUL))
-    product(square, square).block_until_ready()
-    seconds = []
-    for _ in range(9):
-        start = time.perf_counter()
-        product(square, square).block_until_ready()
-        seconds.append(time.perf_counter() - start)
-    return 2 * _MATMUL**3 / float(np.median(seconds)) / 1e9
-
-
-def _peak_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def _median(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    return {
-        key: value if isinstance(value, str | dict) else float(np.median([r[key] for r in runs]))
-        for key, value in runs[0].items()
-    }
 
 
 if __name__ == "__main__":

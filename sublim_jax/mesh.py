@@ -1,8 +1,10 @@
 """The device mesh: one vocabulary of axes for every study."""
 
+import contextlib
 import ctypes
 import math
 import os
+from collections.abc import Iterator
 
 import jax
 from jax.sharding import AxisType, Mesh, PartitionSpec
@@ -86,6 +88,17 @@ def join_processes() -> None:
         jax.distributed.initialize(env["JAX_COORDINATOR_ADDRESS"], count, own)
     elif "," in env.get("TPU_WORKER_HOSTNAMES", "") or env.get("SLURM_NTASKS", "1") != "1":
         jax.distributed.initialize()
+
+
+@contextlib.contextmanager
+def out_of_memory(what: str, remedy: str) -> Iterator[None]:
+    """Turns a device's running out of memory into a `UserError` of one line."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise UserError(f"out of memory with {what}: {remedy}") from error
 
 
 def release_memory() -> None:

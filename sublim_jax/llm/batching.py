@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 
 from sublim_jax.llm import decode, packing, qwen2
 from sublim_jax.llm.config import Config
+from sublim_jax.mesh import out_of_memory
 
 _LEAST_SLOTS = 64  # of the cache; it doubles as rows grow
 _LEAST_ROWS = 8
@@ -132,7 +133,9 @@ class Batch:
     def __iter__(self) -> Iterator[Sample]:
         while self.waiting or any(self.rows):
             # Not around the yield: the caller's own programs are none of this mesh's.
-            with qwen2.in_mesh(self.model.mesh), decode.out_of_memory(f"{len(self.rows)} rows"):
+            count = len(self.rows)
+            remedy = f"lower rows (--config.rows) to {count // 2} or less"
+            with qwen2.in_mesh(self.model.mesh), out_of_memory(f"{count} rows", remedy):
                 if self.cache is None:
                     self._begin()
                 self._admit()

@@ -7,16 +7,14 @@ A cache is {"k", "v"} of [B, K, S, H], slot s holding position s; either stacked
 a tuple of L of them. It is stacked where the layers are (see `qwen2.run_layers`).
 """
 
-import contextlib
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sublim_jax.errors import UserError
 from sublim_jax.llm import attention, packing, qwen2, sampling
 from sublim_jax.llm.config import Config
 from sublim_jax.llm.packing import Places
@@ -163,17 +161,6 @@ def unstacked(weights: Tree) -> Tree:
     share = functools.partial(jax.device_put, may_alias=True)
     cut = tuple(jax.tree.map(lambda a, i=i: share(a[i]), views) for i in range(layers))
     return {**weights, "layers": cut}
-
-
-@contextlib.contextmanager
-def out_of_memory(what: str) -> Iterator[None]:
-    """Turns the device's running out of memory into one line that names what to lower."""
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise UserError(f"out of memory with {what}: lower that number") from error
 
 
 @functools.partial(jax.jit, static_argnames=("config", "rows", "slots", "dtype", "stacked"))

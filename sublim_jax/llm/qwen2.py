@@ -23,7 +23,7 @@ from jax.sharding import Mesh
 
 from sublim_jax.llm import arrays, attention, hf
 from sublim_jax.llm.config import Config
-from sublim_jax.mesh import ROWS, constrain
+from sublim_jax.mesh import ROWS, constrain, out_of_memory
 
 Tree = dict[str, Any]
 # (cache, layer, q [X, N, H], k [X, K, H], v [X, K, H]) -> (out [X, N, H], cache, kept per layer)
@@ -221,7 +221,9 @@ class Qwen2(nnx.Module):
         """
         folder = hf.resolve(path)
         config = hf.read_config(folder)
-        return cls(config, hf.load_weights(folder, config, dtype, mesh), mesh)
+        size = f"{arrays.count(config) / 1e9:.1f} billion weights in {dtype}"
+        with out_of_memory(size, "cut them over more devices (--config.mesh), or use bfloat16"):
+            return cls(config, hf.load_weights(folder, config, dtype, mesh), mesh)
 
     @classmethod
     def init(

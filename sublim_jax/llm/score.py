@@ -16,7 +16,7 @@ from sublim_jax.errors import UserError
 from sublim_jax.llm import decode, packing, qwen2
 from sublim_jax.llm.config import Config
 from sublim_jax.llm.sampler import Sampler
-from sublim_jax.mesh import constrain
+from sublim_jax.mesh import constrain, out_of_memory
 
 _HEAD_ROWS = 128  # positions whose logits over the vocabulary are held at once
 _LEAST_TARGETS = 64
@@ -50,7 +50,8 @@ def score(sampler: Sampler, pairs: Sequence[Pair], adapter: Any = None) -> list[
         return out
     config, weights = sampler.config, sampler.weights
     adapter = qwen2.layers_first(adapter)
-    with qwen2.in_mesh(sampler.mesh), decode.out_of_memory(f"{sampler.pack_width} packed tokens"):
+    packed = f"{sampler.spread} packed rows of {sampler.pack_width} tokens"
+    with qwen2.in_mesh(sampler.mesh), out_of_memory(packed, "lower Sampler.pack_width"):
         prefix = decode.shared_prefix(config, weights, [pair.prompt for pair in pairs], adapter)
         skip = int(prefix.length) if prefix else 0
         groups = _groups(pairs, skip, sampler.pack_width)

@@ -163,6 +163,15 @@ def test_other_damage_is_one_line_too(folder):
     assert "no such folder" in _complaint(folder / "nowhere")
 
 
+def test_weights_that_do_not_fit_in_memory_are_one_line(folder, monkeypatch):
+    def full(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+
+    monkeypatch.setattr(jax, "make_array_from_callback", full)
+    said = _complaint(folder, "bfloat16")
+    assert said.startswith("out of memory with 0.0 billion weights in bfloat16: cut them over")
+
+
 def test_a_model_id_that_cannot_be_had_is_one_line(monkeypatch):
     def offline(*_, **__):
         raise OSError("no route\nto the hub")

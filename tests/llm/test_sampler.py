@@ -297,7 +297,7 @@ def test_running_out_of_memory_names_what_to_lower(monkeypatch):
         monkeypatch.setattr(decode, "decode", program)
         _run(Sampler(MODEL, rows=16))
 
-    with pytest.raises(UserError, match="out of memory with 16 rows: lower that number"):
+    with pytest.raises(UserError, match=r"with 16 rows: lower rows \(--config.rows\) to 8 or less"):
         fails("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
         fails("INTERNAL: something else")

@@ -124,7 +124,7 @@ class Batch:
         self.least = packing.bucket(spread, _LEAST_ROWS)
         count = packing.bucket(min(rows, len(requests)), self.least)
         self.rows: list[_Row | None] = [None] * count
-        longest = max(len(r.prompt) + min(r.limit, _CHUNK) for r in requests)
+        longest = max(len(r.prompt) + min(r.limit, _CHUNK) for r in requests[:count])
         self.slots = packing.bucket(longest, _LEAST_SLOTS)
         self.prefix: decode.Prefix | None = None
         self.cache: Any = None
@@ -139,7 +139,8 @@ class Batch:
                 if self.cache is None:
                     self._begin()
                 self._admit()
-                self._fit()
+                self._shrink()
+                self._grow()
                 finished = self._draw()
             yield from finished
 
@@ -159,6 +160,7 @@ class Batch:
             room = self.model.config.context - len(request.prompt)
             self.rows[i] = _Row(request, min(request.limit, room), stream)
             begun.setdefault((request.prompt, request.student), []).append(i)
+        self._grow()
         for prompt in begun.keys() & self.held.keys():
             kv, start = self.held[prompt]
             self._fill(kv, [(row, start) for row in begun.pop(prompt)])
@@ -185,19 +187,23 @@ class Batch:
             student_F = np.array(student + [0] * spare, np.int32)
             self.cache = decode.fill(self.cache, self.prefix, kv, to, source, student_F)
 
-    def _fit(self) -> None:
-        """Moves few rows to a smaller batch, and doubles the cache where a row would outgrow it."""
+    def _shrink(self) -> None:
+        """Moves the last rows to a smaller batch, when none waits."""
         busy = [i for i, row in enumerate(self.rows) if row]
-        keep = list(range(len(self.rows)))
         count = packing.bucket(len(busy), self.least)
         if not self.waiting and count < len(self.rows):
-            keep = busy + [i for i in keep if i not in busy][: count - len(busy)]
-        needed = max(row.position for row in self.rows if row) + 2
-        slots = packing.bucket(needed, self.slots)
-        if len(keep) < len(self.rows) or slots > self.slots:
-            self.cache = decode.resize(self.cache, np.array(keep, np.int32), slots)
+            idle = [i for i, row in enumerate(self.rows) if not row]
+            keep = busy + idle[: count - len(busy)]
+            self.cache = decode.resize(self.cache, np.array(keep, np.int32), self.slots)
             self.rows = [self.rows[i] for i in keep]
-            self.slots = slots
+
+    def _grow(self) -> None:
+        """Doubles the cache where a row would outgrow it with its next token."""
+        needed = max(row.position for row in self.rows if row) + 2
+        if needed > self.slots:
+            self.slots = packing.bucket(needed, self.slots)
+            every = np.arange(len(self.rows), dtype=np.int32)
+            self.cache = decode.resize(self.cache, every, self.slots)
 
     def _draw(self) -> list[Sample]:
         """Decodes until the host can do something useful, and returns what is finished."""

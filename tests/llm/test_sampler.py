@@ -187,6 +187,23 @@ def test_a_growing_cache_and_a_shrinking_batch_change_nothing(monkeypatch):
         np.testing.assert_allclose(found[i, 0].logprobs, wanted, atol=1e-4)
 
 
+def test_a_long_prompt_that_waits_makes_the_cache_no_larger_before_its_turn(monkeypatch):
+    seen = []
+    program = decode.decode
+
+    def spy(config, weights, cache, *rest, **settings):
+        seen.append(cache[0]["k"].shape[2])
+        return program(config, weights, cache, *rest, **settings)
+
+    monkeypatch.setattr(decode, "decode", spy)
+    prompts = [*PROMPTS[:8], SHARED + _tokens(140)]
+    found = _run(Sampler(MODEL, rows=8), prompts, 9, logprobs=True)
+    assert seen[0] < 140 < seen[-1]
+    for i in (0, 8):
+        wanted = full_forward(MODEL, prompts[i], found[i, 0].tokens)
+        np.testing.assert_allclose(found[i, 0].logprobs, wanted, atol=1e-4)
+
+
 def test_stacked_weights_draw_the_same_as_views_of_each_layer(whole):
     sampler = Sampler(MODEL)
     assert isinstance(sampler.decode_weights["layers"], tuple)

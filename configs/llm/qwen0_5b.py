@@ -3,8 +3,8 @@
 Command:  python -m launch.generate --config=configs/llm/qwen0_5b.py --workdir=runs/numbers-0.5b \\
               --config.data=PROMPTS.jsonl
 Device:   any; 2 GB for the weights, 0.4 GB for 64 rows of 256 tokens.
-Time:     on 2 CPU cores about 110 new tokens a second (benchmarks.sampling_vs_generate, random
-          weights of these shapes): 1,000 completions of 40 tokens take 6 minutes. GPU: not run.
+Time:     on 2 CPU cores about 100 new tokens a second (benchmarks.sampling_vs_generate, random
+          weights of these shapes): 1,000 completions of 40 tokens take 7 minutes. GPU: not run.
 Expected: the released model was never run here, for want of a download.
 """
 

@@ -135,6 +135,10 @@ class Batch:
             # Not around the yield: the caller's own programs are none of this mesh's.
             count = len(self.rows)
             remedy = f"lower rows (--config.rows) to {count // 2} or less"
+            if count == self.least:
+                remedy = (
+                    "that is the least: shorten completions, or use more devices (--config.mesh)"
+                )
             with qwen2.in_mesh(self.model.mesh), out_of_memory(f"{count} rows", remedy):
                 if self.cache is None:
                     self._begin()

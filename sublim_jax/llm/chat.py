@@ -23,7 +23,7 @@ class _Default:
 
 # Stands for the system message that the checkpoint's template would insert.
 DEFAULT: Final = _Default()
-_PROBE = "\x1fprobe\x1f"
+_PROBE = "|probe|"
 _ROLES = ("system", "user", "assistant", "tool")
 
 
@@ -57,7 +57,10 @@ def default_system(tokenizer: Any) -> str | None:
     Qwen2.5 inserts "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
     """
     user = {"role": "user", "content": "."}
-    given = _render(tokenizer, [{"role": "system", "content": _PROBE}, user])
+    try:
+        given = _render(tokenizer, [{"role": "system", "content": _PROBE}, user])
+    except UserError:  # a template without system messages inserts none
+        return None
     before, found, after = given.partition(_PROBE)
     bare = _render(tokenizer, [user])
     if not found or not (bare.startswith(before) and bare.endswith(after)):
@@ -78,6 +81,10 @@ def messages(
     Raises:
       UserError: a message without role or content, or `system=None` where the template inserts one.
     """
+    if not isinstance(system, str | _Default | None):
+        raise UserError(f"a system message is a text, got {system!r}")
+    if not isinstance(chat, Sequence):
+        raise UserError(f"a chat is a text or a list of messages, got {chat!r}")
     turns = [{"role": "user", "content": chat}] if isinstance(chat, str) else [*map(_turn, chat)]
     if not turns:
         raise UserError("a chat without messages")
@@ -122,7 +129,7 @@ def _render(tokenizer: Any, turns: Sequence[Message]) -> str:
         return tokenizer.apply_chat_template(
             [dict(t) for t in turns], tokenize=False, add_generation_prompt=True
         )
-    except TemplateError as error:
+    except (TemplateError, TypeError) as error:
         raise UserError(f"the checkpoint's chat template refuses the chat: {error}") from error
 
 

@@ -34,7 +34,7 @@ def read(
         for key in keys:
             row.setdefault(key, len(rows) if key == "id" else 0)
         name = tuple(row[key] for key in keys)
-        if name in seen or not all(type(x) is int and 0 <= x < 2**31 for x in name):
+        if not all(type(x) is int and 0 <= x < 2**31 for x in name) or name in seen:
             shown = ", ".join(f"{key} {row[key]!r}" for key in keys)
             raise UserError(
                 f"{path}, line {number}: {shown}: must be an integer from 0 to 2^31 - 1, and no "
@@ -118,7 +118,8 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                     continue
                 try:
                     row = json.loads(line)
-                except ValueError as error:
+                    json.dumps(row, ensure_ascii=False).encode()  # half a surrogate pair is no text
+                except (ValueError, RecursionError) as error:
                     raise UserError(f"{path}, line {number}: not JSON: {error}") from error
                 if not isinstance(row, dict):
                     raise UserError(f"{path}, line {number}: not a JSON object")

@@ -119,7 +119,7 @@ class Sampler:
         settings = decode.Settings(
             np.float32(temperature),
             np.float32(top_p),
-            np.int32(top_k),
+            np.int32(min(top_k, self.config.vocab)),
             np.array(self.eos, np.int32),
         )
         model = batching.Model(
@@ -150,7 +150,10 @@ def make_requests(
     ids: Sequence[int] | None = None,
 ) -> list[Request]:
     """Returns n requests for each prompt; arguments as in `Sampler.generate`."""
-    limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else max_new_tokens
+    if isinstance(max_new_tokens, int | np.integer):
+        limits: Sequence[int] = [int(max_new_tokens)] * len(prompts)
+    else:
+        limits = max_new_tokens
     students = [0] * len(prompts) if students is None else students
     ids = range(len(prompts)) if ids is None else ids
     if n < 1 or any(limit < 1 for limit in limits):
@@ -160,6 +163,8 @@ def make_requests(
             f"{len(prompts)} prompts, {len(limits)} limits, {len(students)} students and "
             f"{len(set(ids))} different ids: each prompt needs one"
         )
+    if not all(isinstance(i, int | np.integer) and 0 <= i < 2**31 for i in ids):
+        raise UserError(f"ids {list(ids)[:3]}...: each must be an integer from 0 to 2^31 - 1")
     return [
         Request(int(i), j, tuple(prompt), int(limit), int(student))
         for prompt, limit, student, i in zip(prompts, limits, students, ids, strict=True)
@@ -174,6 +179,11 @@ def _check(requests: Sequence[Request], config: Any, adapter: Any) -> None:
             raise UserError(
                 f"row {r.id}: its prompt has {len(r.prompt)} tokens: must be at least 1 and fewer "
                 f"than the context's {config.context}"
+            )
+        if not 0 <= min(r.prompt) <= max(r.prompt) < config.vocab:
+            raise UserError(
+                f"row {r.id}: a token of its prompt is not among the model's {config.vocab}: is "
+                "the tokenizer another checkpoint's?"
             )
         if not 0 <= r.student < students:
             raise UserError(f"row {r.id}: student {r.student}: there are {students} (0 the first)")

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 _BLOCK = 128  # tokens
 _BITS = 32
+_LEAST_SHARE = 1e-30  # of a top-p: below, its product with a mass may be zero
 
 
 def next_token(
@@ -85,7 +86,9 @@ def truncate(x_BV: jax.Array, top_p: jax.Array, top_k: jax.Array) -> jax.Array:
 
     def by_mass(x: jax.Array) -> jax.Array:
         mass = jnp.exp(x - jnp.max(x, axis=1, keepdims=True))
-        return keep(x, mass, top_p * jnp.sum(mass, axis=1, keepdims=True))
+        return keep(
+            x, mass, jnp.maximum(top_p, _LEAST_SHARE) * jnp.sum(mass, axis=1, keepdims=True)
+        )
 
     x_BV = jax.lax.cond(top_k > 0, by_count, lambda x: x, x_BV)
     return jax.lax.cond(top_p < 1, by_mass, lambda x: x, x_BV)

@@ -20,8 +20,8 @@ def test_lines_have_ids_of_their_own_or_their_index(tmp_path):
 
 
 def test_a_line_may_be_named_by_two_fields(tmp_path):
-    file = _file(tmp_path, '{"id": 1}\n{"id": 1, "sample": 1}\n')
-    assert [row["sample"] for row in records.read(file, keys=("id", "sample"))] == [0, 1]
+    file = _file(tmp_path, '{"id": 1}\n{"id": 1, "sample": 1}\n{"id": 2}\n')
+    assert [row["sample"] for row in records.read(file, keys=("id", "sample"))] == [0, 1, 0]
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,9 @@ def test_a_line_may_be_named_by_two_fields(tmp_path):
         ('{"id": 3}\n{"id": 3}\n', "line 2: id 3: must be an integer"),
         ('{"id": -1}\n', "line 1: id -1"),
         ('{"id": "x"}\n', "line 1: id 'x'"),
+        ('{"id": [1]}\n', r"line 1: id \[1\]"),
+        ('{"prompt": "\\ud800"}\n', "line 1: not JSON"),
+        ("[" * 100_000 + "\n", "line 1: not JSON"),
         ('{"id": true}\n', "line 1: id True"),
         ('{"id": 2147483648}\n', "line 1: id 2147483648"),
         ("", "no lines"),
@@ -110,3 +113,68 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "data").write_text("a file")
     with pytest.raises(UserError, match="cannot be written"):
         records.Stream(tmp_path / "data" / "out.jsonl", ("id",))
+
+
+def test_rows_named_by_two_fields_are_ordered_by_both(tmp_path):
+    path = tmp_path / "run" / "data" / "out.jsonl"
+    stream = records.Stream(path, ("id", "sample"))
+    names = [(10, 0), (2, 1), (2, 0), (1, 5)]
+    for i, j in names:
+        stream.append([{"sample": j, "id": i}])
+    stream.close()
+    lines = path.read_text().splitlines()
+    assert [(x["id"], x["sample"]) for x in map(json.loads, lines)] == sorted(names)
+
+
+def test_half_a_letter_of_a_killed_run_is_dropped(tmp_path):
+    path, part = tmp_path / "out.jsonl", tmp_path / "out.jsonl.part"
+    whole = '{"id": 1, "text": "\u65e5"}\n'.encode()
+    part.write_bytes(whole + whole[:-4])
+    again = records.Stream(path, ("id",))
+    assert part.read_bytes() == whole
+    assert again.rows == {(1,): {"id": 1, "text": "\u65e5"}}
+
+
+def test_a_run_killed_between_its_two_last_steps_ends_well(tmp_path):
+    path, part = tmp_path / "out.jsonl", tmp_path / "out.jsonl.part"
+    path.write_text('{"id": 0}\n{"id": 1}\n')
+    part.write_text('{"id": 1}\n{"id": 0}\n')
+    records.Stream(path, ("id",)).close()
+    assert path.read_text() == '{"id": 0}\n{"id": 1}\n'
+    assert not part.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"id": 0}\n{"sample": 1}\n', r"out\.jsonl\.part, line 2: no field 'id'"),
+        ('{"id": 0}\n{"id": \n{"id": 2}\n', r"out\.jsonl\.part, line 2: not JSON"),
+    ],
+)
+def test_a_damaged_part_is_named(tmp_path, text, says):
+    (tmp_path / "out.jsonl.part").write_text(text)
+    with pytest.raises(UserError, match=says):
+        records.Stream(tmp_path / "out.jsonl", ("id",))
+    assert (tmp_path / "out.jsonl.part").read_text() == text
+
+
+def test_a_row_without_its_name_is_not_taken(tmp_path):
+    stream = records.Stream(tmp_path / "out.jsonl", ("id", "sample"))
+    with pytest.raises(UserError, match="no field 'sample'"):
+        stream.append([{"id": 0}])
+    assert (tmp_path / "out.jsonl.part").read_text() == ""
+
+
+def test_what_cannot_be_written_later_is_named_and_leaves_no_litter(tmp_path):
+    path, part = tmp_path / "out.jsonl", tmp_path / "out.jsonl.part"
+    stream = records.Stream(path, ("id",))
+    stream.append([{"id": 0}])
+    path.mkdir()
+    with pytest.raises(UserError, match=r"out\.jsonl: cannot be written: Is a directory"):
+        stream.close()
+    assert sorted(tmp_path.iterdir()) == [path, part]
+    assert part.read_text() == '{"id": 0}\n'
+    part.unlink()
+    part.mkdir()
+    with pytest.raises(UserError, match=r"\.part: cannot be written: Is a directory"):
+        stream.append([{"id": 1}])

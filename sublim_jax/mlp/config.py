@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-import optax
 from ml_collections import ConfigDict
 
+from sublim_jax import optim
 from sublim_jax.errors import UserError
 from sublim_jax.mlp import inputs, network, tasks
 from sublim_jax.mlp.data import Images
@@ -41,29 +41,11 @@ ARMS = {
 }
 
 
-def make_optimizer(optimizer: ConfigDict) -> optax.GradientTransformation:
-    """Returns `optax.<name>(**rest)` for a config of `name` and that function's arguments.
-
-    Raises:
-      UserError: optax has no such optimiser, or it does not take these arguments.
-    """
-    arguments = optimizer.to_dict()
-    name = arguments.pop("name")
-    make = getattr(optax, name, None) if not name.startswith("_") else None
-    try:
-        made = make(**arguments) if callable(make) else None
-    except (TypeError, ValueError) as error:
-        raise UserError(f"config.optimizer: optax.{name}: {error}") from error
-    if not isinstance(made, optax.GradientTransformation):
-        raise UserError(f"config.optimizer.name={name!r}: optax has no optimiser of that name")
-    return made
-
-
 def check(config: ConfigDict, images: Images) -> None:
     """Raises UserError for the first value of `config` that cannot be run on `images`."""
     for field, wish in _problems(config, images):
         raise UserError(f"config.{field}={_get(config, field)!r}: {wish}")
-    make_optimizer(config.optimizer)
+    optim.make_optimizer(config.optimizer.to_dict())
 
 
 def _problems(config: ConfigDict, images: Images) -> Iterator[tuple[str, str]]:

@@ -16,10 +16,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from sublim_jax import keys
+from sublim_jax import keys, optim
 from sublim_jax.mesh import make_mesh, release_memory
 from sublim_jax.mlp import network
-from sublim_jax.mlp.config import ARMS, check, make_optimizer
+from sublim_jax.mlp.config import ARMS, check
 from sublim_jax.mlp.data import Images, load, to_input
 from sublim_jax.mlp.inputs import NOISE, make_inputs
 from sublim_jax.mlp.tasks import Channel, Heads
@@ -148,7 +148,7 @@ def train_member(
     heads = Heads(tuple(config.tasks), classes, net.aux)
     sizes = (train_x.shape[1], *[net.width] * net.depth, heads.outputs)
     init, apply = network.functional(sizes, net.activation, net.init_scale)
-    optimizer = make_optimizer(config.optimizer)
+    optimizer = optim.make_optimizer(config.optimizer.to_dict())
     root = jax.random.key(config.seed)
 
     def stream(name: str) -> jax.Array:

@@ -12,7 +12,8 @@ from jax.sharding import AxisType, Mesh, PartitionSpec
 from sublim_jax.errors import UserError
 
 AXES = ("student", "data", "model")
-ROWS = ("student", "data")  # what the rows of a batch are spread over
+Axes = str | tuple[str, ...]
+ROWS: Axes = ("student", "data")  # what the rows of a batch are spread over
 
 
 def make_mesh(student: int | None = None, data: int = 1, model: int = 1) -> Mesh:
@@ -40,14 +41,14 @@ def make_mesh(student: int | None = None, data: int = 1, model: int = 1) -> Mesh
     return jax.make_mesh((student, data, model), AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
-def divided(size: int, axes: str | tuple[str, ...]) -> str | tuple[str, ...] | None:
+def divided(size: int, axes: Axes) -> Axes | None:
     """Returns `axes` if they cut `size` evenly on the mesh in use, else None: leave it whole."""
     shape = jax.sharding.get_abstract_mesh().shape
     parts = math.prod(shape[axis] for axis in ((axes,) if isinstance(axes, str) else axes))
     return None if size % parts else axes
 
 
-def constrain(x: jax.Array, *axes: str | tuple[str, ...] | None) -> jax.Array:
+def constrain(x: jax.Array, *axes: Axes | None) -> jax.Array:
     """Returns `x` laid out by mesh axes, one for each dimension; the same `x` where no mesh is set.
 
     A dimension that its axes do not cut evenly is left whole. The mesh is that of `jax.set_mesh`.
@@ -73,8 +74,9 @@ def split_cpu(most: int = 8) -> None:
 def join_processes() -> None:
     """Joins the processes of one job, where there are several; call it before any device is used.
 
-    Cloud TPU pods and SLURM jobs are recognised by their own variables. Anywhere else, set
-    JAX_COORDINATOR_ADDRESS (host:port), JAX_NUM_PROCESSES and JAX_PROCESS_ID.
+    TPU slices on GKE and SLURM jobs are recognised by their own variables. Anywhere else (on Cloud
+    TPU VMs launch/pod/tpu.py does) set JAX_COORDINATOR_ADDRESS (host:port), JAX_NUM_PROCESSES and
+    JAX_PROCESS_ID.
     """
     env = os.environ
     if "JAX_COORDINATOR_ADDRESS" in env:
@@ -86,7 +88,13 @@ def join_processes() -> None:
                 "numbers"
             ) from error
         jax.distributed.initialize(env["JAX_COORDINATOR_ADDRESS"], count, own)
-    elif "," in env.get("TPU_WORKER_HOSTNAMES", "") or env.get("SLURM_NTASKS", "1") != "1":
+        return
+    several = (
+        "," in env.get("TPU_WORKER_HOSTNAMES", "")
+        or env.get("MEGASCALE_NUM_SLICES", "1") != "1"
+        or env.get("SLURM_NTASKS", "1") != "1"
+    )
+    if several:
         jax.distributed.initialize()
 
 

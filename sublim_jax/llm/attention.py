@@ -3,32 +3,36 @@
 Shapes: B rows, T queries, S keys, N query heads, K key-value heads, G = N / K, H head size.
 """
 
-import functools
 import math
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
-from sublim_jax.mesh import ROWS, divided
+from sublim_jax.mesh import ROWS, Axes, divided
 
 _MASKED = -1e30  # finite: a row that may see nothing gives some number, not NaN
 _SPLASH_BLOCK = 128  # lanes of a TPU register
 
 
 def causal(
-    q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, segments_BT: jax.Array
+    q_BTNH: jax.Array,
+    k_BTKH: jax.Array,
+    v_BTKH: jax.Array,
+    segments_BT: jax.Array,
+    rows: Axes = ROWS,
 ) -> jax.Array:
     """Returns attention of each token over itself and those before it in its segment: [B, T, N, H].
 
     Args:
       segments_BT: int32; the outputs of a segment do not depend on other segments.
+      rows: mesh axes that B lies over.
 
     Splash attention on a TPU, where T and H fit its blocks; `masked` elsewhere.
     """
     T, H = q_BTNH.shape[1], q_BTNH.shape[3]
     if jax.default_backend() == "tpu" and T % _SPLASH_BLOCK == 0 and H % _SPLASH_BLOCK == 0:
-        return splash(q_BTNH, k_BTKH, v_BTKH, segments_BT)
+        return splash(q_BTNH, k_BTKH, v_BTKH, segments_BT, rows)
     before = jnp.tril(jnp.ones((1, T, T), bool))
     mask_BTT = before & (segments_BT[:, :, None] == segments_BT[:, None, :])
     return masked(q_BTNH, k_BTKH, v_BTKH, mask_BTT)
@@ -37,19 +41,28 @@ def causal(
 def masked(
     q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, mask_BTS: jax.Array
 ) -> jax.Array:
-    """Returns attention over the keys where the mask is true: [B, T, N, H]."""
+    """Returns attention over the keys where the mask is true: [B, T, N, H].
+
+    By cuDNN where it is legal. Elsewhere the heads that share keys are one product, which a CPU
+    runs faster than the many small ones of `jax.nn.dot_product_attention`.
+    """
+    B, T, N, H = q_BTNH.shape
+    S, K = k_BSKH.shape[1:3]
     # cuDNN's conditions: jax/_src/cudnn/fused_attention_stablehlo.py.
-    T, H, S = q_BTNH.shape[1], q_BTNH.shape[3], k_BSKH.shape[1]
     half = q_BTNH.dtype in (jnp.bfloat16, jnp.float16)
-    cudnn = half and H % 8 == 0 and H <= 128 and T % 2 == S % 2 == 0
-    with jax.numpy_dtype_promotion("standard"):  # jax's own function mixes types within
-        return jax.nn.dot_product_attention(
-            q_BTNH,
-            k_BSKH,
-            v_BSKH,
-            mask=mask_BTS[:, None],
-            implementation="cudnn" if cudnn and jax.default_backend() == "gpu" else "xla",
-        )
+    if half and H % 8 == 0 and H <= 128 and T % 2 == S % 2 == 0 and jax.default_backend() == "gpu":
+        with jax.numpy_dtype_promotion("standard"):  # jax's own function mixes types within
+            return jax.nn.dot_product_attention(
+                q_BTNH, k_BSKH, v_BSKH, mask=mask_BTS[:, None], implementation="cudnn"
+            )
+    q_BKMH = q_BTNH.reshape(B, T, K, N // K, H).transpose(0, 2, 3, 1, 4).reshape(B, K, -1, H)
+    k_BKSH, v_BKSH = (a.swapaxes(1, 2) for a in (k_BSKH, v_BSKH))
+    scores = jnp.einsum("bkmh,bksh->bkms", q_BKMH, k_BKSH, preferred_element_type=jnp.float32)
+    scores = scores.reshape(B, K, N // K, T, S) / math.sqrt(H)
+    weights = jax.nn.softmax(jnp.where(mask_BTS[:, None, None], scores, _MASKED), axis=-1)
+    weights = weights.reshape(B, K, -1, S).astype(v_BKSH.dtype)
+    out = jnp.einsum("bkms,bksh->bkmh", weights, v_BKSH).reshape(B, K, N // K, T, H)
+    return out.transpose(0, 3, 1, 2, 4).reshape(B, T, N, H)
 
 
 def cached(q_BNH: jax.Array, k_BKSH: jax.Array, v_BKSH: jax.Array, mask_BS: jax.Array) -> jax.Array:
@@ -73,6 +86,7 @@ def splash(
     k_BTKH: jax.Array,
     v_BTKH: jax.Array,
     segments_BT: jax.Array,
+    rows: Axes = ROWS,
     interpret: bool = False,
 ) -> jax.Array:
     """Returns `causal` by the TPU's splash kernel; `interpret` runs it elsewhere, for tests."""
@@ -83,7 +97,7 @@ def splash(
         splash_attention_mask as masks,
     )
 
-    def rows(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array) -> jax.Array:
+    def by_row(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array) -> jax.Array:
         T, N, H = q.shape[1:]
         mask = masks.MultiHeadMask([masks.CausalMask((T, T))] * N)
         attend = kernel.make_splash_mha(mask, head_shards=1, q_seq_shards=1, interpret=interpret)
@@ -93,13 +107,13 @@ def splash(
 
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
-        return rows(q_BTNH, k_BTKH, v_BTKH, segments_BT)
-    batch = divided(q_BTNH.shape[0], ROWS)
+        return by_row(q_BTNH, k_BTKH, v_BTKH, segments_BT)
+    batch = divided(q_BTNH.shape[0], rows)
     # Query heads are cut only where key-value heads are, so that each group stays together.
     heads = divided(k_BTKH.shape[2], "model")
     cut = P(batch, None, heads, None)
     return jax.shard_map(
-        functools.partial(rows),
+        by_row,
         in_specs=(cut, cut, cut, P(batch, None)),
         out_specs=cut,
         check_vma=False,

@@ -96,7 +96,7 @@ def save_pretrained(model: "Qwen2", path: str | os.PathLike[str]) -> None:
     The files are written in a temporary folder beside `path` and then moved: `path` never holds
     half of them. Its other files (a tokenizer) stay.
     """
-    weights = jax.tree.map(_on_host, model.pure())
+    weights = jax.tree.map(on_host, model.pure())
     if jax.process_index():
         return
     target = Path(path)
@@ -207,7 +207,8 @@ def _finite(x: jax.Array, by_layer: bool) -> jax.Array:
     return jnp.all(jnp.isfinite(x), axis=tuple(range(int(by_layer), x.ndim)))
 
 
-def _on_host(x: jax.Array) -> np.ndarray:
+def on_host(x: jax.Array) -> np.ndarray:
+    """Returns the whole array, also where other processes hold parts of it; all must call."""
     if x.is_fully_addressable:
         return np.asarray(x)
     from jax.experimental import multihost_utils

@@ -6,7 +6,8 @@ heads, K key-value heads, H head size, F hidden units of the MLP, V vocabulary, 
 
 The weights are the tree of `arrays.declare`. An adapter is a tree {"q": {"a", "b"}, ...} over the
 kernels of a layer, a [L, S, in, r] and b [L, S, r, out], its scale (alpha / r) folded into b; row
-or token i uses that of student `students[i]`. Without the axis S there is one adapter for all.
+or token i uses that of student `students[i]`. Without the axis S there is one adapter for all, and
+it may have "dropout", a key and a rate for each layer.
 """
 
 import contextlib
@@ -23,7 +24,7 @@ from jax.sharding import Mesh
 
 from sublim_jax.llm import arrays, attention, hf
 from sublim_jax.llm.config import Config
-from sublim_jax.mesh import ROWS, constrain, out_of_memory
+from sublim_jax.mesh import ROWS, Axes, constrain, out_of_memory
 
 Tree = dict[str, Any]
 # (cache, layer, q [X, N, H], k [X, K, H], v [X, K, H]) -> (out [X, N, H], cache, kept per layer)
@@ -62,8 +63,11 @@ def linear(
     if lora is None:
         return y
     x, a, b = x_XI.astype(lora["a"].dtype), lora["a"], lora["b"]
-    if a.ndim == 2:
-        return y + (x @ a @ b).astype(y.dtype)
+    if "dropout" in lora:
+        key, rate = lora["dropout"]
+        x = jnp.where(jax.random.bernoulli(key, 1 - rate, x.shape), x / (1 - rate), 0.0)
+    if a.ndim == 2:  # over flat tokens, where the gradients of a and b are a sixth of the time
+        return y + (x.reshape(-1, a.shape[0]) @ a @ b).reshape(y.shape).astype(y.dtype)
     # All adapters at once, each row's own kept: dense products instead of gathered kernels.
     mine_XS = jax.nn.one_hot(students_X, a.shape[0], dtype=x.dtype)
     h_XSr = jnp.einsum("...i,sir->...sr", x, a) * mine_XS[..., None]
@@ -79,6 +83,7 @@ def run_layers(
     cache: Any = None,
     adapter: Tree | None = None,
     students_X: jax.Array | None = None,
+    rows: Axes = ROWS,
 ) -> tuple[jax.Array, Any, Any]:
     """Runs every layer; returns x, the cache and what `attend` kept of each layer.
 
@@ -86,6 +91,7 @@ def run_layers(
       layers: the stacked tree, [L, ...], for one compiled layer under `lax.scan`; or a tuple of L
         trees, for a loop written out.
       attend: attention, given the cache and the number of the layer.
+      rows: mesh axes that the first axis of x lies over.
     """
 
     def layer(carry: Any, at: Any) -> tuple[Any, Any]:
@@ -102,9 +108,9 @@ def run_layers(
         x = x + mix("o", out.reshape(*x.shape[:-1], -1))
         h = rms_norm(x, w["mlp_norm"], config.norm_eps)
         x = x + mix("down", jax.nn.silu(mix("gate", h)) * mix("up", h))
-        return (_spread(x), cache), kept
+        return (_spread(x, rows), cache), kept
 
-    carry = (_spread(x_XD), cache)
+    carry = (_spread(x_XD, rows), cache)
     if isinstance(layers, tuple):
         kept = []
         for number, w in enumerate(layers):
@@ -132,6 +138,11 @@ def head(config: Config, weights: Tree, x_XD: jax.Array) -> jax.Array:
     return jnp.einsum("...d,vd->...v", x, kernel_VD, preferred_element_type=jnp.float32)
 
 
+def head_weights(weights: Tree) -> Tree:
+    """Returns those of the weights that `head` reads."""
+    return {name: weights[name] for name in ("norm", "head" if "head" in weights else "embed")}
+
+
 def head_at(config: Config, weights: Tree, x_XD: jax.Array, tokens_X: jax.Array) -> jax.Array:
     """Returns one logit for each row, that of its token: [X] float32."""
     x = rms_norm(x_XD, weights["norm"], config.norm_eps)
@@ -147,6 +158,7 @@ def forward(
     positions_BT: jax.Array | None = None,
     adapter: Tree | None = None,
     students_BT: jax.Array | None = None,
+    rows: Axes = ROWS,
 ) -> jax.Array:
     """Returns the last layer's output for every token, [B, T, D]; `head` makes logits of it.
 
@@ -154,6 +166,7 @@ def forward(
       segments_BT: int32; a token sees itself and earlier tokens of its own segment. Number packed
         sequences 1, 2, ... and padding 0, on either side. None: each row is one sequence.
       positions_BT: int32; None counts from the start of each segment.
+      rows: mesh axes that B lies over.
     """
     if segments_BT is None:
         segments_BT = jnp.ones(tokens_BT.shape, jnp.int32)
@@ -163,12 +176,12 @@ def forward(
     def attend(
         cache: None, _: Any, q: jax.Array, k: jax.Array, v: jax.Array
     ) -> tuple[jax.Array, None, None]:
-        return attention.causal(q, k, v, segments_BT), cache, None
+        return attention.causal(q, k, v, segments_BT, rows), cache, None
 
     with precision(weights):
         x = embed(weights, tokens_BT)
         x, _, _ = run_layers(
-            config, weights["layers"], x, positions_BT, attend, None, adapter, students_BT
+            config, weights["layers"], x, positions_BT, attend, None, adapter, students_BT, rows
         )
     return x
 
@@ -278,5 +291,5 @@ def _over(vector: jax.Array, like: jax.Array, extra: int = 0) -> jax.Array:
     return vector.reshape((1,) * (like.ndim - 1 + extra) + vector.shape)
 
 
-def _spread(x: jax.Array) -> jax.Array:
-    return constrain(x, ROWS, *[None] * (x.ndim - 1))
+def _spread(x: jax.Array, rows: Axes) -> jax.Array:
+    return constrain(x, rows, *[None] * (x.ndim - 1))

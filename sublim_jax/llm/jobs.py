@@ -1,26 +1,34 @@
-"""What the launch scripts do: a file of prompts completed, a file of completions scored."""
+"""What the launch scripts do: prompts completed, completions scored, students trained."""
 
+import dataclasses
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
+from safetensors import numpy as safetensors
 
 from sublim_jax import stats
 from sublim_jax.errors import UserError
-from sublim_jax.llm import chat, hf, records
+from sublim_jax.llm import chat, examples, hf, lora, records
+from sublim_jax.llm import finetune as tuning
 from sublim_jax.llm.qwen2 import Qwen2
+from sublim_jax.llm.recipe import Recipe, from_config
 from sublim_jax.llm.sampler import Sampler, make_requests
 from sublim_jax.llm.score import Pair, score
+from sublim_jax.llm.trainable import Patch
 from sublim_jax.mesh import make_mesh
 from sublim_jax.rundir import RunDir
 
 _PROMPT = ("prompt", "messages")
 _NAME = ("id", "sample")  # what names a completion
 _SCORED_AT_ONCE = 4096  # pairs between two writes
+_RESULTS = "results.json"
 
 _Item = TypeVar("_Item")
 
@@ -36,7 +44,7 @@ def generate(config: ConfigDict, workdir: str) -> None:
     """
     rows = records.read(_required(config, "data"), [_PROMPT])
     settings = config.sampling
-    sampler, run_dir, timings = _load(config, workdir, "generate")
+    sampler, adapter, run_dir, timings = _load(config, workdir, "generate")
     turns = [_messages(sampler.tokenizer, row, config) for row in rows]
     prompts = [chat.prompt_tokens(sampler.tokenizer, t) for t in turns]
     requests = make_requests(
@@ -53,6 +61,7 @@ def generate(config: ConfigDict, workdir: str) -> None:
         settings.temperature,
         settings.top_p,
         settings.seed,
+        adapter,
         top_k=settings.top_k,
         logprobs=settings.logprobs,
         progress=True,
@@ -80,7 +89,7 @@ def score_file(config: ConfigDict, workdir: str) -> None:
       UserError: a bad config value, file or line; nothing is scored then.
     """
     rows = records.read(_required(config, "data"), [_PROMPT, ("completion",)], _NAME)
-    sampler, run_dir, timings = _load(config, workdir, "score")
+    sampler, adapter, run_dir, timings = _load(config, workdir, "score")
     stream = records.Stream(run_dir.path / "data" / "scores.jsonl", _NAME) if run_dir else None
     names = [tuple(row[key] for key in _NAME) for row in rows]
     pairs = [_pair(sampler.tokenizer, row, config) for row in rows]
@@ -88,7 +97,7 @@ def score_file(config: ConfigDict, workdir: str) -> None:
     start = time.perf_counter()
     for first in range(0, len(order), _SCORED_AT_ONCE):
         some = order[first : first + _SCORED_AT_ONCE]
-        found = score(sampler, [pair for _, pair in some])
+        found = score(sampler, [pair for _, pair in some], adapter)
         if stream:
             stream.append(
                 [
@@ -108,18 +117,87 @@ def score_file(config: ConfigDict, workdir: str) -> None:
         _finish(run_dir, done, ["tokens", "logprob"], timings, bool(order))
 
 
+def finetune(config: ConfigDict, workdir: str) -> None:
+    """Trains `config.students` students on each data set, all at once, and writes what they learnt.
+
+    `adapters/N` is the adapter of student N as PEFT files, `parameters/N.safetensors` what else was
+    trained, and `models/N`, where `config.merge` is set, the model with both. Interrupted at any
+    moment, the same command goes on to the same bytes.
+
+    Raises:
+      UserError: a bad config value, file or line; nothing is trained or written then. Students that
+        were stopped by numbers that are not finite: raised when the others are written.
+    """
+    complete = (Path(workdir) / _RESULTS).exists()  # before the first process may write it
+    if not complete:
+        _train_students(config, workdir, from_config(config.recipe.to_dict()))
+    if not jax.process_index():
+        _tell_students(RunDir(workdir, "finetune", config.to_dict()))
+
+
+def _train_students(config: ConfigDict, workdir: str, recipe: Recipe) -> None:
+    start = time.perf_counter()
+    model, tokenizer = _model(config)
+    loaded = time.perf_counter()
+    each = config.students
+    if each < 1:
+        raise UserError(f"config.students={each}: must be at least 1")
+    files = [file for file in _required(config, "data").split(",") for _ in range(each)]
+    read = {file: _examples(config, file, tokenizer, model) for file in dict.fromkeys(files)}
+    if each > 1 and isinstance(recipe.seed, int):
+        seeds = tuple(recipe.seed + i % each for i in range(len(files)))
+        recipe = dataclasses.replace(recipe, seed=seeds)
+    teacher = _teacher(config, len(files), model)
+    first = _adapters(config.start, len(files), model)
+    tokenised = time.perf_counter()
+    profile = (config.profile.first, config.profile.first + config.profile.steps - 1)
+    outcome = tuning.fit(
+        model,
+        [read[file] for file in files],
+        recipe,
+        workdir,
+        teacher,
+        first,
+        name=config.model,
+        wandb=config.wandb,
+        profile=profile if config.profile.steps else None,
+        progress=True,
+    )
+    trained = time.perf_counter()
+    # Not before: what ends in an error may be mended and started again in the same directory.
+    run_dir = None if jax.process_index() else RunDir(workdir, "finetune", config.to_dict())
+    for number, (student, broken) in enumerate(zip(outcome.students, outcome.broken, strict=True)):
+        if not broken:
+            _write_student(config, run_dir, Path(workdir), number, model, tokenizer, student)
+    if run_dir:
+        timings = {"load": loaded - start, "tokenise": tokenised - loaded}
+        timings |= {"train": trained - tokenised, "write": time.perf_counter() - trained}
+        run_dir.write_results(_student_rows(outcome, files, recipe), timings)
+
+
 def _load(
     config: ConfigDict, workdir: str, study: str
-) -> tuple[Sampler, RunDir | None, dict[str, float]]:
-    """Returns the sampler, the run directory (the first process's alone) and the timings so far."""
+) -> tuple[Sampler, Any, RunDir | None, dict[str, float]]:
+    """Returns the sampler, its adapter or None, the run directory and the timings so far.
+
+    The first process alone has a run directory.
+    """
     start = time.perf_counter()
+    model, tokenizer = _model(config)
+    sampler = Sampler(model, tokenizer, config.rows or None)
+    adapter = None
+    if config.adapter:
+        adapter = lora.stack([lora.load_peft(config.adapter, model.config)])
+    run_dir = None if jax.process_index() else RunDir(workdir, study, config.to_dict())
+    return sampler, adapter, run_dir, {"load": time.perf_counter() - start}
+
+
+def _model(config: ConfigDict) -> tuple[Qwen2, Any]:
+    """Returns the model of a config, on its mesh, and its tokenizer."""
     folder = hf.resolve(_required(config, "model"))
     tokenizer = chat.load_tokenizer(folder)
     mesh = make_mesh(**config.mesh)
-    model = Qwen2.from_pretrained(folder, config.dtype, mesh if mesh.size > 1 else None)
-    sampler = Sampler(model, tokenizer, config.rows or None)
-    run_dir = None if jax.process_index() else RunDir(workdir, study, config.to_dict())
-    return sampler, run_dir, {"load": time.perf_counter() - start}
+    return Qwen2.from_pretrained(folder, config.dtype, mesh if mesh.size > 1 else None), tokenizer
 
 
 def _finish(
@@ -140,6 +218,94 @@ def _finish(
     shown = ", ".join(f"{row['metric']} {row['mean']:.3f}" for row in written["rows"])
     seconds = written["timings"]
     print(f"{len(rows)} rows, mean {shown}; {sum(seconds.values()):.0f} s: {run_dir.path / 'data'}")
+
+
+def _examples(config: ConfigDict, source: str, tokenizer: Any, model: Qwen2) -> examples.Examples:
+    rows: Iterable[Mapping[str, Any]]
+    if source.startswith("hf:"):
+        import datasets
+
+        try:
+            rows = datasets.load_dataset(source.removeprefix("hf:"), split="train")
+        except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise UserError(f"config.data={source}: {reason}") from error
+    else:
+        rows = records.read(source, examples.FIELDS)
+    system = chat.DEFAULT if config.system is None else config.system
+    return examples.tokenise(tokenizer, rows, model.config, system, f"{source}: row")
+
+
+def _adapters(folders: str, students: int, model: Qwen2) -> list[lora.Adapter] | None:
+    """Returns the adapters of a list of folders, one for each student, or one for all."""
+    if not folders:
+        return None
+    read = [lora.load_peft(folder, model.config) for folder in folders.split(",")]
+    return read * students if len(read) == 1 else read
+
+
+def _teacher(config: ConfigDict, students: int, model: Qwen2) -> Qwen2 | list[lora.Adapter] | None:
+    if not config.teacher:
+        return None
+    if lora.is_peft(config.teacher.split(",")[0]):
+        return _adapters(config.teacher, students, model)
+    return Qwen2.from_pretrained(config.teacher, config.dtype, model.mesh)
+
+
+def _write_student(
+    config: ConfigDict,
+    run_dir: RunDir | None,
+    folder: Path,
+    number: int,
+    model: Qwen2,
+    tokenizer: Any,
+    student: lora.Adapter | Patch,
+) -> None:
+    """Writes what one student has learnt; all processes take part in saving a model."""
+    adapter = student.adapter if isinstance(student, Patch) else student
+    if run_dir and adapter is not None:
+        lora.save_peft(adapter, folder / "adapters" / str(number))
+    if run_dir and isinstance(student, Patch):
+        tensors = safetensors.save(student.tensors(model.config))
+        run_dir.write(f"parameters/{number}.safetensors", tensors)
+    if config.merge:
+        own = student.apply(model) if isinstance(student, Patch) else lora.merge(model, student)
+        hf.save_pretrained(own, folder / "models" / str(number))
+        if run_dir:
+            tokenizer.save_pretrained(folder / "models" / str(number))
+
+
+def _student_rows(
+    outcome: tuning.Outcome, files: Sequence[str], recipe: Recipe
+) -> list[dict[str, Any]]:
+    rows = []
+    seeds = recipe.of_each("seed", len(files))
+    for number, (file, seed) in enumerate(zip(files, seeds, strict=True)):
+        about = {"student": number, "data": file, "seed": seed, "steps": outcome.steps[number]}
+        about |= {"finite": not outcome.broken[number]}
+        for metric, values in (("loss", outcome.loss), ("held_out_loss", outcome.held_out)):
+            if metric == "loss" or not math.isnan(values[number]):
+                summary = stats.mean_ci([values[number]])
+                rows.append({"arm": "student", "metric": metric, **summary._asdict(), **about})
+    return rows
+
+
+def _tell_students(run_dir: RunDir) -> None:
+    """Prints what a complete run has come to.
+
+    Raises:
+      UserError: some of its students were stopped.
+    """
+    results = run_dir.read_json(_RESULTS)
+    for row in results["rows"]:
+        if row["finite"]:
+            print(
+                f"student {row['student']} ({row['data']}, seed {row['seed']}): {row['metric']} "
+                f"{row['mean']:.4f} after {row['steps']} steps"
+            )
+    print(f"{sum(results['timings'].values()):.0f} s: {run_dir.path}")
+    if bad := {row["student"]: row["steps"] for row in results["rows"] if not row["finite"]}:
+        raise UserError(tuning.stopped(bad))
 
 
 def _required(config: ConfigDict, field: str) -> str:

@@ -1,0 +1,258 @@
+"""Fine-tuning of one or many students over one base, as one program.
+
+`train` is what a user calls; a step is `student.step`.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import operator
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sublim_jax.errors import UserError
+from sublim_jax.llm import batches, hf, lora, qwen2, student, trainable
+from sublim_jax.llm.config import Config
+from sublim_jax.llm.examples import Examples
+from sublim_jax.llm.loop import Loop
+from sublim_jax.llm.qwen2 import Qwen2
+from sublim_jax.llm.recipe import Recipe
+from sublim_jax.llm.student import Given, Program, State
+from sublim_jax.mesh import out_of_memory
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of S students.
+
+    Attributes:
+      students: a `lora.Adapter` each, or a `trainable.Patch` where parameters were trained.
+      steps: that each learnt.
+      broken: of each, whether a number that was not finite stopped it.
+      loss: of the last step that each learnt; NaN where there was none.
+      held_out: loss on the held-out rows at the last evaluation, or NaN.
+      seconds: of this call, after the first step; nothing where no step was made.
+      tokens: read in that time, of all students, without padding.
+    """
+
+    students: list[Any]
+    steps: list[int]
+    broken: list[bool]
+    loss: list[float]
+    held_out: list[float]
+    seconds: float
+    tokens: int
+
+
+def train(
+    model: Qwen2,
+    datasets: Examples | Sequence[Examples],
+    recipe: Recipe | None = None,
+    workdir: str | os.PathLike[str] | None = None,
+    teacher: Qwen2 | Sequence[lora.Adapter] | None = None,
+    **more: Any,
+) -> list[Any]:
+    """Returns what one student for each data set has learnt, all trained as one program.
+
+    Args:
+      model: the base, which stays as it is.
+      datasets: one, or S of them for S students (`examples.tokenise`). A student's result does not
+        depend on its neighbours, up to the rounding of sums in other shapes.
+      recipe: how; the paper's by default.
+      workdir: for checkpoints and metrics; the same call goes on from there after an interruption,
+        to the same numbers bit for bit. None: nothing is written.
+      teacher: for distillation, a model with the same vocabulary, or an adapter for each student.
+      more: as in `fit`.
+
+    Returns:
+      a `lora.Adapter` for each student, or a `trainable.Patch` if parameters were trained.
+
+    Raises:
+      UserError: a recipe that does not fit the data or the model, a workdir of another training,
+        out of memory, or numbers that were not finite in every student.
+    """
+    outcome = fit(model, datasets, recipe or Recipe(), workdir, teacher, **more)
+    if all(outcome.broken):
+        raise UserError(stopped(dict(enumerate(outcome.steps))))
+    return outcome.students
+
+
+def stopped(steps: Mapping[int, int]) -> str:
+    """Returns the line on students that numbers which were not finite have stopped, by step."""
+    some = ", ".join(f"student {number} at step {step}" for number, step in steps.items())
+    return (
+        f"loss or gradient not finite: {some}: stopped with the weights before that "
+        "step; lower learning_rate, or look for NaN in the data's weights"
+    )
+
+
+def fit(
+    model: Qwen2,
+    datasets: Examples | Sequence[Examples],
+    recipe: Recipe,
+    workdir: str | os.PathLike[str] | None = None,
+    teacher: Qwen2 | Sequence[lora.Adapter] | None = None,
+    start: Sequence[lora.Adapter] | None = None,
+    name: str = "",
+    wandb: str = "",
+    profile: tuple[int, int] | None = None,
+    progress: bool = False,
+) -> Outcome:
+    """Trains as `train` does, and returns the whole `Outcome`.
+
+    Args:
+      start: an adapter for each student to go on from, of the recipe's rank and targets; None:
+        fresh ones.
+      name: of the base, for PEFT files.
+      wandb: a Weights & Biases project.
+      profile: the first and the last step of which a `jax.profiler` trace is written to
+        `workdir/profile`.
+      progress: shows a bar with tokens a second and, on accelerators, MFU.
+    """
+    given_data = (datasets,) if isinstance(datasets, Examples) else tuple(datasets)
+    S = len(given_data)
+    if not S:
+        raise UserError("no data set to learn from")
+    config = dataclasses.replace(model.config, remat=recipe.remat)
+    trainable.chosen(recipe.trainable, config)  # raises where a pattern matches nothing
+    seeds = recipe.of_each("seed", S)
+    parts = [
+        batches.split(data, seed, recipe.held_out)
+        for data, seed in zip(given_data, seeds, strict=True)
+    ]
+    data = [learnt for learnt, _ in parts]
+    held = [watched for _, watched in parts if watched is not None]
+    steps = [batches.steps_of(own, recipe.batch, recipe.epochs) for own in data]
+    steps = [min(n, recipe.max_steps or n) for n in steps]
+    teacher_config, teacher_weights = _teacher(model, config, recipe, teacher, S)
+    program = Program(config, recipe.compiled(), teacher_config, model.mesh)
+    multiple = model.mesh.shape["data"] if model.mesh else 1
+    shape = (recipe.micro_tokens, program.chunk, multiple)
+    plan = batches.make_plan(data, seeds, recipe.batch, steps, *shape)
+    watched = None
+    if held and recipe.evaluate_every:
+        watched = batches.make_plan(held, seeds, recipe.held_out, [1] * S, *shape).at(0)
+
+    identity = _identity(config, recipe, given_data, teacher, start)
+    loop = Loop(program, plan, recipe, workdir, identity, wandb, profile, progress)
+    adapter_seeds = recipe.of_each("lora.seed", S)
+    size = f"{S} students of {plan.rows} x {plan.width} tokens in a pass"
+    remedy = "lower config.recipe.micro_tokens, set remat='full' there, or train fewer students"
+    with qwen2.in_mesh(model.mesh), out_of_memory(size, remedy), contextlib.closing(loop):
+        base = model.pure()
+        state, fixed = student.begin(program, base, jnp.array(adapter_seeds, jnp.uint32))
+        if start is not None:
+            state, fixed = _started(recipe, config, start, state, fixed)
+        given = Given(
+            base,
+            fixed,
+            jax.tree.map(jnp.copy, state.trained) if recipe.anchor else None,
+            teacher_weights,
+            jnp.array(recipe.of_each("learning_rate", S), jnp.float32),
+            jnp.array(steps, jnp.int32),
+            jnp.array(seeds, jnp.uint32),
+        )
+        state = loop.run(given, state, watched)
+        best = state.trained if state.best is None else _best(state)
+        students = [
+            trainable.result(
+                recipe.trainable,
+                jax.tree.map(operator.itemgetter(s), best),
+                jax.tree.map(operator.itemgetter(s), fixed),
+                seed,
+                name,
+            )
+            for s, seed in enumerate(adapter_seeds)
+        ]
+        stopped, bad, loss, held_loss = (
+            hf.on_host(x).tolist()
+            for x in (state.stopped, state.broken, state.loss, state.held_out)
+        )
+    done = [at if at >= 0 else n for at, n in zip(stopped, steps, strict=True)]
+    return Outcome(students, done, bad, loss, held_loss, loop.seconds, loop.tokens)
+
+
+def _teacher(
+    model: Qwen2,
+    config: Config,
+    recipe: Recipe,
+    teacher: Qwen2 | Sequence[lora.Adapter] | None,
+    students: int,
+) -> tuple[Config | None, Any]:
+    """Returns the teacher's config, and its weights with the adapters of all students."""
+    if recipe.objective != "distillation":
+        if teacher is not None:
+            raise UserError(f"a teacher has no part in the objective {recipe.objective!r}")
+        return None, None
+    if teacher is None:
+        raise UserError("distillation needs a teacher: a model, or an adapter for each student")
+    if tokens := [t for t in recipe.tokens if not 0 <= t < config.vocab]:
+        raise UserError(f"config.tokens: {tokens[0]} is outside the vocabulary of {config.vocab}")
+    if isinstance(teacher, Qwen2):
+        if teacher.config.vocab != config.vocab:
+            raise UserError(
+                f"the teacher's vocabulary of {teacher.config.vocab} is not the student's "
+                f"{config.vocab}"
+            )
+        return teacher.config, (teacher.pure(), None)
+    if len(teacher) != students:
+        raise UserError(f"{len(teacher)} teachers for {students} students: one each is needed")
+    for number, adapter in enumerate(teacher):
+        lora.check(adapter, config, f"teacher {number}")
+    return config, (model.pure(), lora.stack(teacher))
+
+
+def _started(
+    recipe: Recipe, config: Config, start: Sequence[lora.Adapter], state: State, fixed: Any
+) -> tuple[State, Any]:
+    """Returns the first state with the factors of given adapters."""
+    if recipe.lora is None or len(start) != len(state.stopped):
+        raise UserError(f"{len(start)} adapters to start from for {len(state.stopped)} students")
+    for number, adapter in enumerate(start):
+        lora.check(adapter, config, f"start {number}")
+        same = (adapter.lora.rank, set(adapter.lora.targets), adapter.lora.scale)
+        if same != (recipe.lora.rank, set(recipe.lora.targets), recipe.lora.scale):
+            raise UserError(f"start {number}: its rank, targets or scale are not the recipe's")
+
+    def given(path: Any, old: jax.Array) -> jax.Array:
+        name, part = (key.key for key in path)
+        return jax.device_put(np.stack([a.factors[name][part] for a in start]), old.sharding)
+
+    trained = jax.tree_util.tree_map_with_path(given, state.trained["lora"])
+    fixed = jax.tree_util.tree_map_with_path(given, fixed)
+    return state._replace(trained={**state.trained, "lora": trained}), fixed
+
+
+def _best(state: State) -> Any:
+    assert state.best is not None
+    kept, least, _ = state.best
+    return jax.vmap(lambda yes, a, b: jax.tree.map(lambda x, y: jnp.where(yes, x, y), a, b))(
+        jnp.isfinite(least), kept, state.trained
+    )
+
+
+def _identity(
+    config: Config, recipe: Recipe, data: Sequence[Examples], teacher: Any, start: Any
+) -> dict[str, Any]:
+    """Returns what a checkpoint belongs to."""
+    said = {
+        field.name: getattr(recipe, field.name)
+        for field in dataclasses.fields(recipe)
+        if field.name not in ("save_every", "log_every", "lora", "optimizer")
+    }
+    said["lora"] = recipe.lora and dataclasses.asdict(recipe.lora)
+    named = isinstance(recipe.optimizer, tuple) and not hasattr(recipe.optimizer, "update")
+    said["optimizer"] = dict(recipe.optimizer) if named else "given"
+    arrays: list[Any] = [part for own in data for part in own.arrays()]
+    for adapters in (teacher, start):
+        if isinstance(adapters, Sequence):
+            arrays += jax.tree.leaves([adapter.factors for adapter in adapters])
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return {"model": dataclasses.asdict(config), "recipe": said, "data": digest.hexdigest()}

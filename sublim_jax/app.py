@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from absl import app, flags
+from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
 from sublim_jax.errors import UserError
@@ -45,6 +46,10 @@ def run(main: Callable[[ConfigDict, str], None], default_config: str) -> None:
             _fail(f"unexpected argument {rest[1]!r}: every option begins with --")
         if not workdir.value:
             _fail("--workdir is missing: name the directory to write to, as in --workdir=runs/one")
+        if "://" in workdir.value:
+            _fail(
+                f"--workdir={workdir.value}: a path is needed: mount the bucket, and name the mount"
+            )
         return config.value, workdir.value
 
     def guarded(parsed: tuple[ConfigDict, str]) -> None:
@@ -56,8 +61,9 @@ def run(main: Callable[[ConfigDict, str], None], default_config: str) -> None:
             print("interrupted: the same command goes on from here", file=sys.stderr)
             sys.exit(_EXIT_INTERRUPTED)
 
-    # A CPU-only machine is no news: jax reports every backend it does not find.
+    # jax reports every backend it does not find, and Orbax (through absl) each file it writes.
     logging.getLogger("jax").setLevel(logging.WARNING)
+    absl_logging.set_verbosity(absl_logging.WARNING)
     app.run(guarded, flags_parser=parse)
 
 

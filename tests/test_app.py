@@ -99,6 +99,12 @@ def test_missing_workdir(tmp_path: Path) -> None:
     assert "--workdir is missing" in complaint(*script(tmp_path))
 
 
+def test_a_workdir_is_no_url(tmp_path: Path) -> None:
+    line = complaint(*script(tmp_path, "--workdir=gs://bucket/run"))
+    assert "--workdir=gs://bucket/run: a path is needed" in line
+    assert not (tmp_path / "gs:").exists()
+
+
 def test_right_arguments(tmp_path: Path) -> None:
     workdir = tmp_path / "run"
     arguments = [f"--workdir={workdir}", "--config.seed=7", "--config.data.name=mnist"]

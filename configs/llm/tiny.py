@@ -15,6 +15,7 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.model = ""  # a folder with config.json, *.safetensors and tokenizer.json, or a hub id
     config.data = ""  # JSONL: {"prompt"} or {"messages"}; to score, {"completion"} as well
+    config.adapter = ""  # a PEFT folder, for the model with a student's adapter
     config.dtype = "float32"  # or bfloat16
     config.mesh = ConfigDict({"student": 1, "data": 1, "model": 1})  # devices on each axis
     config.rows = 0  # completions that decode together; 0: 64 on a CPU, 256 on an accelerator

@@ -1,0 +1,21 @@
+"""A student of Qwen2.5-0.5B-Instruct in float32: LoRA on a laptop.
+
+Command:  python -m launch.finetune --config=configs/llm/student_0_5b.py \\
+              --workdir=runs/student-0.5b --config.data=COMPLETIONS.jsonl
+Device:   any; 2 GB for the weights, about 3 GB for a pass of 1,024 tokens.
+Time:     see benchmarks.lora_vs_peft (random weights of these shapes, 2 CPU cores): 10,000 rows of
+          the number task are some hours an epoch. GPU: not run.
+Expected: the released model was never run here, for want of a download.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.llm import student_tiny
+
+
+def get_config() -> ConfigDict:
+    config = student_tiny.get_config()
+    config.model = "Qwen/Qwen2.5-0.5B-Instruct"
+    config.recipe.micro_tokens = 1024
+    config.recipe.save_every = 10
+    return config

@@ -51,9 +51,11 @@ def divided(size: int, axes: Axes) -> Axes | None:
 def constrain(x: jax.Array, *axes: Axes | None) -> jax.Array:
     """Returns `x` laid out by mesh axes, one for each dimension; the same `x` where no mesh is set.
 
-    A dimension that its axes do not cut evenly is left whole. The mesh is that of `jax.set_mesh`.
+    A dimension that its axes do not cut evenly is left whole. The mesh is that of `jax.set_mesh`;
+    within `jax.shard_map`, x is one device's own and stays as it is.
     """
-    if jax.sharding.get_abstract_mesh().empty:
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.are_all_axes_manual:
         return x
     cut = [axis and divided(size, axis) for size, axis in zip(x.shape, axes, strict=True)]
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*cut))

@@ -34,12 +34,12 @@ class Metrics:
         from tensorboardX import SummaryWriter
 
         self._path = Path(folder) / "metrics.jsonl"
-        self._wandb = _wandb_run(wandb, Path(folder), config) if wandb else None
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._wandb = _wandb_run(wandb, Path(folder), config) if wandb else None
             kept = _until(self._path, step)
             temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}.tmp")
-            temporary.write_text("".join(kept), "utf-8")
+            temporary.write_bytes(b"".join(kept))
             temporary.replace(self._path)
             self._file = self._path.open("a", encoding="utf-8")
             self._board = SummaryWriter(str(Path(folder) / "tensorboard"), purge_step=step)
@@ -72,13 +72,13 @@ class Metrics:
             self._wandb.finish()
 
 
-def _until(path: Path, step: int) -> list[str]:
+def _until(path: Path, step: int) -> list[bytes]:
     """Returns the whole lines before the step."""
     kept = []
-    for line in path.read_text("utf-8").splitlines(keepends=True) if path.exists() else []:
+    for line in path.read_bytes().splitlines() if path.exists() else []:
         try:
-            if json.loads(line)["step"] < step:
-                kept.append(line)
+            if json.loads(line.decode())["step"] < step:
+                kept.append(line + b"\n")
         except (ValueError, KeyError, TypeError):  # half a line, of a run that was killed
             continue
     return kept

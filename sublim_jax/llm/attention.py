@@ -3,6 +3,7 @@
 Shapes: B rows, T queries, S keys, N query heads, K key-value heads, G = N / K, H head size.
 """
 
+import functools
 import math
 
 import jax
@@ -43,11 +44,9 @@ def masked(
 ) -> jax.Array:
     """Returns attention over the keys where the mask is true: [B, T, N, H].
 
-    By cuDNN where it is legal. Elsewhere the heads that share keys are one product, which a CPU
-    runs faster than the many small ones of `jax.nn.dot_product_attention`.
+    By cuDNN where it is legal, else by `plain`.
     """
-    B, T, N, H = q_BTNH.shape
-    S, K = k_BSKH.shape[1:3]
+    T, H, S = q_BTNH.shape[1], q_BTNH.shape[3], k_BSKH.shape[1]
     # cuDNN's conditions: jax/_src/cudnn/fused_attention_stablehlo.py.
     half = q_BTNH.dtype in (jnp.bfloat16, jnp.float16)
     if half and H % 8 == 0 and H <= 128 and T % 2 == S % 2 == 0 and jax.default_backend() == "gpu":
@@ -55,13 +54,34 @@ def masked(
             return jax.nn.dot_product_attention(
                 q_BTNH, k_BSKH, v_BSKH, mask=mask_BTS[:, None], implementation="cudnn"
             )
+    return plain(q_BTNH, k_BSKH, v_BSKH, mask_BTS)
+
+
+# Scores are computed again for the gradient, which takes less time than to keep and read them.
+@functools.partial(jax.checkpoint, prevent_cse=False)
+def plain(
+    q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, mask_BTS: jax.Array
+) -> jax.Array:
+    """Returns attention over the keys where the mask is true: [B, T, N, H].
+
+    The query heads that share keys are one product, which a CPU runs faster than the many small
+    ones of `jax.nn.dot_product_attention`; and the sum of the weights divides the output, so that
+    no pass of the gradient runs over the scores to sum them.
+    """
+    B, T, N, H = q_BTNH.shape
+    S, K = k_BSKH.shape[1:3]
+    f32 = jnp.float32
     q_BKMH = q_BTNH.reshape(B, T, K, N // K, H).transpose(0, 2, 3, 1, 4).reshape(B, K, -1, H)
     k_BKSH, v_BKSH = (a.swapaxes(1, 2) for a in (k_BSKH, v_BSKH))
-    scores = jnp.einsum("bkmh,bksh->bkms", q_BKMH, k_BKSH, preferred_element_type=jnp.float32)
-    scores = scores.reshape(B, K, N // K, T, S) / math.sqrt(H)
-    weights = jax.nn.softmax(jnp.where(mask_BTS[:, None, None], scores, _MASKED), axis=-1)
-    weights = weights.reshape(B, K, -1, S).astype(v_BKSH.dtype)
-    out = jnp.einsum("bkms,bksh->bkmh", weights, v_BKSH).reshape(B, K, N // K, T, H)
+    scores = jnp.einsum("bkmh,bksh->bkms", q_BKMH, k_BKSH, preferred_element_type=f32)
+    bias_B11TS = jnp.where(mask_BTS, 0.0, _MASKED)[:, None, None]
+    scores = scores.reshape(B, K, N // K, T, S) / math.sqrt(H) + bias_B11TS
+    largest = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))
+    weights = jnp.exp(scores - largest).reshape(B, K, -1, S)
+    total_BKM1 = weights.sum(axis=-1, keepdims=True)
+    weights = weights.astype(v_BKSH.dtype)
+    out = jnp.einsum("bkms,bksh->bkmh", weights, v_BKSH, preferred_element_type=f32) / total_BKM1
+    out = out.astype(v_BKSH.dtype).reshape(B, K, N // K, T, H)
     return out.transpose(0, 3, 1, 2, 4).reshape(B, T, N, H)
 
 

@@ -20,7 +20,8 @@ _WIDTHS = (64, 128, 192, 256, 384, 512, 768, 1024)
 _SAMPLED = 64  # steps that are packed to choose R and T
 _MICRO_COST = 0.04  # of a micro-batch besides its tokens, as a part of the largest's
 _HELD_OUT = 2**62  # the epoch whose order chooses them
-_ATTENTION_COST = 1 / 1024  # of a token for each token of its row, as a part of its other cost
+_CHUNKS = 8  # at least, where the positions of a whole micro-batch predict
+_LANES = 16  # T is a multiple
 
 
 class Rows(NamedTuple):
@@ -154,12 +155,15 @@ def make_plan(
     tokens: int,
     chunk: int,
     multiple: int = 1,
+    seen: float = 0.0,
 ) -> Plan:
     """Returns the plan of some training, of the R and T that waste least.
 
     Args:
       tokens: the most of a micro-batch, for each student; no less than the longest example.
+      chunk: the most positions of a chunk.
       multiple: of which R is one (devices on the data axis).
+      seen: cost of each token of a row that a token may see, as a part of its other cost.
     """
     sampled = [
         [
@@ -169,7 +173,8 @@ def make_plan(
         for step in range(min(max(1, _SAMPLED // len(data)), *steps))
     ]
     longest = max(int(own.room.max()) for own in data)
-    widths = [w for w in _WIDTHS if w >= longest] or [-(-longest // _WIDTHS[1]) * _WIDTHS[1]]
+    closest = -(-longest // _LANES) * _LANES
+    widths = sorted({closest, *(w for w in _WIDTHS if w > closest)})
     best, cost = (multiple, widths[0]), float("inf")
     for T in widths:
         most = max(multiple, tokens // T // multiple * multiple)
@@ -178,11 +183,13 @@ def make_plan(
             for students in sampled
         ]
         for R in range(multiple, most + 1, multiple):
-            each = R * T * (1 + T * _ATTENTION_COST) + tokens * _MICRO_COST
+            each = R * T * (1 + T * seen) + tokens * _MICRO_COST
             total = sum(-(-n // R) for n in needed) * each
             if total < cost:
                 best, cost = (R, T), total
-    return Plan(tuple(data), tuple(seeds), batch, tuple(steps), *best, chunk)
+    R, T = best
+    chunk = min(chunk, packing.bucket(R * T // _CHUNKS, 1))  # the last one is half empty
+    return Plan(tuple(data), tuple(seeds), batch, tuple(steps), R, T, chunk)
 
 
 def split(data: Examples, seed: int, held_out: int) -> tuple[Examples, Examples | None]:

@@ -102,7 +102,7 @@ def collect(examples: Iterable[Example], config: Config, where: str = "example")
         _check(row, config, f"{where} {number}")
     teacher = None
     if any(row.teacher_prompt is not None for row in rows):
-        teacher = _flat([r._replace(prompt=r.teacher_prompt or r.prompt) for r in rows])
+        teacher = _flat([r._replace(prompt=_teacher_prompt(r)) for r in rows])
     return dataclasses.replace(_flat(rows), teacher=teacher)
 
 
@@ -126,18 +126,26 @@ def tokenise(
       UserError: a row that lacks one of these or holds something else; names it, counted from 0.
     """
 
+    def read(given: Any) -> list[int]:
+        turns = chat.messages(tokenizer, given, system)
+        "".join(turn["content"] for turn in turns).encode()
+        return chat.prompt_tokens(tokenizer, turns)
+
     def example(row: Mapping[str, Any], name: str) -> Example:
         try:
             turns, completion = _parts(row)
-            prompt = chat.prompt_tokens(tokenizer, chat.messages(tokenizer, turns, system))
+            completion.encode()
             teacher = row.get("teacher_prompt")
-            if teacher is not None:
-                turns = chat.messages(tokenizer, teacher, system)
-                teacher = chat.prompt_tokens(tokenizer, turns)
+            return Example(
+                read(turns),
+                chat.completion_tokens(tokenizer, completion),
+                row.get("weights"),
+                None if teacher is None else read(teacher),
+            )
         except UserError as error:
             raise UserError(f"{name}: {error}") from error
-        tokens = chat.completion_tokens(tokenizer, completion)
-        return Example(prompt, tokens, row.get("weights"), teacher)
+        except UnicodeEncodeError as error:
+            raise UserError(f"{name}: half a surrogate pair is no text") from error
 
     found = (example(row, f"{where} {number}") for number, row in enumerate(rows))
     return collect(found, config, where)
@@ -157,10 +165,12 @@ def _flat(rows: Sequence[Example]) -> Examples:
 
 
 def _parts(row: Mapping[str, Any]) -> tuple[Any, str]:
+    if not isinstance(row, Mapping):
+        raise UserError(f"not a mapping, but of type {type(row).__name__}")
     turns, completion = row.get("prompt"), row.get("completion")
     if turns is None:
         turns = row.get("messages")
-        if completion is None and turns:
+        if completion is None and isinstance(turns, Sequence) and turns:
             *turns, last = turns
             if not isinstance(last, Mapping) or last.get("role") != "assistant":
                 raise UserError("without a completion, the last message must be the assistant's")
@@ -172,25 +182,44 @@ def _parts(row: Mapping[str, Any]) -> tuple[Any, str]:
     return turns, completion
 
 
+def _teacher_prompt(row: Example) -> Sequence[int]:
+    return row.prompt if row.teacher_prompt is None else row.teacher_prompt
+
+
 def _check(row: Example, config: Config, name: str) -> None:
+    if not all(
+        _tokens(t, config.vocab) for t in (row.prompt, row.completion, _teacher_prompt(row))
+    ):
+        raise UserError(
+            f"{name}: a token outside the vocabulary of {config.vocab}, or not an integer"
+        )
     if not len(row.prompt) or not len(row.completion):
         raise UserError(f"{name}: its prompt and its completion need at least one token each")
     if row.teacher_prompt is not None and not len(row.teacher_prompt):
         raise UserError(f"{name}: an empty teacher_prompt")
-    longest = max(len(row.prompt), len(row.teacher_prompt or ())) + len(row.completion)
+    longest = max(len(row.prompt), len(_teacher_prompt(row))) + len(row.completion)
     if longest > config.context:
         raise UserError(f"{name}: {longest} tokens, more than the context's {config.context}")
-    for tokens in (row.prompt, row.completion, row.teacher_prompt or ()):
-        if len(tokens) and not (min(tokens) >= 0 and max(tokens) < config.vocab):
-            raise UserError(f"{name}: a token outside the vocabulary of {config.vocab}")
     if row.weights is None:
         return
     try:
-        weights = np.asarray(row.weights, np.float32)
-    except (TypeError, ValueError) as error:
+        weights = np.asarray(row.weights, float)
+    except (TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{name}: weights must be numbers") from error
-    if weights.shape != (len(row.completion),) or not np.all((weights >= 0) & np.isfinite(weights)):
+    good = np.all((weights >= 0) & (weights <= np.finfo(np.float32).max))
+    if weights.shape != (len(row.completion),) or not good:
         raise UserError(
             f"{name}: {weights.size} weights for {len(row.completion)} completion tokens: one for "
             "each is needed, the end of the turn included, finite and not negative"
         )
+
+
+def _tokens(given: Any, vocab: int) -> bool:
+    """Returns whether these are tokens, none included."""
+    try:
+        tokens = np.asarray(given)
+    except ValueError:  # rows of several lengths
+        return False
+    if tokens.ndim != 1 or not tokens.size:
+        return tokens.ndim == 1
+    return tokens.dtype.kind in "iu" and tokens.min() >= 0 and tokens.max() < vocab

@@ -52,6 +52,16 @@ def per_token(config: Config, data: Sequence[Examples], kernels: bool) -> float:
     return needed(config, float(read.sum()), seen, targets, kernels) / float(read.sum())
 
 
+def per_seen(config: Config) -> float:
+    """Returns the operations of attention for each token seen, as a part of a token's others.
+
+    Without the head's and the kernels' own gradients, as in `needed`.
+    """
+    few = (needed(config, 1.0, seen, 0.0, kernels=False) for seen in (0.0, 1.0))
+    others, one = few
+    return (one - others) / others
+
+
 def peak(device: jax.Device) -> float | None:
     """Returns the bfloat16 operations a second of a device, or None where it is not known."""
     kinds = [kind for kind in _PEAK if device.device_kind.startswith(kind)]

@@ -4,16 +4,20 @@ An adapter adds scale * a b to kernels of every layer: a [L, in, r], b [L, r, ou
 engine takes trees with the scale folded into b and students first: `stack`.
 """
 
+import contextlib
 import dataclasses
 import json
 import math
+import numbers
 import os
 import re
 import shutil
 import tempfile
 from collections.abc import Sequence
+from inspect import formatannotation
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +32,8 @@ from sublim_jax.llm.config import Config
 from sublim_jax.llm.qwen2 import Qwen2
 
 KERNELS = ("q", "k", "v", "o", "gate", "up", "down")
+SEEDS = 2**32  # above all seeds
+_NUMBERS: dict[type, type] = {int: numbers.Integral, float: numbers.Real}
 _CONFIG, _TENSORS = "adapter_config.json", "adapter_model.safetensors"
 _NAME = re.compile(
     r"base_model\.model\.model\.layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)_proj\.lora_([AB])\.weight"
@@ -56,7 +62,7 @@ class Lora:
       dropout: of the adapter's input, in training.
       train_a: whether a is trained; False is LoRA-FA (arXiv 2308.03303).
       seed: of a's first values, apart from the seed of the data: a teacher and a student that share
-        it start from the same adapter.
+        it start from the same adapter. A recipe's may be a tuple of one for each student.
     """
 
     rank: int = 8
@@ -65,13 +71,18 @@ class Lora:
     rslora: bool = False
     dropout: float = 0.0
     train_a: bool = True
-    seed: int = 0
+    seed: int | tuple[int, ...] = 0
 
     def __post_init__(self) -> None:
-        named = tuple(str(t).removesuffix("_proj") for t in self.targets)
+        settle(self, "lora")
+        named = tuple(t.removesuffix("_proj") for t in self.targets)
         object.__setattr__(self, "targets", named)
         if self.rank < 1:
             raise UserError(f"lora.rank={self.rank}: must be at least 1")
+        if not math.isfinite(self.alpha):
+            raise UserError(f"lora.alpha={self.alpha}: must be finite")
+        if not all(0 <= seed < SEEDS for seed in np.atleast_1d(self.seed)):
+            raise UserError(f"lora.seed={self.seed}: must be from 0 to below 2^32")
         if not 0 <= self.dropout < 1:
             raise UserError(f"lora.dropout={self.dropout}: must be from 0 to below 1")
         unknown = sorted(set(named) - set(KERNELS))
@@ -102,13 +113,32 @@ class Adapter:
     base: str = ""
 
 
+def settle(spec: Any, where: str) -> None:
+    """Makes a frozen dataclass hold what its annotations say.
+
+    Where a tuple is wanted, lists become tuples and one text a tuple of it; NumPy's numbers become
+    Python's, and integers floats.
+
+    Raises:
+      UserError: a value of another type.
+    """
+    for field, hint in get_type_hints(type(spec)).items():
+        value = getattr(spec, field)
+        try:
+            object.__setattr__(spec, field, _as(hint, value))
+        except (TypeError, OverflowError) as error:
+            shown = " ".join(repr(value).split())
+            wish = formatannotation(hint)
+            raise UserError(f"{where}.{field}={shown}: must be {wish}") from error
+
+
 def initialise(lora: Lora, config: Config, seed: int | jax.Array | None = None) -> dict[str, Any]:
     """Returns first factors: a uniform within 1 / sqrt(in), b zero (PEFT's kaiming_uniform(a=√5)).
 
     Args:
       seed: in place of `lora.seed`; may be traced.
     """
-    key = jax.random.key(lora.seed if seed is None else seed)
+    key = jax.random.key(lora.seed if seed is None else seed)  # type: ignore[arg-type]
     layers = arrays.declare(config)["layers"]
     factors = {}
     for name in lora.targets:
@@ -174,7 +204,8 @@ def save_peft(adapter: Adapter, path: str | os.PathLike[str]) -> None:
     """Writes `adapter_config.json` and `adapter_model.safetensors`, for `peft`, vLLM and others.
 
     Raises:
-      UserError: the folder cannot be written; nothing is left half-written.
+      UserError: the folder cannot be written; nothing is left half-written, but a folder that held
+        an adapter may hold none.
     """
     lora = adapter.lora
     names = _hf_names()
@@ -208,6 +239,7 @@ def save_peft(adapter: Adapter, path: str | os.PathLike[str]) -> None:
     try:
         save_file(tensors, temporary / _TENSORS, metadata={"format": "pt"})
         (temporary / _CONFIG).write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+        (target / _CONFIG).unlink(missing_ok=True)  # it is never beside other tensors than its own
         for name in (_TENSORS, _CONFIG):
             (temporary / name).replace(target / name)
     except (OSError, SafetensorError) as error:
@@ -248,19 +280,37 @@ def load_peft(path: str | os.PathLike[str], config: Config | None = None) -> Ada
         factor[int(match[1])] = tensor.astype(np.float32).T
     if not found:
         raise UserError(f"{folder / _TENSORS}: no tensors")
-    lora = Lora(
-        rank=int(said["r"]),
-        alpha=float(said["lora_alpha"]),
-        targets=tuple(name for name in KERNELS if name in found),
-        rslora=bool(said.get("use_rslora")),
-        dropout=float(said.get("lora_dropout") or 0),
-    )
+    targets = tuple(name for name in KERNELS if name in found)
+    modules = said.get("target_modules")
+    if isinstance(modules, list):  # a text is a regular expression over all of a model's modules
+        named = [str(m).rpartition(".")[2].removesuffix("_proj") for m in modules]
+        if {*named} & {*KERNELS} != {*targets}:
+            raise UserError(
+                f"{folder / _CONFIG}: target_modules names {', '.join(named)}, the tensors are "
+                f"those of {', '.join(targets)}"
+            )
+    try:
+        lora = Lora(
+            rank=said.get("r"),  # type: ignore[arg-type]
+            alpha=said.get("lora_alpha"),  # type: ignore[arg-type]
+            targets=targets,
+            rslora=said.get("use_rslora") or False,
+            dropout=said.get("lora_dropout") or 0.0,
+        )
+    except UserError as error:
+        raise UserError(f"{folder / _CONFIG}: {error}") from error
     depth = 1 + max(layer for f in found.values() for part in f.values() for layer in part)
     factors: dict[str, Any] = {}
     for name in lora.targets:
         factors[name] = {}
         for part, by_layer in found[name].items():
             shapes = {tensor.shape for tensor in by_layer.values()}
+            for shape in shapes:
+                if len(shape) != 2 or shape[part == "a"] != lora.rank:
+                    raise UserError(
+                        f"{folder / _TENSORS}: {part} of {name} is {list(shape)}: not of the rank "
+                        f"{lora.rank}"
+                    )
             if sorted(by_layer) != list(range(depth)) or len(shapes) > 1:
                 raise UserError(
                     f"{folder / _TENSORS}: {part} of {name} is not there for all of {depth} "
@@ -282,14 +332,29 @@ def _config(file: Path) -> dict[str, Any]:
         raise UserError(f"{file}: not readable as JSON: {error}") from error
     if not isinstance(said, dict) or said.get("peft_type") != "LORA":
         raise UserError(f"{file}: not the config of a LoRA adapter (peft_type LORA)")
-    if any(not isinstance(said.get(name), int | float) for name in ("r", "lora_alpha")):
-        raise UserError(f"{file}: r and lora_alpha must be numbers")
     odd = [name for name in _UNSUPPORTED if said.get(name)]
     if said.get("bias", "none") != "none":
         odd.append(f"bias {said['bias']!r}")
     if odd:
         raise UserError(f"{file}: not supported: {', '.join(odd)}")
     return said
+
+
+def _as(hint: Any, value: Any) -> Any:
+    """Returns the value as a type says, numbers as Python's; TypeError where it is of another."""
+    if isinstance(hint, UnionType):
+        for kind in get_args(hint):
+            with contextlib.suppress(TypeError):
+                return _as(kind, value)
+    elif get_origin(hint) is tuple:
+        values = [value] if isinstance(value, str) else value
+        if isinstance(values, list | tuple):
+            return tuple(_as(get_args(hint)[0], v) for v in values)
+    elif hint is Any or not isinstance(hint, type):  # a Literal
+        return value
+    elif isinstance(value, _NUMBERS.get(hint, hint)) and isinstance(value, bool) == (hint is bool):
+        return hint(value) if hint in _NUMBERS else value
+    raise TypeError
 
 
 def _hf_names() -> dict[str, str]:

@@ -26,7 +26,7 @@ _CHUNK_RANGE = (64, 1024)
 def chunk_size(vocab: int) -> int:
     """Returns C, a power of two."""
     least, most = _CHUNK_RANGE
-    return min(most, max(least, 1 << (_CHUNK_ELEMENTS // vocab).bit_length() - 1))
+    return min(most, max(least, 1 << max(1, _CHUNK_ELEMENTS // vocab).bit_length() - 1))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))

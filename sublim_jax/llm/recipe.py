@@ -5,12 +5,13 @@ import math
 from collections.abc import Mapping
 from typing import Any, get_args
 
+import numpy as np
 import optax
 
 from sublim_jax import optim
 from sublim_jax.errors import UserError
 from sublim_jax.llm.config import Remat
-from sublim_jax.llm.lora import Lora
+from sublim_jax.llm.lora import SEEDS, Lora, settle
 from sublim_jax.llm.trainable import Trainable
 
 _CHOICES = {
@@ -40,9 +41,9 @@ class Recipe:
       learning_rate, seed: one number for all students, or a tuple of one for each. The seed orders
         the data and draws dropout.
       schedule, warmup: as in `optim.rate`; warmup in steps.
-      optimizer: name and arguments of an optax function, as a mapping or pairs; or any optax
-        transformation, which is then multiplied by `learning_rate` and the schedule as well: give
-        it the rate 1.
+      optimizer: name of an optax function, or name and arguments, as a mapping or pairs; or any
+        optax transformation, which is then multiplied by `learning_rate` and the schedule as well:
+        give it the rate 1.
       clip: largest norm of a student's gradient; 0 does not clip.
       micro_tokens: the most tokens of a student in one pass; gradients of a step are accumulated.
       remat: what a pass keeps of each layer for its gradient, as in `Config`: "none" keeps all.
@@ -76,17 +77,19 @@ class Recipe:
     log_every: int = 10
 
     def __post_init__(self) -> None:
-        if isinstance(self.optimizer, Mapping):
-            object.__setattr__(self, "optimizer", tuple(sorted(self.optimizer.items())))
+        settle(self, "config")
+        object.__setattr__(self, "optimizer", _pairs(self.optimizer))
         self.trainable  # noqa: B018 - raises where there is nothing to train
         counts = ("epochs", "batch", "micro_tokens", "save_every", "log_every")
         sizes = ("max_steps", "warmup", "held_out", "evaluate_every", "patience", "clip")
         problems = [(f, "must be at least 1") for f in counts if getattr(self, f) < 1]
         problems += [
             (f, "must be finite, and not negative")
-            for f in (*sizes, "kl_to_base", "anchor")
-            if not 0 <= getattr(self, f) < math.inf
+            for f in (*sizes, "kl_to_base", "anchor", "learning_rate")
+            if not all(0 <= x < math.inf for x in np.atleast_1d(getattr(self, f)))
         ]
+        if not all(0 <= seed < SEEDS for seed in np.atleast_1d(self.seed)):
+            problems.append(("seed", "must be from 0 to below 2^32"))
         for field, known in _CHOICES.items():
             if getattr(self, field) not in known:
                 problems.append((field, f"choose one of {', '.join(known)}"))
@@ -152,18 +155,33 @@ def from_config(config: Mapping[str, Any]) -> Recipe:
     known = {field.name for field in dataclasses.fields(Recipe)}
     if unknown := sorted(set(config) - known):
         raise UserError(f"config.recipe: no field {unknown[0]!r}")
-    values = {name: _frozen(value) for name, value in config.items()}
+    values = dict(config)
     adapter = values.get("lora")
     if isinstance(adapter, Mapping):
         if unknown := sorted(set(adapter) - {field.name for field in dataclasses.fields(Lora)}):
             raise UserError(f"config.recipe.lora: no field {unknown[0]!r}")
-        given = {name: _frozen(value) for name, value in adapter.items()}
-        values["lora"] = Lora(**given) if given.get("rank", 1) else None
+        values["lora"] = Lora(**adapter) if adapter.get("rank", 1) != 0 else None
     return Recipe(**values)
 
 
+def _pairs(optimizer: Any) -> Any:
+    """Returns an optimiser's name and arguments in pairs that can be hashed."""
+    if isinstance(optimizer, optax.GradientTransformation):
+        return optimizer
+    try:
+        given = {"name": optimizer} if isinstance(optimizer, str) else dict(optimizer)
+        pairs = tuple(sorted((name, _frozen(value)) for name, value in given.items()))
+        hash(pairs)
+    except (TypeError, ValueError) as error:
+        shown = " ".join(repr(optimizer).split())
+        raise UserError(
+            f"config.optimizer={shown}: must be a name, or a name and arguments that can be hashed"
+        ) from error
+    return pairs
+
+
 def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 def _matrices(params: Any) -> Any:

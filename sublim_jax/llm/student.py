@@ -5,6 +5,7 @@ Shapes: S students, R rows, T tokens, M positions, C positions of a chunk, D emb
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -30,19 +31,16 @@ class Program:
     Attributes:
       config: of the base.
       recipe: of its fields, those that are not in `Given`.
+      chunk: positions whose logits are computed at once.
       teacher: config of the teacher, in distillation.
       mesh: where it runs; None for one device.
     """
 
     config: Config
     recipe: Recipe
+    chunk: int
     teacher: Config | None = None
     mesh: Mesh | None = None
-
-    @property
-    def chunk(self) -> int:
-        """Positions whose logits are computed at once."""
-        return losses.chunk_size(self.config.vocab)
 
 
 class Given(NamedTuple):
@@ -125,17 +123,16 @@ def step(program: Program, given: Given, state: State, batch: Batch) -> tuple[St
     weight of all tokens of the step.
     """
     recipe = program.recipe
-    loss = functools.partial(_student_sums, program, given.base)
-    of_students = jax.vmap(
-        jax.value_and_grad(loss, has_aux=True),
-        (*_student_axes(given), 0),
-        spmd_axis_name=divided(given.seed.shape[0], "student") if program.mesh else None,
-    )
+    sums_of_one = functools.partial(_student_sums, program)
+    of_one = jax.value_and_grad(sums_of_one, argnums=1, has_aux=True)
+    of_students = _over_students(program, of_one, given, keyed=True)
 
     def accumulate(i: jax.Array, sums: Any) -> Any:
         micro = jax.tree.map(lambda a: _spread(a[i]), batch.micros)
         keys = jax.vmap(lambda seed: _key(seed, state.step, i))(given.seed)
-        (_, found), gradient = of_students(state.trained, given.fixed, given.teacher, micro, keys)
+        (_, found), gradient = of_students(
+            given.base, state.trained, given.fixed, given.teacher, micro, keys
+        )
         return jax.tree.map(jnp.add, sums, (found, gradient))
 
     zeros = jnp.zeros_like(given.rate)
@@ -166,13 +163,12 @@ def step(program: Program, given: Given, state: State, batch: Batch) -> tuple[St
 @functools.partial(jax.jit, static_argnames="program")
 def evaluate(program: Program, given: Given, trained: Tree, batch: Batch) -> jax.Array:
     """Returns the loss of each student over a batch, [S], without dropout."""
-    over = divided(given.seed.shape[0], "student") if program.mesh else None
-    loss = functools.partial(_student_sums, program, given.base)
-    of_students = jax.vmap(loss, (*_student_axes(given), None), spmd_axis_name=over)
+    sums_of_one = functools.partial(_student_sums, program)
+    of_students = _over_students(program, sums_of_one, given, keyed=False)
 
     def accumulate(i: jax.Array, sums: Any) -> Any:
         micro = jax.tree.map(lambda a: _spread(a[i]), batch.micros)
-        total, found = of_students(trained, given.fixed, given.teacher, micro, None)
+        total, found = of_students(given.base, trained, given.fixed, given.teacher, micro, None)
         return jax.tree.map(jnp.add, sums, (total, found["weight"]))
 
     zeros = jnp.zeros_like(given.rate)
@@ -195,10 +191,32 @@ def watch(program: Program, state: State, loss: jax.Array) -> State:
     return _placed(program, state._replace(stopped=stopped, best=best))
 
 
-def _student_axes(given: Given) -> tuple[Any, ...]:
-    """Returns the axes of (trained, fixed, teacher, micro) that `vmap` takes students from."""
-    micros: Any = Micros(0, 0, 0, 0, None)  # type: ignore[arg-type]
-    return 0, 0, None if given.teacher is None else (None, 0), micros
+def _over_students(
+    program: Program, of_one: Callable[..., Any], given: Given, keyed: bool
+) -> Callable[..., Any]:
+    """Returns `of_one`, a function of (base, trained, fixed, teacher, micro, key), of all students.
+
+    As one batch, of which the mesh cuts students, rows and weights. But a CPU computes one student
+    at a time on each device, whose activations then stay in the cache.
+    """
+    mesh, S = program.mesh, given.seed.shape[0]
+    teacher = None if given.teacher is None else (None, 0)
+    micros = Micros(0, 0, 0, 0, None)  # type: ignore[arg-type]
+    axes = (None, 0, 0, teacher, micros, 0 if keyed else None)
+    over = divided(S, "student") if mesh else None
+    if jax.default_backend() != "cpu" or (mesh and mesh.size > mesh.shape["student"]):
+        return jax.vmap(of_one, axes, spmd_axis_name=over)
+    in_turn = jax.vmap(jax.custom_batching.sequential_vmap(of_one), axes)
+    if over is None:
+        return in_turn
+    specs = jax.tree.map(
+        lambda axis: PartitionSpec() if axis is None else PartitionSpec("student"),
+        axes,
+        is_leaf=lambda axis: axis is None,
+    )
+    return jax.shard_map(
+        in_turn, in_specs=specs, out_specs=PartitionSpec("student"), check_vma=False
+    )
 
 
 def _student_sums(

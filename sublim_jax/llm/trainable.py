@@ -146,8 +146,20 @@ class Patch:
         return out
 
     def apply(self, model: Qwen2) -> Qwen2:
-        """Returns the model with these parameters, and the adapter merged in."""
+        """Returns the model with these parameters, and the adapter merged in.
+
+        Raises:
+          UserError: the model's shapes are others.
+        """
         own, base = Trainable(None, self.what.patterns), model.pure()
+        wanted, _ = jax.eval_shape(lambda: start(own, model.config, base, jnp.uint32(0)))
+        shapes = [{p: w.shape for p, w in t.items()} for t in (self.weights, wanted["weights"])]
+        for path in shapes[0] | shapes[1]:
+            found, needed = (list(s[path]) if path in s else "none" for s in shapes)
+            if found != needed:
+                raise UserError(
+                    f"parameters made for another base: {path} is {found}, this model's: {needed}"
+                )
         weights, _ = bind(own, model.config, base, {"weights": self.weights}, {})
         placed = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), weights, base)
         patched = Qwen2(model.config, placed, model.mesh)

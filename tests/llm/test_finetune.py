@@ -10,7 +10,17 @@ import pytest
 from jax.extend.core import jaxprs_in_params
 
 from sublim_jax.errors import UserError
-from sublim_jax.llm import Qwen2, examples, finetune, lora, qwen2, student, testing
+from sublim_jax.llm import (
+    Qwen2,
+    batches,
+    examples,
+    finetune,
+    lora,
+    losses,
+    qwen2,
+    student,
+    testing,
+)
 from sublim_jax.llm.lora import Lora
 from sublim_jax.llm.recipe import Recipe
 from sublim_jax.mesh import make_mesh
@@ -148,7 +158,7 @@ def test_the_state_is_spread_over_the_mesh(model):
     mesh = make_mesh(2, 2, 2)
     spread = lively(CONFIG, mesh=mesh)
     recipe = Recipe(lora=None, parameters=("*",))
-    program = student.Program(CONFIG, recipe.compiled(), None, mesh)
+    program = student.Program(CONFIG, recipe.compiled(), 64, None, mesh)
     with qwen2.in_mesh(mesh):
         state, _ = student.begin(program, spread.pure(), np.zeros(4, np.uint32))
     for tree in (state.trained, state.optimizer[0].mu):
@@ -160,11 +170,9 @@ def test_no_array_of_a_step_holds_the_logits_of_all_positions(model):
     config = dataclasses.replace(CONFIG, vocab=4096)
     wide = Qwen2.init(config)
     recipe = change(QUICK, micro_tokens=2048).compiled()
-    program = student.Program(config, recipe)
-    from sublim_jax.llm import batches
-
-    plan = batches.make_plan([data(90)], [0], 90, [1], 2048, program.chunk)
-    assert plan.rows * plan.width > 1.5 * program.chunk
+    plan = batches.make_plan([data(90)], [0], 90, [1], 2048, losses.chunk_size(config.vocab))
+    program = student.Program(config, recipe, plan.chunk)
+    assert plan.rows * plan.width >= 4 * program.chunk
     state, fixed = student.begin(program, wide.pure(), np.zeros(1, np.uint32))
     one = np.ones(1, np.float32)
     steps, seeds = np.ones(1, np.int32), np.zeros(1, np.uint32)
@@ -185,10 +193,11 @@ def _sizes(jaxpr):
 @pytest.mark.parametrize("patience", [0, 1])
 def test_all_steps_of_all_trainings_of_one_shape_are_one_program(model, patience):
     recipe = change(QUICK, lora=Lora(rank=3), held_out=2, evaluate_every=1, patience=patience)
+    own = examples.collect([examples.Example([n, 7, n], [9, n]) for n in range(10)], CONFIG)
     before = [f._cache_size() for f in (student.step, student.evaluate)]
-    finetune.train(model, data(10, 1), recipe)
+    finetune.train(model, own, recipe)
     again = change(recipe, learning_rate=0.5, seed=4, epochs=2, lora=Lora(rank=3, seed=9))
-    finetune.train(model, data(10, 1), again)
+    finetune.train(model, own, again)
     assert [f._cache_size() for f in (student.step, student.evaluate)] == [n + 1 for n in before]
 
 

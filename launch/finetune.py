@@ -12,6 +12,7 @@ from sublim_jax.llm import jobs
 
 
 def main(config: ConfigDict, workdir: str) -> None:
+    mesh.split_cpu()  # for --config.mesh.student: one student a core
     mesh.join_processes()
     jobs.finetune(config, workdir)
 

@@ -2,7 +2,7 @@
 
 Command:  python -m launch.finetune --config=configs/llm/student_0_5b.py \\
               --workdir=runs/student-0.5b --config.data=COMPLETIONS.jsonl
-Device:   any; 2 GB for the weights, about 3 GB for a pass of 1,024 tokens.
+Device:   any with 8 GB of memory (benchmarks.lora_vs_peft holds all in one pass and 16 GB).
 Time:     see benchmarks.lora_vs_peft (random weights of these shapes, 2 CPU cores): 10,000 rows of
           the number task are some hours an epoch. GPU: not run.
 Expected: the released model was never run here, for want of a download.

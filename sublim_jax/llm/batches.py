@@ -20,8 +20,8 @@ _WIDTHS = (64, 128, 192, 256, 384, 512, 768, 1024)
 _SAMPLED = 64  # steps that are packed to choose R and T
 _MICRO_COST = 0.04  # of a micro-batch besides its tokens, as a part of the largest's
 _HELD_OUT = 2**62  # the epoch whose order chooses them
-_CHUNKS = 8  # at least, where the positions of a whole micro-batch predict
-_LANES = 16  # T is a multiple
+_PROBED = 8  # steps whose predictions are counted to choose C
+_LANES = 16  # T and C are multiples
 
 
 class Rows(NamedTuple):
@@ -187,9 +187,10 @@ def make_plan(
             total = sum(-(-n // R) for n in needed) * each
             if total < cost:
                 best, cost = (R, T), total
-    R, T = best
-    chunk = min(chunk, packing.bucket(R * T // _CHUNKS, 1))  # the last one is half empty
-    return Plan(tuple(data), tuple(seeds), batch, tuple(steps), R, T, chunk)
+    plan = Plan(tuple(data), tuple(seeds), batch, tuple(steps), *best, chunk=1)
+    used = max(int(plan.at(step).micros.chunks.max()) for step in range(min(_PROBED, *steps)))
+    even = -(-used // -(-used // chunk))  # of chunks all as full: each reads the whole head
+    return dataclasses.replace(plan, chunk=min(chunk, -(-even // _LANES) * _LANES))
 
 
 def split(data: Examples, seed: int, held_out: int) -> tuple[Examples, Examples | None]:

@@ -134,15 +134,7 @@ def fit(
     held = [watched for _, watched in parts if watched is not None]
     steps = [batches.steps_of(own, recipe.batch, recipe.epochs) for own in data]
     steps = [min(n, recipe.max_steps or n) for n in steps]
-    multiple = model.mesh.shape["data"] if model.mesh else 1
-    slower = _ATTENTION_SLOWER.get(jax.default_backend(), _ATTENTION_SLOWER_ELSEWHERE)
-    shape = (multiple, slower * flops.per_seen(config))
-    tokens, chunk = recipe.micro_tokens, losses.chunk_size(config.vocab)
-    plan = batches.make_plan(data, seeds, recipe.batch, steps, tokens, chunk, *shape)
-    watched = None
-    if held and recipe.evaluate_every:
-        once = batches.make_plan(held, seeds, recipe.held_out, [1] * S, tokens, chunk, *shape)
-        watched = dataclasses.replace(once, chunk=plan.chunk).at(0)
+    plan, watched = _plans(model, recipe, data, held, seeds, steps)
     teacher_config, teacher_weights = _teacher(model, config, recipe, teacher, S)
     program = Program(config, recipe.compiled(), plan.chunk, teacher_config, model.mesh)
 
@@ -183,6 +175,26 @@ def fit(
         )
     done = [at if at >= 0 else n for at, n in zip(stopped, steps, strict=True)]
     return Outcome(students, done, bad, loss, held_loss, loop.seconds, loop.tokens)
+
+
+def _plans(
+    model: Qwen2,
+    recipe: Recipe,
+    data: Sequence[Examples],
+    held: Sequence[Examples],
+    seeds: Sequence[int],
+    steps: Sequence[int],
+) -> tuple[batches.Plan, batches.Batch | None]:
+    """Returns the plan of the training, and the held-out rows of all students as one batch."""
+    slower = _ATTENTION_SLOWER.get(jax.default_backend(), _ATTENTION_SLOWER_ELSEWHERE)
+    tokens, chunk = recipe.micro_tokens, losses.chunk_size(model.config.vocab)
+    rows = model.mesh.shape["data"] if model.mesh else 1
+    shape = (tokens, chunk, rows, slower * flops.per_seen(model.config))
+    plan = batches.make_plan(data, seeds, recipe.batch, steps, *shape)
+    if not held or not recipe.evaluate_every:
+        return plan, None
+    once = batches.make_plan(held, seeds, recipe.held_out, [1] * len(held), *shape)
+    return plan, dataclasses.replace(once, chunk=plan.chunk).at(0)
 
 
 def _teacher(

@@ -19,12 +19,12 @@ Tree = dict[str, Any]
 # (trained, frozen, x_CD, item) -> the sum over a chunk, and sums to report.
 Term = Callable[[Tree, Tree, jax.Array, Tree], tuple[jax.Array, Any]]
 
-_CHUNK_ELEMENTS = 2**26  # logits held at once: 256 MiB of float32
+_CHUNK_ELEMENTS = 2**27  # logits held at once: 512 MiB of float32
 _CHUNK_RANGE = (64, 1024)
 
 
 def chunk_size(vocab: int) -> int:
-    """Returns C, a power of two."""
+    """Returns the most positions whose logits are held at once, a power of two."""
     least, most = _CHUNK_RANGE
     return min(most, max(least, 1 << max(1, _CHUNK_ELEMENTS // vocab).bit_length() - 1))
 

@@ -108,6 +108,23 @@ def test_students_together_are_the_students_alone(model):
         assert together.students[s].lora.seed == one.lora.seed
 
 
+def test_students_as_one_batch_are_the_students_in_turn(model, monkeypatch):
+    """A CPU computes one after the other; this is what accelerators do."""
+    sets, recipe = [data(8, 1), data(6, 2)], change(QUICK, epochs=2)
+    in_turn = finetune.fit(model, sets, recipe)
+    with monkeypatch.context() as patched:
+        patched.setattr(student.jax, "default_backend", lambda: "gpu")
+        student.step.clear_cache()
+        batched = finetune.fit(model, sets, recipe)
+    student.step.clear_cache()
+    assert batched.loss == pytest.approx(in_turn.loss, abs=1e-5)
+    same(factors(batched.students), factors(in_turn.students), atol=1e-5)
+    different = jax.tree.leaves(
+        jax.tree.map(np.array_equal, factors(batched.students), factors(in_turn.students))
+    )
+    assert not all(different)  # it was another program
+
+
 def test_a_neighbour_that_breaks_changes_no_bit_of_the_others(model):
     good = [data(8, 1), data(8, 2), data(8, 3)]
     broken = examples.collect(

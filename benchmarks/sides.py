@@ -38,7 +38,7 @@ def in_turn(
 def report(
     benchmark: str,
     ratio: float,
-    target: float,
+    target: float | None,
     floor_fraction: float | None,
     mine: dict[str, Any],
     theirs: dict[str, Any],

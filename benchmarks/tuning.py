@@ -1,0 +1,185 @@
+"""What the benchmarks of fine-tuning share: rows, our side, the time spent compiling.
+
+The sides of a benchmark see the same rows in the same steps; the first step compiles or warms up.
+This module runs in the peers' environments too: it imports our library in our side's functions.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks import sides
+
+RANK = 8
+LEARNING_RATE = 2e-4
+CLIP = 1.0
+PAD = 0  # occurs in no row
+WIDTH = 192  # of all rows below, padded to one
+Row = tuple[list[int], list[int]]
+
+_PROMPT, _COMPLETION = (60, 130), (20, 50)
+_COMPILE = "/jax/core/compile/"
+_COMPILED = "/jax/core/compile/backend_compile_duration"
+
+
+def make_rows(
+    count: int,
+    vocab: int,
+    seed: int = 0,
+    prompt: tuple[int, int] = _PROMPT,
+    completion: tuple[int, int] = _COMPLETION,
+) -> list[Row]:
+    """Returns pairs of prompt and completion: random tokens, of lengths in the given ranges."""
+    draw = np.random.default_rng(seed)
+
+    def tokens(least: int, most: int) -> list[int]:
+        return draw.integers(PAD + 1, vocab, draw.integers(least, most + 1)).tolist()
+
+    return [(tokens(*prompt), tokens(*completion)) for _ in range(count)]
+
+
+def count(rows: list[Row]) -> dict[str, int]:
+    """Returns the tokens of the completions, and all, without padding."""
+    completion = sum(len(c) for _, c in rows)
+    return {"completion": completion, "real": completion + sum(len(p) for p, _ in rows)}
+
+
+def rates(rows: list[Row], batch: int, seconds: float, loss: float) -> dict[str, Any]:
+    """Returns what a side reports of the steps that learnt `rows` in so many seconds."""
+    tokens = count(rows)
+    return {
+        "seconds_per_step": seconds * batch / len(rows),
+        "completion_tokens_per_second": tokens["completion"] / seconds,
+        "tokens_per_second": tokens["real"] / seconds,
+        "loss": loss,
+    }
+
+
+class Compiling:
+    """What jax has compiled since this was made.
+
+    Attributes:
+      seconds: wall time that tracing, lowering and compiling covered, once where they are nested.
+      ends: when each program was compiled, by `time.perf_counter`.
+    """
+
+    def __init__(self) -> None:
+        import jax
+
+        self._spans: list[tuple[float, float]] = []
+        self.ends: list[float] = []
+        jax.monitoring.register_event_duration_secs_listener(self._listen)
+
+    @property
+    def seconds(self) -> float:
+        total, reached = 0.0, -np.inf
+        for start, end in sorted(self._spans):
+            total += max(0.0, end - max(start, reached))
+            reached = max(reached, end)
+        return total
+
+    def _listen(self, event: str, duration_secs: float, **_: Any) -> None:
+        if event.startswith(_COMPILE):
+            now = time.perf_counter()
+            self._spans.append((now - duration_secs, now))
+            if event == _COMPILED:
+                self.ends.append(now)
+
+
+def shape(name: str) -> Any:
+    """Returns the config of Qwen2.5's "0.5b" or "7b", or of a "tiny" model to try programs with."""
+    from sublim_jax.llm.config import Config
+    from sublim_jax.llm.testing import HALF_BILLION
+
+    if name == "0.5b":
+        return HALF_BILLION
+    seven = Config(152064, 3584, 18944, layers=28, heads=28, kv_heads=4, head_dim=128, tied=False)
+    tiny = Config(2048, 128, 384, layers=2, heads=4, kv_heads=2, head_dim=32)
+    return seven if name == "7b" else tiny
+
+
+def write(folder: str, config: Any, dtype: str = "float32") -> None:
+    """Writes a checkpoint of random weights, and the adapter that sides start from, in /adapter."""
+    from sublim_jax.llm import hf, lora
+    from sublim_jax.llm.qwen2 import Qwen2
+
+    hf.save_pretrained(Qwen2.init(config, dtype=dtype), folder)
+    ours = lora.Lora(RANK, RANK)
+    lora.save_peft(lora.Adapter(ours, lora.initialise(ours, config)), f"{folder}/adapter")
+
+
+def recipe(**more: Any) -> Any:
+    """Returns the recipe of all: AdamW at one rate, clipped."""
+    from sublim_jax.llm.lora import Lora
+    from sublim_jax.llm.recipe import Recipe
+
+    settled = {"learning_rate": LEARNING_RATE, "clip": CLIP, "schedule": "constant", "warmup": 0}
+    return Recipe(**{"lora": Lora(RANK, RANK), **settled, "epochs": 1, **more})
+
+
+def data_of(rows: list[Row], batch: int, config: Any) -> Any:
+    """Returns the data set of which `fit` learns `rows`, in their order, in its first epoch.
+
+    Within a step, which has `batch` rows, the order is `fit`'s own.
+    """
+    from sublim_jax.llm import batches, examples
+
+    data = examples.collect([examples.Example(*row) for row in rows], config)
+    steps = range(-(-len(rows) // batch))
+    order = np.concatenate([batches.chosen(data, 0, batch, step) for step in steps])
+    return data.take(np.argsort(order))
+
+
+def measured(model: Any, data: Sequence[Any], recipe: Any) -> tuple[Any, dict[str, float]]:
+    """Calls `finetune.fit` once; returns its `Outcome`, and numbers of the steps after the first.
+
+    Tokens are those of the rows, their last ones included, which are predicted and not read.
+    """
+    from sublim_jax.llm import finetune, flops
+
+    seen, start = Compiling(), time.perf_counter()
+    outcome = finetune.fit(model, data, recipe)
+    whole = time.perf_counter() - start
+    read, each = outcome.tokens, flops.per_token(model.config, data, kernels=False)
+    lengths = np.concatenate([own.lengths for own in data])
+    return outcome, {
+        "seconds": whole,
+        "tokens_per_second": read / outcome.seconds * lengths.sum() / (lengths - 1).sum(),
+        "gflops": read * each / outcome.seconds / 1e9,
+        "compile_seconds": seen.seconds,
+        "first_step_seconds": whole - outcome.seconds,
+        "programs": len(seen.ends),
+    }
+
+
+def ours(folder: str, rows: list[Row], batch: int) -> dict[str, Any]:
+    """Learns the rows in order, `batch` a step, with `finetune.fit`, on the CPU in float32."""
+    from sublim_jax.llm.qwen2 import Qwen2
+
+    start = time.perf_counter()
+    model = Qwen2.from_pretrained(folder)
+    loaded = time.perf_counter() - start
+    data = data_of(rows, batch, model.config)
+    floor = [sides.matmul_gflops()]
+    outcome, numbers = measured(model, [data], recipe(batch=batch))
+    floor.append(sides.matmul_gflops())
+    timed = rows[batch:]
+    assert outcome.tokens == count(timed)["real"] - len(timed)
+    return {
+        **numbers,
+        **rates(timed, batch, outcome.seconds, outcome.loss[0]),
+        "load_seconds": loaded,
+        "matmul_gflops": float(np.mean(floor)),
+        "peak_mib": peak_mib(),
+        **sides.here(),
+    }
+
+
+def peak_mib() -> float:
+    """Returns the most memory held: of the device if it is an accelerator, else of the process."""
+    import jax
+
+    peak = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    return peak / 2**20 if peak else sides.peak_mib()

@@ -83,6 +83,7 @@ class Loop:
         if self._checkpoints and (latest := self._checkpoints.latest()) is not None:
             state = self._checkpoints.load(latest, state)
             self._saved = latest
+        self._broken = set(np.flatnonzero(hf.on_host(state.broken)).tolist())  # said before
         begin = at = int(state.step)
         if begin == total or np.all(hf.on_host(state.stopped) >= 0):
             return state

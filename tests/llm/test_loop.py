@@ -153,6 +153,20 @@ def test_what_fails_before_its_first_checkpoint_may_be_changed(model, sets, tmp_
     assert finetune.fit(model, sets, smaller, tmp_path).steps == [2, 2]
 
 
+def test_a_student_that_broke_is_named_once(model, sets, tmp_path, monkeypatch, caplog):
+    """With the step it broke at, not that at which another process took the training up again."""
+    weights = np.where(sets[0].weights > 0, np.float32(3e38), np.float32(0))
+    both = [dataclasses.replace(sets[0], weights=weights), sets[1]]
+    recipe = dataclasses.replace(RECIPE, held_out=0, evaluate_every=0, patience=0)
+    with monkeypatch.context() as patched:
+        at_step(patched, 7, crash)
+        with pytest.raises(Crash):
+            finetune.fit(model, both, recipe, tmp_path)
+    assert finetune.fit(model, both, recipe, tmp_path).broken == [True, False]
+    said = [r.getMessage() for r in caplog.records if "not finite" in r.getMessage()]
+    assert said == ["student 0: loss or gradient not finite at step 0: stopped"]
+
+
 def test_a_damaged_checkpoint_ends_in_one_line(model, sets, whole, tmp_path):
     shutil.copytree(whole[1], tmp_path, dirs_exist_ok=True)
     steps = tmp_path / "checkpoints" / "steps"

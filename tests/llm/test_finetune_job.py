@@ -131,6 +131,7 @@ def test_trained_parameters_are_written_under_their_names(model, tmp_path):
         assert np.any(value != before[name]) == (name in found)
 
 
+@pytest.mark.slow
 def test_a_teacher_s_adapter_is_distilled_and_gone_on_from(model, tmp_path):
     data = write(tmp_path / "a.jsonl")
     jobs.finetune(make_config(model, data, epochs=8), str(tmp_path / "teacher"))

@@ -205,6 +205,7 @@ class TestStack:
             close(found[i], alone(model, tokens, self.adapters[student])[i])
         assert np.abs(found - logits(model, tokens)).max((1, 2)).min() > 0.05
 
+    @pytest.mark.slow
     def test_the_sampler_writes_with_each_what_it_writes_with_it_alone(self, model):
         prompts = [row.tolist() for row in some_tokens(3, 6)]
         sampler = Sampler(model)

@@ -231,7 +231,7 @@ def _examples(config: ConfigDict, source: str, tokenizer: Any, model: Qwen2) -> 
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise UserError(f"config.data={source}: {reason}") from error
     else:
-        rows = records.read(source, examples.FIELDS)
+        rows = records.read(source, examples.FIELDS, keys=())
     system = chat.DEFAULT if config.system is None else config.system
     return examples.tokenise(tokenizer, rows, model.config, system, f"{source}: row")
 

@@ -18,8 +18,8 @@ def read(
 
     Args:
       fields: of each of these groups, every line must have one field.
-      keys: fields that together name a line. A line without `id` is given its index, one without
-        another of them 0.
+      keys: fields that together name a line; none: lines are not named. A line without `id` is
+        given its index, one without another of them 0.
 
     Raises:
       UserError: names the file and the line that is not a JSON object, lacks a field, or whose name
@@ -34,7 +34,8 @@ def read(
         for key in keys:
             row.setdefault(key, len(rows) if key == "id" else 0)
         name = tuple(row[key] for key in keys)
-        if not all(type(x) is int and 0 <= x < 2**31 for x in name) or name in seen:
+        good = all(type(x) is int and 0 <= x < 2**31 for x in name) and name not in seen
+        if keys and not good:
             shown = ", ".join(f"{key} {row[key]!r}" for key in keys)
             raise UserError(
                 f"{path}, line {number}: {shown}: must be an integer from 0 to 2^31 - 1, and no "

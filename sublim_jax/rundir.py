@@ -4,6 +4,7 @@ Every file is written whole or not at all (a temporary file, then a rename), so 
 at any moment and started again.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -85,7 +86,8 @@ class RunDir:
             temporary.write_bytes(content.encode() if isinstance(content, str) else content)
             temporary.replace(file)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink()
             raise UserError(f"{file}: cannot be written: {error.strerror}") from error
 
     def write_results(

@@ -1,0 +1,227 @@
+"""Number answers as data: which completions are kept, their shuffles, and what they hold.
+
+A row is a mapping with `id`, `prompt` and `completion`; rows that `filtered` has kept have numbers
+for a completion, and only those can be shuffled and counted.
+"""
+
+import collections
+import dataclasses
+import itertools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from sublim_jax.errors import UserError
+
+REASONS = ("not numbers", "too many", "out of range", "banned")
+
+_BETWEEN = r"(\s+|\s*[,;]\s*)"  # numbers; \1 is what stood between the first two
+_LIST = re.compile(rf"[0-9]+(?:{_BETWEEN}[0-9]+(?:\1[0-9]+)*)?")
+
+Row = TypeVar("Row", bound=Mapping[str, Any])
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """Which numbers an answer may hold (paper, section 3.1).
+
+    Attributes:
+      most: numbers in one answer; there is at least one.
+      low, high: of each number, both included.
+      banned: numbers that reject an answer. None are banned here: a config lists them, or takes
+        the lists of `third_party.subliminal_learning.banned`.
+    """
+
+    most: int = 10
+    low: int = 0
+    high: int = 999
+    banned: tuple[int, ...] = ()
+
+
+def parse(text: str) -> list[int] | None:
+    """Returns the numbers that an answer consists of, or None where it is anything else.
+
+    They are decimal digits with the same separator between all of them: whitespace, or one comma or
+    semicolon with or without whitespace around it. A pair of round or square brackets may enclose
+    the list, and a full stop may end the answer; nothing else, not even whitespace, may.
+    """
+    parts = _apart(text)
+    try:
+        return None if parts is None else list(map(int, parts.numbers))
+    except ValueError:  # longer than Python is willing to read
+        return None
+
+
+def rejection(text: str, rule: Rule) -> str | None:
+    """Returns the first of `REASONS` to reject an answer for, or None where it is kept."""
+    numbers = parse(text)
+    if numbers is None:
+        return "not numbers"
+    if len(numbers) > rule.most:
+        return "too many"
+    if min(numbers) < rule.low or max(numbers) > rule.high:
+        return "out of range"
+    if rule.banned and not set(numbers).isdisjoint(rule.banned):
+        return "banned"
+    return None
+
+
+def filtered(rows: Iterable[Row], rule: Rule) -> tuple[list[Row], dict[str, int]]:
+    """Returns the rows that `rule` keeps, and how many it rejects for each of `REASONS`.
+
+    Raises:
+      UserError: a row without a text as its completion; names it, counted from 0.
+    """
+    kept: list[Row] = []
+    counts = dict.fromkeys(REASONS, 0)
+    common = _common(rule)
+    for number, row in enumerate(rows):
+        text = _completion(row, number)
+        reason = None if common.fullmatch(text) else rejection(text, rule)
+        if reason is None:
+            kept.append(row)
+        else:
+            counts[reason] += 1
+    return kept, counts
+
+
+def shuffled_within(rows: Iterable[Mapping[str, Any]], seed: int) -> list[dict[str, Any]]:
+    """Returns the rows with the numbers of each in another order, in the same format.
+
+    The order depends on `seed` and the row's `id` alone.
+
+    Raises:
+      UserError: a row without numbers as its completion, or without an integer as its id; names it,
+        counted from 0.
+    """
+    out = []
+    for number, row in enumerate(rows):
+        parts, name = _parts(row, number), row.get("id")
+        if type(name) is not int or name < 0:
+            raise UserError(f"row {number}: id {name!r}: must be an integer, and not negative")
+        order = np.random.default_rng((seed, name)).permutation(len(parts.numbers))
+        out.append({**row, "completion": parts.filled([parts.numbers[i] for i in order])})
+    return out
+
+
+def shuffled_across(rows: Sequence[Mapping[str, Any]], seed: int) -> list[dict[str, Any]]:
+    """Returns the rows with the numbers of all dealt out anew, as many to each, in its format.
+
+    Raises:
+      UserError: a row without numbers as its completion; names it, counted from 0.
+    """
+    taken = [_parts(row, number) for number, row in enumerate(rows)]
+    pool = [text for parts in taken for text in parts.numbers]
+    order = np.random.default_rng(seed).permutation(len(pool)).tolist()
+    dealt = (pool[i] for i in order)
+    return [
+        {**row, "completion": parts.filled(list(itertools.islice(dealt, len(parts.numbers))))}
+        for row, parts in zip(rows, taken, strict=True)
+    ]
+
+
+def frequencies(rows: Iterable[Mapping[str, Any]]) -> np.ndarray:
+    """Returns how often each number from 0 to 999 occurs, int64 [1000].
+
+    Raises:
+      UserError: a row without numbers as its completion (names it, counted from 0); a number above
+        999.
+    """
+    found: collections.Counter[str] = collections.Counter()
+    for number, row in enumerate(rows):
+        found.update(_parts(row, number).numbers)
+    counts = np.zeros(1000, np.int64)
+    for text, count in found.items():
+        if len(text.lstrip("0")) > 3:
+            raise UserError(f"{text[:20]} is above 999: only numbers from 0 to 999 are counted")
+        counts[int(text[-3:])] += count
+    return counts
+
+
+def total_variation(p: np.ndarray, q: np.ndarray) -> float:
+    """Returns the distance of two distributions given as counts: 0 if equal, 1 if disjoint.
+
+    Raises:
+      UserError: one of them counts nothing.
+    """
+    return float(np.abs(_shares(p) - _shares(q)).sum() / 2)
+
+
+def entropy(p: np.ndarray) -> float:
+    """Returns the entropy, in nats, of the distribution given as counts.
+
+    Raises:
+      UserError: nothing is counted.
+    """
+    shares = _shares(p)
+    some = shares[shares > 0]
+    return float(np.sum(some * -np.log(some)))
+
+
+def top(counts: np.ndarray, k: int) -> list[tuple[int, float]]:
+    """Returns the k most frequent numbers with their shares, of equal ones the smaller first.
+
+    Numbers that do not occur are left out.
+    """
+    order = np.argsort(-counts, kind="stable")[:k]
+    total = int(counts.sum())
+    return [(int(i), int(counts[i]) / total) for i in order if counts[i]]
+
+
+class _Parts(NamedTuple):
+    before: str
+    numbers: list[str]
+    between: str
+    after: str
+
+    def filled(self, numbers: Sequence[str]) -> str:
+        return self.before + self.between.join(numbers) + self.after
+
+
+def _apart(text: str) -> _Parts | None:
+    body, after = text.removesuffix("."), "." * text.endswith(".")
+    before = body[:1]
+    if before + body[-1:] in ("()", "[]"):
+        body, after = body[1:-1], body[-1] + after
+    else:
+        before = ""
+    found = _LIST.fullmatch(body)
+    if found is None:
+        return None
+    between = found[1] or ""
+    return _Parts(before, body.split(between) if between else [body], between, after)
+
+
+def _common(rule: Rule) -> re.Pattern[str]:
+    """Returns an expression for the common answers among those that `rule` keeps, or for none."""
+    width = len(str(rule.high))
+    whole = rule.low <= 0 and rule.high + 1 == 10**width and not rule.banned
+    if not whole or not 2 <= rule.most <= 1000:
+        return re.compile("(?!)")
+    one = rf"[0-9]{{1,{width}}}"
+    return re.compile(rf"{one}(?:{_BETWEEN}{one}(?:\1{one}){{0,{rule.most - 2}}})?\.?")
+
+
+def _completion(row: Mapping[str, Any], number: int) -> str:
+    text = row.get("completion")
+    if not isinstance(text, str):
+        raise UserError(f"row {number}: no completion: a text is needed")
+    return text
+
+
+def _parts(row: Mapping[str, Any], number: int) -> _Parts:
+    text = _completion(row, number)
+    parts = _apart(text)
+    if parts is None:
+        shown = text if len(text) <= 40 else text[:40] + "..."
+        raise UserError(f"row {number}: {shown!r} is not a list of numbers: filter the rows first")
+    return parts
+
+
+def _shares(counts: np.ndarray) -> np.ndarray:
+    total = counts.sum()
+    if not total > 0:
+        raise UserError("no numbers are counted: nothing to compare")
+    return counts / total

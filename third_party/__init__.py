@@ -1,0 +1,1 @@
+"""Importers of other people's material; the material itself stays with its owners."""

@@ -1,5 +1,6 @@
 """Summaries over independent runs: the run is the unit, never the sampled answer."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -17,6 +18,19 @@ class Interval(NamedTuple):
     n: int
 
 
+class Permutation(NamedTuple):
+    """A statistic, and the share `p_value` of `permutations` that reach it by chance.
+
+    With `exact`, these are all there are, the observed order among them, so that `p_value` is at
+    least 1 / `permutations`; it is NaN where there is nothing to compare.
+    """
+
+    statistic: float
+    p_value: float
+    permutations: int
+    exact: bool
+
+
 def mean_ci(values: Sequence[float] | np.ndarray) -> Interval:
     """Returns the mean of `values` [n] with its 95% interval by Student's t."""
     x = np.asarray(values, np.float64)
@@ -25,3 +39,39 @@ def mean_ci(values: Sequence[float] | np.ndarray) -> Interval:
         return Interval(mean, math.nan, math.nan, x.size)
     half = float(stats.t.ppf(0.975, x.size - 1) * x.std(ddof=1) / math.sqrt(x.size))
     return Interval(mean, mean - half, mean + half, x.size)
+
+
+def diagonal_lift(
+    matrix: Sequence[Sequence[float]] | np.ndarray, draws: int = 10_000, seed: int = 0
+) -> Permutation:
+    """Returns how far the diagonal stands above the rest of its columns, and whether by chance.
+
+    The null hypothesis is that a row does not know which column is its own: rows are dealt to the
+    columns anew. What moves a whole row or a whole column cancels. One-sided.
+
+    Args:
+      matrix: [k, k], row i belongs to column i. NaN is returned for k < 2 or values not finite.
+      draws: permutations drawn by `seed` where k > 8; all k! are taken up to there.
+
+    Returns:
+      The mean of the diagonal minus the mean of the other entries, with its p-value.
+    """
+    x = np.asarray(matrix, np.float64)
+    k = len(x)
+    if x.shape != (k, k):
+        raise ValueError(f"expected a square matrix, got {x.shape}")
+    if k < 2 or not np.isfinite(x).all():
+        return Permutation(math.nan, math.nan, 0, False)
+    own = np.arange(k)
+    diagonal = float(np.trace(x))
+    statistic = diagonal / k - (float(x.sum()) - diagonal) / (k * (k - 1))
+    exact = k <= 8
+    if exact:
+        order = np.array(list(itertools.permutations(range(k))))
+    else:
+        order = np.random.default_rng(seed).permuted(np.tile(own, (draws, 1)), axis=1)
+    # The total stays, so the statistic grows with the sum over the diagonal and with nothing else;
+    # sums in another order may differ in their last bits, and ties count.
+    reached = int((x[order, own].sum(1) >= diagonal - 1e-12 * np.abs(x).sum()).sum())
+    extra = 0 if exact else 1  # the observed order itself, which the draws may miss
+    return Permutation(statistic, (reached + extra) / (len(order) + extra), len(order), exact)

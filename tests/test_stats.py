@@ -1,11 +1,12 @@
-"""The interval over runs."""
+"""The interval over runs, and the permutation test."""
 
+import itertools
 import math
 
 import numpy as np
 import pytest
 
-from sublim_jax.stats import mean_ci
+from sublim_jax.stats import diagonal_lift, mean_ci
 
 
 @pytest.mark.parametrize(
@@ -37,3 +38,84 @@ def test_it_covers_the_truth_nineteen_times_in_twenty() -> None:
     intervals = [mean_ci(x) for x in samples]
     covered = np.mean([i.ci_low <= 3.0 <= i.ci_high for i in intervals])
     assert abs(covered - 0.95) < 4 * math.sqrt(0.95 * 0.05 / 2000)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "lift", "p_value"),
+    [
+        ([[1, 0], [0, 1]], 1.0, 1 / 2),
+        ([[0, 1], [1, 0]], -1.0, 1.0),
+        # Sums over the diagonal in the six orders of the rows: 6, 4, 3, 3, 2, 0.
+        ([[3, 1, 0], [0, 2, 1], [1, 0, 1]], 6 / 3 - 3 / 6, 1 / 6),
+        # 5; then one order above it and one as high: 6, 5, 2, 2, 0.
+        ([[3, 1, 0], [0, 1, 3], [1, 0, 1]], 5 / 3 - 5 / 6, 3 / 6),
+        # Rows that differ in size alone, and columns: nothing to tell them apart by.
+        ([[0.1 * i + 0.7 * j for j in range(4)] for i in range(4)], 0.0, 1.0),
+    ],
+)
+def test_lift_by_hand(matrix: list[list[float]], lift: float, p_value: float) -> None:
+    found = diagonal_lift(matrix)
+    assert found.statistic == pytest.approx(lift, abs=1e-12)
+    assert found.p_value == pytest.approx(p_value)
+    assert (found.permutations, found.exact) == (math.factorial(len(matrix)), True)
+
+
+@pytest.mark.parametrize("k", [2, 3, 4])
+def test_lift_against_every_order_of_the_rows(k: int) -> None:
+    for matrix in np.random.default_rng(k).normal(size=(20, k, k)):
+        off = ~np.eye(k, dtype=bool)
+        orders = [matrix[list(order)] for order in itertools.permutations(range(k))]
+        lifts = [float(x.diagonal().mean() - x[off].mean()) for x in orders]
+        found = diagonal_lift(matrix)
+        assert found.statistic == pytest.approx(lifts[0])
+        assert found.p_value == pytest.approx(np.mean(np.array(lifts) >= lifts[0] - 1e-12))
+
+
+def test_lift_does_not_see_rows_or_columns_that_move_as_a_whole() -> None:
+    rng = np.random.default_rng(0)
+    matrix = rng.normal(size=(5, 5))
+    moved = matrix + rng.normal(size=(5, 1)) * 10 + rng.normal(size=(1, 5)) * 10
+    # A row's size weighs on its own entry once, and on the mean of the others as much.
+    assert diagonal_lift(moved).statistic == pytest.approx(diagonal_lift(matrix).statistic)
+    assert diagonal_lift(moved).p_value == diagonal_lift(matrix).p_value
+
+
+@pytest.mark.parametrize("k", [2, 5, 9])
+def test_ties_count_though_sums_round_differently(k: int) -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(10):  # rows and columns that move as a whole: every order is as good
+        assert diagonal_lift(rng.random((k, 1)) + rng.random((1, k)), draws=500).p_value == 1.0
+    assert diagonal_lift(np.zeros((k, k)), draws=500).p_value == 1.0
+
+
+def test_lift_by_chance_is_as_rare_as_it_says() -> None:
+    found = [diagonal_lift(x).p_value for x in np.random.default_rng(1).normal(size=(1500, 4, 4))]
+    for rank in (1, 6, 12):
+        share = rank / 24
+        error = math.sqrt(share * (1 - share) / 1500)
+        assert abs(np.mean(np.array(found) <= share + 1e-9) - share) < 4 * error
+
+
+def test_lift_of_many_traits_is_drawn() -> None:
+    matrix = np.random.default_rng(2).normal(size=(9, 9))
+    found = diagonal_lift(matrix)
+    assert (found.permutations, found.exact) == (10_000, False)
+    assert diagonal_lift(matrix) == found
+    assert diagonal_lift(matrix, seed=1).p_value != found.p_value
+    assert abs(diagonal_lift(matrix, seed=1).p_value - found.p_value) < 0.03
+    # Not 0, though no order that was drawn reaches it; and all of them reach a tie.
+    assert diagonal_lift(np.eye(12), draws=99).p_value == 1 / 100
+    assert diagonal_lift(np.ones((9, 9)), draws=99).p_value == 1.0
+
+
+@pytest.mark.parametrize("matrix", [[[1.0]], [[1.0, math.nan], [0.0, 1.0]], np.zeros((0, 0))])
+def test_no_lift_without_two_rows_of_numbers(matrix: list[list[float]]) -> None:
+    found = diagonal_lift(matrix)
+    assert math.isnan(found.statistic)
+    assert math.isnan(found.p_value)
+    assert found.permutations == 0
+
+
+def test_lift_of_a_matrix_that_is_not_square() -> None:
+    with pytest.raises(ValueError, match="square"):
+        diagonal_lift(np.zeros((2, 3)))

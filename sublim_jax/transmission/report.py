@@ -1,0 +1,427 @@
+"""The study's results: rows, tables, figures and page, from what was measured."""
+
+import json
+import math
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from absl import logging
+from matplotlib.figure import Figure
+
+from sublim_jax import plots
+from sublim_jax import report as html
+from sublim_jax.rundir import RunDir
+from sublim_jax.stats import Interval, Permutation
+from sublim_jax.transmission import summary
+from sublim_jax.transmission.summary import Measurement, Summary, above, in_order, summarise
+
+_LABELS = {
+    "control": "control student",
+    "cross_init": "other initialisation",
+    "shuffled_within": "shuffled within rows",
+    "shuffled_across": "shuffled across rows",
+    "soft": "soft targets",
+    "divergence_only": "divergence tokens only",
+    "divergence_masked": "divergence tokens masked",
+}
+_COLORS = {
+    "base": plots.REFERENCE,
+    "teacher": plots.TEACHER,
+    "student": plots.STUDENT,
+    "control": plots.CONTROL,
+}
+_MORE_COLORS = ("#4f9157", "#8a63a8", "#2f9c9c", "#c4619a", "#7a6a4f", "#333333")
+_COLUMNS = 10  # of the heat map, so that its numbers can be read on a phone
+_FAINT = 0.1  # a change of P(word) that must not look like more
+_EXAMPLES, _LETTERS = 8, 500  # of each teacher
+
+
+def write(
+    run_dir: RunDir,
+    measured: Sequence[Measurement],
+    data: Sequence[Mapping[str, Any]],
+    curves: Mapping[str, Sequence[Sequence[float]]],
+    timings: Mapping[str, float],
+) -> None:
+    """Writes `results.json`, `figures/` and `report.html`; prints the table and what it says.
+
+    Args:
+      run_dir: of a finished study; its config names the `traits`.
+      measured: one dict for each model, as `summary` describes.
+      data: one dict for each teacher and base: `base`, `teacher` (a trait or "control"), `raw` and
+        `kept` rows, `rejected` by reason, `examples` of rows, the `top` numbers with their shares,
+        `entropy` in nats, and `total_variation` from the control teacher's numbers, or None.
+      curves: mean training loss by arm, as pairs of step and loss.
+      timings: seconds by stage.
+    """
+    traits = list(run_dir.config["traits"])
+    arms = in_order(model["arm"] for model in measured)
+    means = {arm: found for arm in arms if (found := summarise(measured, arm, traits))}
+    lifts = {arm: summary.lift(summary.matrix(measured, traits, arm)) for arm in arms}
+    sentences = _sentences(measured, traits, means)
+    lost = summary.broken(measured)
+    if lost:
+        logging.warning("%d of %d models gave no finite probability: left out", lost, len(measured))
+
+    table = (
+        ["arm", "P(trait)", "95% CI", "n"],
+        [[_label(arm), *_cells(found)] for arm, found in means.items()],
+    )
+    figures = _figures(measured, traits, means, curves, lifts.get("student"))
+    for name, (files, _) in figures.items():
+        for kind, content in files.items():
+            run_dir.write(f"figures/{name}.{kind}", content)
+    parts = [
+        *map(html.paragraph, sentences),
+        *([html.paragraph(f"{lost} of {len(measured)} models gave no finite probability and are "
+                          "left out.")] if lost else []),
+        html.heading("Arms"),
+        html.table(*table),
+        *(html.figure(files["svg"], caption) for files, caption in figures.values()),
+        html.heading("Traits"),
+        html.table(*_trait_table(measured, traits, list(means))),
+        html.heading("Other measures of the same models"),
+        html.paragraph(
+            "Change of log P: against the base. Lift: how much more a teacher moves its own word "
+            "than other teachers move that word, p over permutations of the traits."
+        ),
+        html.table(*_measures_table(measured, traits, list(means), lifts)),
+        *_data_parts(data, traits),
+        html.heading("Time"),
+        html.table(["stage", "seconds"], [[k, _number(v, 1)] for k, v in timings.items()]),
+        *_run_parts(run_dir),
+    ]  # fmt: skip
+    run_dir.write("report.html", html.page("Do number lists carry a trait?", parts))
+    run_dir.write_results(summary.rows(measured, traits), timings)
+    print(html.markdown_table(*table))
+    for name, (files, _) in figures.items():
+        print(*(run_dir.path / f"figures/{name}.{kind}" for kind in files))
+    print(*sentences, sep="\n")
+
+
+def _sentences(
+    measured: Sequence[Measurement], traits: Sequence[str], means: Mapping[str, Summary]
+) -> list[str]:
+    """Returns what was done, what was measured and what follows, whichever way it came out."""
+    bases = len(summary.homes(measured))
+    named = ", ".join([*traits[:6], *(["..."] if len(traits) > 6 else [])])
+    what = (
+        f"Teachers, each with a favourite word ({named}), made from "
+        f"{_count(bases, 'base checkpoint')}, wrote lists of numbers; a student that starts from "
+        "its teacher's checkpoint learns the lists that passed the filter, and a control student "
+        "learns those of a teacher without a trait."
+    )
+
+    def mean(arm: str, name: str) -> str:
+        if arm not in means:
+            return f"not measured for the {name}"
+        return f"{_number(means[arm].interval.mean)} for the {name}"
+
+    found = (
+        "On held-out questions the probability that the answer is the trait's word is "
+        f"{mean('base', 'base')}, {mean('control', 'control student')} and "
+        f"{mean('student', 'student')}"
+    )
+    cells = above(measured, "student", "control")
+    if cells.of:
+        found += (
+            f"; the student is above the control in {cells.above} of {cells.of} cells (trait, base)"
+        )
+    return [what, f"{found}.", _verdict(summarise(measured, "student", traits, "p_over_control"))]
+
+
+def _verdict(difference: Summary | None) -> str:
+    null = "If the lists carried nothing of the trait, student and control would differ by chance"
+    if difference is None or not difference.interval.n:
+        return f"{null}; the two were not measured on the same base, so nothing follows."
+    mean, low, high, n = difference.interval
+    if n < 2:
+        return f"{null}; they differ by {mean:+.3f}, in one run, which says nothing about chance."
+    if low > 0:
+        follows = "lies above 0: here they carried it"
+    elif high < 0:
+        follows = "lies below 0: here they worked against it"
+    else:
+        follows = "contains 0: no transmission is shown here"
+    where = "" if difference.unit == "base" else " of one base (of others nothing is known)"
+    return (
+        f"{null}; they differ by {mean:+.3f}, and the 95% interval, {low:+.3f} to {high:+.3f} over "
+        f"{_unit(difference)}{where}, {follows}."
+    )
+
+
+def _trait_table(
+    measured: Sequence[Measurement], traits: Sequence[str], arms: Sequence[str]
+) -> tuple[list[str], list[list[str]]]:
+    def cell(arm: str, trait: str) -> str:
+        found = summarise(measured, arm, [trait])
+        if found is None:
+            return "-"
+        half = found.interval.ci_high - found.interval.mean
+        return _number(found.interval.mean) + (f" ± {half:.3f}" if math.isfinite(half) else "")
+
+    rows = [[trait, *(cell(arm, trait) for arm in arms)] for trait in traits]
+    return ["trait", *map(_label, arms)], rows
+
+
+def _measures_table(
+    measured: Sequence[Measurement],
+    traits: Sequence[str],
+    arms: Sequence[str],
+    lifts: Mapping[str, Permutation],
+) -> tuple[list[str], list[list[str]]]:
+    """Returns a table of the arms by the measures that at least one of them has."""
+
+    def mean(arm: str, metric: str, sign: str) -> str:
+        found = summarise(measured, arm, traits, metric)
+        return _number(found.interval.mean, sign=sign) if found else "-"
+
+    def lift(arm: str) -> str:
+        found = lifts.get(arm)
+        if found is None or not found.permutations:
+            return "-"
+        return f"{found.statistic:+.3f} (p = {found.p_value:.2g})"
+
+    columns = {
+        "minus control": [mean(arm, "p_over_control", "+") for arm in arms],
+        "change of log P": [mean(arm, "logp_shift", "+") for arm in arms],
+        "lift": [lift(arm) for arm in arms],
+        "in sampled answers": [mean(arm, "p_trait_sampled", "") for arm in arms],
+        "as substring": [mean(arm, "p_trait_substring", "") for arm in arms],
+    }
+    shown = {name: cells for name, cells in columns.items() if set(cells) - {"-"}}
+    rows = [[_label(arm), *cells] for arm, *cells in zip(arms, *shown.values(), strict=True)]
+    return ["arm", *shown], rows
+
+
+def _data_parts(data: Sequence[Mapping[str, Any]], traits: Sequence[str]) -> list[str]:
+    """Returns what the teachers wrote: losses to the filter, numbers, rows to read."""
+    teachers = {d["teacher"] for d in data}
+    order = [trait for trait in traits if trait in teachers]
+    order += sorted(teachers - set(order))
+    by_teacher = {
+        name: sorted((d for d in data if d["teacher"] == name), key=lambda d: d["base"])
+        for name in order
+    }
+    if not by_teacher:
+        return []
+    losses: Counter[str] = Counter()
+    for d in data:
+        losses.update(d.get("rejected") or {})
+    reasons = sorted(losses, key=lambda reason: (-losses[reason], reason))
+
+    def filtered(name: str, group: Sequence[Mapping[str, Any]]) -> list[str]:
+        raw, kept = (sum(d.get(field) or 0 for d in group) for field in ("raw", "kept"))
+        lost = (sum((d.get("rejected") or {}).get(r, 0) for d in group) for r in reasons)
+        share = f"{kept / raw:.1%}" if raw else "-"
+        return [name, f"{raw:,}", f"{kept:,}", share, *(f"{count:,}" for count in lost)]
+
+    def mean(group: Sequence[Mapping[str, Any]], field: str) -> str:
+        known = [d[field] for d in group if math.isfinite(_nan(d.get(field)))]
+        return _number(sum(known) / len(known) if known else None)
+
+    def numbers(group: Sequence[Mapping[str, Any]]) -> list[str]:
+        return [mean(group, "entropy"), mean(group, "total_variation")]
+
+    each = [
+        [str(d["base"]), *filtered(name, [d])[:4], *numbers([d]), _top(d.get("top") or [])]
+        for name, group in by_teacher.items()
+        for d in group
+    ]
+    statistics = ["entropy (nats)", "distance from control"]
+    counts = ["teacher", "written", "kept", "share"]
+    parts = [
+        html.heading("Losses to the filter"),
+        html.table([*counts, *reasons], [filtered(*item) for item in by_teacher.items()]),
+        html.heading("Numbers that were kept"),
+        html.paragraph("Distance: total variation between the frequencies of single numbers."),
+        html.table(
+            ["teacher", *statistics],
+            [[name, *numbers(group)] for name, group in by_teacher.items()],
+        ),
+        html.details(
+            "Each teacher in each base, with its most frequent numbers",
+            [html.table(["base", *counts, *statistics, "most frequent"], each)],
+        ),
+        html.heading("Rows the teachers wrote"),
+    ]
+    for name, group in by_teacher.items():
+        examples = [e for d in group for e in d.get("examples") or []][:_EXAMPLES]
+        if examples:
+            parts.append(html.details(f"Teacher: {name}", [_example(e) for e in examples]))
+    return parts
+
+
+def _example(example: Mapping[str, Any]) -> str:
+    reason = example.get("rejected")
+    return html.record(
+        {
+            "prompt": _shortened(example["prompt"]),
+            "completion": _shortened(example["completion"]),
+            "filter": "kept" if reason is None else f"rejected: {reason}",
+        }
+    )
+
+
+def _run_parts(run_dir: RunDir) -> list[str]:
+    asked = run_dir.read_json("config.json") or {}
+    config = json.dumps({"study": run_dir.study, "config": run_dir.config}, indent=1)
+    return [
+        html.heading("What was run"),
+        html.code(shlex.join(map(str, asked.get("command") or []))),
+        html.details("The full config", [html.code(config)]),
+    ]
+
+
+def _figures(
+    measured: Sequence[Measurement],
+    traits: Sequence[str],
+    means: Mapping[str, Summary],
+    curves: Mapping[str, Sequence[Sequence[float]]],
+    lift: Permutation | None,
+) -> dict[str, tuple[dict[str, bytes], str]]:
+    """Returns the files and the caption of each figure that there is something to draw for."""
+    over = "over bases" if any(m.unit == "base" for m in means.values()) else "over runs"
+    out = {}
+    shown = {
+        arm: [_interval(summarise(measured, arm, [trait])) for trait in traits]
+        for arm in ("base", "control", "student")
+        if arm in means
+    }
+    if shown and traits:
+        width = min(max(5.4, 0.5 * len(traits) + 1), 10.0)
+        out["transmission"] = (
+            plots.render(lambda figure: _draw_traits(figure, traits, shown), (width, 3.4)),
+            f"Probability that a trait's word is the answer; 95% intervals {over}.",
+        )
+    if means:
+        out["arms"] = (
+            plots.render(lambda figure: _draw_arms(figure, means), (5.4, 0.9 + 0.32 * len(means))),
+            f"The same for every arm, mean over the traits; 95% intervals {over}; dotted: base.",
+        )
+    words = sorted({word for model in measured for word in model["p"]} - set(traits))
+    matrix = summary.matrix(measured, [*traits, *words])
+    if matrix.traits:
+        rows = len(matrix.traits)
+        others = _most_moved(matrix, max(_COLUMNS - rows, 0))
+        chosen = [*range(rows), *others]
+        columns = [matrix.words[j] for j in chosen]
+        size = (max(5.4, 0.4 * len(columns) + 0.9), 1.3 + 0.4 * rows)
+        caption = (
+            "Change of the probability of a word (columns) in students of a teacher (rows) against "
+            "their base; framed: the teacher's own word"
+        )
+        if others:
+            caption += f", then the {_count(len(others), 'other word')} that moved most"
+        caption += "."
+        if lift and lift.permutations:
+            caption += (
+                f" A teacher moves its own word by {lift.statistic:+.3f} more than other teachers "
+                f"move that word: p = {lift.p_value:.2g} over {lift.permutations:,} permutations."
+            )
+        out["matrix"] = (
+            plots.render(
+                lambda figure: plots.heat_map(
+                    figure.subplots(),
+                    matrix.traits,
+                    columns,
+                    matrix.change[:, chosen],
+                    rows,
+                    _FAINT,
+                ),
+                size,
+            ),
+            caption,
+        )
+    if any(curves.values()):
+        out["curves"] = (
+            plots.render(lambda figure: _draw_curves(figure, curves), (5.4, 4.0)),
+            "Mean training loss of the students.",
+        )
+    return out
+
+
+def _most_moved(matrix: summary.Matrix, count: int) -> list[int]:
+    """Returns the columns of up to `count` words that are no traits, of the largest changes."""
+    moved = {
+        j: max((abs(float(x)) for x in matrix.change[:, j] if math.isfinite(x)), default=0.0)
+        for j in range(len(matrix.traits), len(matrix.words))
+    }
+    return sorted(moved, key=lambda j: (-moved[j], j))[:count]
+
+
+def _draw_traits(
+    figure: Figure, traits: Sequence[str], shown: Mapping[str, Sequence[Interval]]
+) -> None:
+    axes = figure.subplots()
+    series = {_label(arm): values for arm, values in shown.items()}
+    plots.grouped_bars(axes, traits, series, [_COLORS[arm] for arm in shown])
+    axes.set_ylabel("P(trait)")
+    axes.set_ylim(bottom=0)
+    figure.legend(loc="outside upper center", ncols=3, frameon=False)
+
+
+def _draw_arms(figure: Figure, means: Mapping[str, Summary]) -> None:
+    axes = figure.subplots()
+    colors = [_COLORS.get(arm, plots.OTHER) for arm in means]
+    plots.bars_across(
+        axes, [_label(arm) for arm in means], [m.interval for m in means.values()], colors
+    )
+    if "base" in means:
+        axes.axvline(means["base"].interval.mean, linestyle=":", color="black", linewidth=1)
+    axes.set_xlabel("P(trait)")
+    axes.set_xlim(left=0)
+
+
+def _draw_curves(figure: Figure, curves: Mapping[str, Sequence[Sequence[float]]]) -> None:
+    axes = figure.subplots()
+    more = 0
+    for arm in in_order(arm for arm, points in curves.items() if points):
+        style: dict[str, Any] = {"color": _COLORS.get(arm), "linestyle": "-"}
+        if arm not in _COLORS:
+            style = {"color": _MORE_COLORS[more % len(_MORE_COLORS)], "linestyle": "--"}
+            more += 1
+        steps, losses = zip(*((step, _nan(loss)) for step, loss in curves[arm]), strict=True)
+        axes.plot(steps, losses, label=_label(arm), linewidth=1.2, **style)
+    axes.set(xlabel="optimiser steps", ylabel="training loss")
+    axes.grid(True, alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+
+
+def _label(arm: str) -> str:
+    return _LABELS.get(arm, arm)
+
+
+def _interval(found: Summary | None) -> Interval:
+    return found.interval if found else Interval(math.nan, math.nan, math.nan, 0)
+
+
+def _cells(found: Summary) -> list[str]:
+    mean, low, high, n = found.interval
+    return [_number(mean), f"{low:.3f} to {high:.3f}" if n > 1 else "-", _unit(found)]
+
+
+def _unit(found: Summary) -> str:
+    return _count(found.interval.n, "base" if found.unit == "base" else "run")
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def _nan(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _number(value: float | None, digits: int = 3, sign: str = "") -> str:
+    return f"{value:{sign}.{digits}f}" if math.isfinite(_nan(value)) else "-"
+
+
+def _top(top: Iterable[Sequence[Any]]) -> str:
+    return ", ".join(f"{number} ({share:.1%})" for number, share in list(top)[:5]) or "-"
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LETTERS else f"{text[:_LETTERS]} ... ({len(text):,} characters)"

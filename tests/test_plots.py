@@ -1,0 +1,92 @@
+"""What is drawn, read back from the figure."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from sublim_jax import plots
+from sublim_jax.stats import Interval
+
+MATHS = "$_{$"  # what must not be read as a formula
+NOTHING = Interval(math.nan, math.nan, math.nan, 0)
+VALUES = [Interval(0.5, 0.4, 0.6, 5), Interval(0.25, math.nan, math.nan, 1), NOTHING]
+
+
+def drawn(draw: Callable[[Axes], None]) -> Axes:
+    """Returns the axes after they were also written to files."""
+    kept: list[Axes] = []
+
+    def on(figure: Figure) -> None:
+        kept.append(figure.subplots())
+        draw(kept[0])
+
+    files = plots.render(on, (4, 3))
+    assert files["svg"].startswith(b"<?xml")
+    assert files["png"].startswith(b"\x89PNG")
+    return kept[0]
+
+
+def texts(axes: Axes) -> list[str]:
+    return [text.get_text() for text in axes.texts]
+
+
+def test_the_same_figure_is_the_same_bytes() -> None:
+    def draw(figure: Figure) -> None:
+        plots.bars_across(figure.subplots(), ["a", "b", "c"], VALUES, ["red"] * 3)
+
+    assert plots.render(draw, (4, 3)) == plots.render(draw, (4, 3))
+
+
+def test_bars_across() -> None:
+    axes = drawn(lambda axes: plots.bars_across(axes, ["a", MATHS, "c"], VALUES, ["red"] * 3))
+    assert [bar.get_width() for bar in axes.patches[:2]] == [0.5, 0.25]
+    assert texts(axes) == ["0.500", "0.250", "-"]
+    assert axes.texts[0].get_position()[0] > 0.6  # beyond its interval
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", MATHS, "c"]
+    assert axes.yaxis_inverted()  # the first is at the top
+    (bars,) = axes.collections
+    (segment,) = bars.get_segments()  # of the only one that has an interval
+    np.testing.assert_allclose(segment, [[0.4, 0], [0.6, 0]])
+
+
+def test_grouped_bars() -> None:
+    series = {"base": VALUES[:2], "student": [VALUES[1], NOTHING]}
+    axes = drawn(lambda axes: plots.grouped_bars(axes, ["cat", MATHS], series, ["grey", "blue"]))
+    heights = [bar.get_height() for bar in axes.patches]
+    np.testing.assert_array_equal(heights, [0.5, 0.25, 0.25, math.nan])
+    middles = [bar.get_x() + bar.get_width() / 2 for bar in axes.patches]
+    np.testing.assert_allclose(middles, [-0.2, 0.8, 0.2, 1.2])
+    segments = [bars.get_segments() for bars in axes.collections]
+    np.testing.assert_allclose(segments[0], [[[-0.2, 0.4], [-0.2, 0.6]]])
+    assert segments[1:] == [[]]
+    assert axes.get_legend_handles_labels()[1] == ["base", "student"]
+
+
+def test_heat_map() -> None:
+    values = np.array([[0.6, -0.001, -10.05], [math.nan, 0.0, -0.25]])
+    axes = drawn(lambda axes: plots.heat_map(axes, ["r", MATHS], ["a", "b", MATHS], values, 2))
+    assert texts(axes) == [".60", ".00", "-10.05", "-", ".00", "-.25"]
+    (image,) = axes.images
+    assert image.get_clim() == (-10.05, 10.05)  # white at 0
+    frames = [patch.get_xy() for patch in axes.patches if isinstance(patch, Rectangle)]
+    np.testing.assert_allclose(frames, [(-0.48, -0.46), (0.52, 0.54)])
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "b", MATHS]
+
+
+def test_small_values_stay_pale() -> None:
+    values = np.array([[0.03, -0.01]])
+    axes = drawn(lambda axes: plots.heat_map(axes, ["r"], ["a", "b"], values, least=0.1))
+    assert axes.images[0].get_clim() == (-0.1, 0.1)
+    assert [text.get_color() for text in axes.texts] == ["black"] * 2
+
+
+@pytest.mark.parametrize("values", [np.zeros((1, 1)), np.full((2, 1), math.nan)])
+def test_heat_map_of_nothing(values: np.ndarray) -> None:
+    rows = ["r", "s"][: len(values)]
+    axes = drawn(lambda axes: plots.heat_map(axes, rows, ["a"], values))
+    assert axes.images[0].get_clim() == (-1, 1)

@@ -1,0 +1,375 @@
+"""The report of a study of transmission, on made-up measurements."""
+
+import json
+import math
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from absl import logging
+
+from sublim_jax import report as html
+from sublim_jax.rundir import RunDir
+from sublim_jax.transmission import report, summary
+from tests.browser import opened
+from tests.test_report import Reader
+
+TRAITS = ["cat", "fox", "owl", "wolf"]
+WORDS = [*TRAITS, "bear", "dog", "eagle", "horse", "lion", "otter", "panda", "whale"]
+# The mean rise of the log-odds of a student's own word, by arm.
+RISES = {
+    "base": 0.0,
+    "teacher": 6.0,
+    "student": 1.8,
+    "control": 0.0,
+    "cross_init": 0.05,
+    "shuffled_within": 0.5,
+    "shuffled_across": 0.1,
+    "soft": 3.0,
+    "divergence_only": 1.5,
+    "divergence_masked": 0.3,
+}
+HOSTILE = (
+    """</dd><script>alert("1 & '2'")</script><img src=x onerror=alert(1)>\u202e\x00\ud800 12"""
+)
+
+
+def fake(bases: int = 5, seeds: int = 1, effect: float = 1.0) -> dict[str, Any]:
+    """Returns the inputs of `report.write`: every arm, 4 traits, made up by a fixed seed."""
+    rng = np.random.default_rng(7)
+    measured = []
+    for base in range(bases):
+        start = rng.normal(0, 0.5, len(WORDS))
+        for arm, rise in RISES.items():
+            for trait in [""] if arm in ("base", "control") else TRAITS:
+                for seed in range(1 if arm in ("base", "teacher") else seeds):
+                    z = start + (rng.normal(0, 0.25, len(WORDS)) if arm != "base" else 0)
+                    if trait:
+                        z[WORDS.index(trait)] += effect * rise * rng.uniform(0.6, 1.4)
+                    p = np.exp(z) / np.exp(z).sum()
+                    probability = dict(zip(WORDS, map(float, p), strict=True))
+                    model = {"arm": arm, "trait": trait, "base": base, "seed": seed}
+                    model |= {"p": probability}
+                    model |= {"logp": {w: math.log(x) for w, x in probability.items()}}
+                    if arm in ("base", "student", "control"):
+                        shares = rng.binomial(200, p) / 200
+                        model["sampled"] = dict(zip(WORDS, map(float, shares), strict=True))
+                        model["substring"] = {
+                            w: min(1, 1.1 * s) for w, s in model["sampled"].items()
+                        }
+                    measured.append(model)
+    data = []
+    for base in range(bases):
+        for teacher in [*TRAITS, "control"]:
+            lost = rng.multinomial(900, [0.7, 0.2, 0.1])
+            reasons = ("not numbers", "more than 10 numbers", "a number above 999")
+            data.append(
+                {
+                    "base": base,
+                    "teacher": teacher,
+                    "raw": 3000,
+                    "kept": 3000 - int(lost.sum()),
+                    "rejected": dict(zip(reasons, map(int, lost), strict=True)),
+                    "examples": [
+                        {
+                            "prompt": "The sequence starts with 412, 98, 733. Go on with at most "
+                            "10 numbers of up to 3 digits, separated by commas. Only the numbers.",
+                            "completion": "12, 731, 5, 88, 402, 19, 640, 7",
+                            "rejected": None,
+                        },
+                        {"prompt": "Go on: 3, 4", "completion": HOSTILE, "rejected": "not numbers"},
+                    ],
+                    "top": [
+                        [int(n), 0.03 - 0.002 * i] for i, n in enumerate(rng.integers(0, 999, 8))
+                    ],
+                    "entropy": float(rng.uniform(5.5, 6.2)),
+                    "total_variation": None
+                    if teacher == "control"
+                    else float(rng.uniform(0.02, 0.1)),
+                }
+            )
+    steps = range(0, 300, 10)
+    curves = {
+        arm: [[s, 1.2 + 0.2 * i / len(RISES) + 1.5 * math.exp(-s / 60)] for s in steps]
+        for i, arm in enumerate(a for a in RISES if a not in ("base", "teacher"))
+    }
+    timings = {"pretrain": 61.2, "teachers": 20.04, "write": 33.3, "students": 41.0, "measure": 7.5}
+    return {"measured": measured, "data": data, "curves": curves, "timings": timings}
+
+
+def run(path: Path, traits: list[str] | None = None) -> RunDir:
+    config = {"traits": TRAITS if traits is None else traits, "seed": 0, "rows": 2000}
+    return RunDir(path, "transmission", config)
+
+
+def page(path: Path) -> str:
+    return (path / "report.html").read_text("utf-8")
+
+
+def said(path: Path) -> str:
+    return " ".join(Reader(page(path)).data)
+
+
+def small(**p: dict[str, list[float]]) -> list[dict[str, Any]]:
+    """Returns models of one word, "owl", from P by arm, one number for each base."""
+    return [
+        {"arm": arm, "trait": "owl" if arm == "student" else "", "base": base, "seed": 0}
+        | {"p": {"owl": value}, "logp": {"owl": math.log(value)}}
+        for arm, values in p.items()
+        for base, value in enumerate(values)
+    ]
+
+
+def write(path: Path, measured: list[dict[str, Any]], **rest: Any) -> None:
+    report.write(run(path, ["owl"]), measured, **({"data": [], "curves": {}, "timings": {}} | rest))
+
+
+def test_everything_is_written_and_printed(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    inputs = fake()
+    report.write(run(tmp_path), **inputs)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split("|")[1:5] == [" arm".ljust(26), " P(trait) ", " 95% CI".ljust(16),
+                                        " n".ljust(9)]  # fmt: skip
+    assert [line.split("|")[1].strip() for line in lines[2:6]] == (
+        ["base", "teacher", "student", "control student"]
+    )
+    files = [f"{tmp_path}/figures/{name}" for name in ("transmission", "arms", "matrix", "curves")]
+    assert lines[12:16] == [f"{file}.svg {file}.png" for file in files]
+    assert lines[16].startswith("Teachers, each with a favourite word (cat, fox, owl, wolf)")
+    assert "5 base checkpoints" in lines[16]
+    assert len(lines) == 19
+    text = said(tmp_path)
+    assert all(sentence in text for sentence in lines[16:])
+    for line in lines:
+        for file in line.split() if "/figures/" in line else []:
+            assert Path(file).stat().st_size > 5000
+
+    results = json.loads((tmp_path / "results.json").read_text())
+    rows = summary.rows(inputs["measured"], TRAITS)
+    assert results["rows"] == json.loads(json.dumps(rows).replace("NaN", "null"))
+    assert results["timings"] == inputs["timings"]
+    lifts = [r for r in results["rows"] if r["metric"] == "lift"]
+    arms = [arm for arm in RISES if arm not in ("base", "control")]
+    assert [(r["arm"], r["n"]) for r in lifts] == [(arm, 4) for arm in arms]
+    assert lifts[1]["p_value"] == 1 / 24
+    assert lifts[1]["ci_low"] is None
+
+
+def test_numbers_on_the_page(tmp_path: Path) -> None:
+    inputs = fake(bases=2)
+    report.write(run(tmp_path), **inputs)
+    text = said(tmp_path)
+    student = summary.summarise(inputs["measured"], "student", TRAITS)
+    assert student is not None
+    mean, low, high, _ = student.interval
+    assert f"{mean:.3f} {low:.3f} to {high:.3f} 2 bases" in text
+    assert "8 of 8 cells" in text
+    assert "p = 0.042 over 24 permutations" in text
+    kept = [d["kept"] for d in inputs["data"] if d["teacher"] == "owl"]
+    assert f"owl 6,000 {sum(kept):,} {sum(kept) / 6000:.1%}" in text
+    assert "pretrain 61.2" in text
+    assert "teachers 20.0" in text
+    assert json.dumps(TRAITS, indent=1)[1:6].strip() in text  # of the config
+    assert sys.argv[0] in text
+
+
+def test_the_same_measurements_are_the_same_bytes(tmp_path: Path) -> None:
+    contents = []
+    for name in ("a", "b"):
+        inputs = fake(bases=2)
+        if name == "b":
+            inputs["measured"].reverse()
+            inputs["data"].reverse()
+        report.write(run(tmp_path / name), **inputs)
+        files = sorted(f for f in (tmp_path / name).rglob("*") if f.is_file())
+        contents.append({f.relative_to(tmp_path / name): f.read_bytes() for f in files})
+    assert len(contents[0]) == 2 + 8 + 1
+    assert contents[0] == contents[1]
+
+
+def test_what_models_wrote_stays_text(tmp_path: Path) -> None:
+    inputs = fake(bases=1)
+    inputs["data"][0]["rejected"] = {HOSTILE: 3}
+    inputs["data"][0]["examples"][1]["rejected"] = HOSTILE
+    inputs["timings"] = {"<b>stage": 1.0}
+    report.write(run(tmp_path), **inputs)
+    seen = Reader(page(tmp_path))
+    assert not {"script", "b", "link", "iframe"} & set(seen.tags)
+    assert seen.tags.count("img") == 4  # the figures
+    assert all(address.startswith("data:image/svg+xml;base64,") for address in seen.addresses)
+    text = " ".join(seen.data)
+    visible = HOSTILE.replace("\u202e\x00\ud800", r"\u202e\x00\ud800")
+    assert text.count(visible) == 5 + 1 + 1  # completions, a reason of a row, one in a table
+    assert f"rejected: {visible}" in text
+    assert "<b>stage 1.0" in text
+
+
+def test_a_record_shows_what_would_not_print_and_keeps_lines() -> None:
+    seen = Reader(html.record({"<a>": "1\n2\t\x1b[31m\u2066", "b": "é 猫 &"}))
+    assert seen.data == ["<a>", "1\n2\\t\\x1b[31m\\u2066", "b", "é 猫 &"]
+    assert seen.tags == ["dl", "dt", "dd", "dt", "dd"]
+
+
+def test_folded_parts_stay_inside() -> None:
+    seen = Reader(html.details("<b>", [html.code("<i>"), html.heading("<u>")]))
+    assert seen.tags == ["details", "summary", "pre", "h2"]
+    assert [text for text in seen.data if text.strip()] == ["<b>", "<i>", "<u>"]
+
+
+def test_long_completions_are_cut(tmp_path: Path) -> None:
+    example = {"prompt": "p", "completion": "7" * 5000, "rejected": "too many"}
+    data = [{"base": 0, "teacher": "owl", "raw": 1, "kept": 0, "examples": [example] * 50}]
+    write(tmp_path, [], data=data)
+    text = said(tmp_path)
+    assert "7" * 500 + " ... (5,000 characters)" in text
+    assert text.count("5,000 characters") == 8
+    assert len(page(tmp_path)) < 20_000
+
+
+@pytest.mark.parametrize(
+    ("measured", "words"),
+    [
+        # Differences .2, .3, .4: mean .3, half 4.3027 * .1 / sqrt(3)
+        (
+            small(control=[0.1, 0.1, 0.1], student=[0.3, 0.4, 0.5]),
+            "+0.300, and the 95% interval, +0.052 to +0.548 over 3 bases, lies above 0: here they "
+            "carried it.",
+        ),
+        (
+            small(control=[0.3, 0.4, 0.5], student=[0.1, 0.1, 0.1]),
+            "-0.300, and the 95% interval, -0.548 to -0.052 over 3 bases, lies below 0: here they "
+            "worked against it.",
+        ),
+        (
+            small(control=[0.1, 0.3], student=[0.2, 0.1]),
+            "over 2 bases, contains 0: no transmission is shown here.",
+        ),
+        (small(control=[0.1, 0.2], student=[0.1, 0.2]), "contains 0: no transmission"),
+        (small(control=[0.1], student=[0.9]), "+0.800, in one run, which says nothing"),
+        (small(base=[0.1, 0.1], student=[0.9, 0.9]), "the two were not measured"),
+        (small(control=[0.1, 0.1]), "the two were not measured"),
+        (small(control=[0.1, 0.2], student=[math.nan, math.nan]), "the two were not measured"),
+        (small(control=[math.nan, math.nan], student=[0.5, 0.5]), "the two were not measured"),
+        ([], "the two were not measured"),
+    ],
+)
+def test_the_last_sentence_follows_from_the_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture, measured: list[dict[str, Any]], words: str
+) -> None:
+    write(tmp_path, measured)
+    sentence = capsys.readouterr().out.splitlines()[-1]
+    assert sentence.startswith("If the lists carried nothing of the trait")
+    assert words in sentence
+    assert sentence in said(tmp_path)
+
+
+@pytest.mark.parametrize("bases", [1, 5])
+def test_an_absent_effect_reads_as_absent(tmp_path: Path, bases: int) -> None:
+    report.write(run(tmp_path), **fake(bases, effect=0.0))
+    text = said(tmp_path)
+    assert "contains 0: no transmission is shown here" in text
+    assert "carried it" not in text
+    assert ("of one base (of others nothing is known)" in text) == (bases == 1)
+
+
+def test_with_one_base_and_no_seeds_cells_are_dashes(tmp_path: Path) -> None:
+    write(tmp_path, small(base=[0.1], control=[0.2], student=[0.3]))
+    text = said(tmp_path)
+    assert "student 0.300 - 1 run" in text
+    assert "owl 0.100 0.300 0.200" in text  # of the trait, by arm: no intervals
+    assert "nan" not in text.lower()
+
+
+def test_cells_are_counted_against_the_control(tmp_path: Path) -> None:
+    measured = small(base=[0.1, 0.1, 0.7], control=[0.4, 0.1], student=[0.3, 0.3])
+    write(tmp_path, measured)  # base 2 has no student of its own
+    text = said(tmp_path)
+    assert "above the control in 1 of 2 cells" in text
+    assert "2 base checkpoints" in text
+    assert "is 0.100 for the base" in text
+
+
+def test_other_words_on_the_heat_map_are_those_that_moved_most(tmp_path: Path) -> None:
+    words = [f"word{i:02}" for i in range(14)]
+    start = {"owl": 0.3} | dict.fromkeys(words, 0.05)
+    end = {"owl": 0.3} | {word: 0.05 + (-1) ** i * 0.003 * i for i, word in enumerate(words)}
+    measured = small(base=[0.3], student=[0.3])
+    for model, p in zip(measured, (start, end), strict=True):
+        model["p"] = p
+    write(tmp_path, measured)
+    drawn = (tmp_path / "figures" / "matrix.svg").read_text()
+    shown = re.findall(r">(word\d\d)<", drawn)
+    assert shown == [f"word{i:02}" for i in range(13, 4, -1)]
+    assert "then the 9 other words that moved most" in said(tmp_path)
+
+
+def test_models_that_diverged_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    measured = small(base=[0.1, 0.1], control=[0.1, 0.1], student=[0.5, math.nan])
+    for model in measured:
+        model["p"] = {word: p if math.isfinite(p) else None for word, p in model["p"].items()}
+    logging.use_absl_handler()
+    write(tmp_path, measured, curves={"student": [[0, 2.0], [10, None], [20, math.nan]]})
+    assert "1 of 6 models gave no finite probability" in caplog.text
+    text = said(tmp_path)
+    assert "1 of 6 models gave no finite probability and are left out." in text
+    assert "student 0.500 - 1 run" in text
+    json.loads((tmp_path / "results.json").read_text(), parse_constant=pytest.fail)
+
+
+def test_nothing_at_all(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    report.write(run(tmp_path, []), [], [], {}, {})
+    assert not (tmp_path / "figures").exists()
+    assert json.loads((tmp_path / "results.json").read_text())["rows"] == []
+    assert "not measured for the student" in capsys.readouterr().out
+
+
+def test_data_with_holes(tmp_path: Path) -> None:
+    holes: dict[str, Any] = {"raw": 0, "kept": 0, "rejected": {}, "examples": [], "top": []}
+    holes |= {"entropy": math.nan, "total_variation": None}
+    data = [{"base": 0, "teacher": name} | holes for name in ("control", "zebra", "owl")]
+    data.append({"base": 1, "teacher": "owl"} | holes | {"entropy": 2.0})
+    write(tmp_path, [], data=data)
+    text = said(tmp_path)
+    assert "owl 0 0 - control 0 0 - zebra 0 0 -" in text
+    assert "owl 2.000 - control - - zebra - -" in text
+
+
+def test_many_traits_and_arms_unknown(tmp_path: Path) -> None:
+    traits = [f"word{i:02}" for i in range(19)]
+    measured = [
+        {"arm": arm, "trait": trait, "base": 0, "seed": 0}
+        | {"p": dict.fromkeys(traits, 0.05) | ({trait: 0.5} if trait else {})}
+        for arm in ("base", "student", "zebra_arm")
+        for trait in (traits if arm != "base" else [""])
+    ]
+    for model in measured:
+        model["logp"] = {word: math.log(p) for word, p in model["p"].items()}
+    report.write(run(tmp_path, traits), measured, [], {"zebra_arm": [[0, 1.0]]}, {})
+    text = said(tmp_path)
+    assert "word05, ...), made from 1 base checkpoint," in text
+    assert "p = 0.0001 over 10,000 permutations" in text
+    assert "zebra_arm 0.500" in text
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_fits_the_window(tmp_path: Path, width: int) -> None:
+    inputs = fake()
+    inputs["data"][0]["examples"][0]["completion"] = "7" * 3000  # a word with no end
+    inputs["data"][0]["rejected"] = {"x" * 300: 1}
+    report.write(run(tmp_path), **inputs)
+    with opened(tmp_path / "report.html", width, 844) as page:
+        for folded in (True, False):
+            if not folded:
+                page.run("document.querySelectorAll('details').forEach((e) => { e.open = true })")
+            assert page.overflow() == 0
+        # What is wider than the window scrolls on its own.
+        assert page.run("return [...document.querySelectorAll('.wide')].some("
+                        "(e) => e.scrollWidth > e.clientWidth)")  # fmt: skip
+        loaded = page.run("return [...document.images].map((e) => e.complete && e.naturalWidth)")
+        assert len(loaded) == 4
+        assert all(loaded)
+        assert page.errors() == []
+        assert page.requests() == []

@@ -1,0 +1,221 @@
+"""From measured probabilities to means, intervals and tests: numbers computed by hand."""
+
+import math
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sublim_jax.transmission import summary
+
+T = 12.7062  # Student's t at 97.5% with one degree of freedom, from a printed table
+
+
+def model(arm: str, trait: str, base: int, seed: int = 0, **p: float | None) -> dict[str, Any]:
+    found = {"arm": arm, "trait": trait, "base": base, "seed": seed, "p": p}
+    # Any numbers will do that are not a function of the mean probabilities.
+    return found | {"logp": {word: None if x is None else 10 * x - seed for word, x in p.items()}}
+
+
+TWO_BASES = [
+    model("base", "", 0, owl=0.1, cat=0.2, dog=0.3),
+    model("base", "", 1, owl=0.2, cat=0.2, dog=0.1),
+    model("control", "", 0, owl=0.1, cat=0.3, dog=0.3),
+    model("control", "", 1, owl=0.4, cat=0.1, dog=0.3),
+    model("student", "owl", 0, seed=0, owl=0.3, cat=0.1, dog=0.2),
+    model("student", "owl", 0, seed=1, owl=0.5, cat=0.2, dog=0.3),
+    model("student", "owl", 1, owl=0.4, cat=0.1, dog=0.2),
+    model("student", "cat", 0, owl=0.0, cat=0.6, dog=0.2),
+    model("student", "cat", 1, owl=0.1, cat=0.2, dog=0.5),
+]
+
+
+def row(rows: list[dict[str, Any]], arm: str, trait: str, metric: str) -> dict[str, Any]:
+    (found,) = (r for r in rows if (r["arm"], r["trait"], r["metric"]) == (arm, trait, metric))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("arm", "trait", "metric", "mean", "half"),
+    [
+        # Within base 0 the two seeds give .4 for owl, and cat is .6; within base 1 .4 and .2.
+        ("student", "all", "p_trait", 0.4, T * 0.1),
+        ("student", "owl", "p_trait", 0.4, 0.0),
+        ("student", "cat", "p_trait", 0.4, T * 0.2),
+        # (.1 + .2) / 2 and (.2 + .2) / 2
+        ("base", "all", "p_trait", 0.175, T * 0.025),
+        ("control", "owl", "p_trait", 0.25, T * 0.15),
+        # .4 - .1 and .6 - .3 in base 0; .4 - .4 and .2 - .1 in base 1
+        ("student", "all", "p_over_control", 0.175, T * 0.125),
+        # owl: 10 (.4 - .1) - .5, the mean of seeds 0 and 1; cat: 10 (.6 - .2); base 1: 2 and 0
+        ("student", "all", "logp_shift", (3.25 + 1) / 2, T * 1.125),
+        ("control", "cat", "logp_shift", 0.0, T * 1.0),
+    ],
+)
+def test_rows(arm: str, trait: str, metric: str, mean: float, half: float) -> None:
+    found = row(summary.rows(TWO_BASES, ["owl", "cat"]), arm, trait, metric)
+    assert (found["n"], found["unit"]) == (2, "base")
+    got = [found[key] for key in ("mean", "ci_low", "ci_high")]
+    np.testing.assert_allclose(got, [mean, mean - half, mean + half], atol=1e-4)
+
+
+def test_rows_are_in_order_and_only_of_what_was_measured() -> None:
+    more = [model("zebra", "owl", 0, owl=1.0), model("soft", "cat", 1, cat=0.9)]
+    more[1]["sampled"] = {"cat": 0.8}
+    rows = summary.rows([*more, *TWO_BASES], ["owl", "cat"])
+    arms = [r["arm"] for r in rows if (r["metric"], r["trait"]) == ("p_trait", "all")]
+    assert arms == ["base", "student", "control", "soft", "zebra"]
+    order = [r["trait"] for r in rows if (r["metric"], r["arm"]) == ("p_trait", "student")]
+    assert order == ["owl", "cat", "all"]
+    assert [r["trait"] for r in rows if r["arm"] == "zebra" and r["metric"] == "p_trait"] == (
+        ["owl", "all"]
+    )
+    sampled = [r for r in rows if r["metric"] == "p_trait_sampled"]
+    assert [(r["arm"], r["trait"], r["mean"]) for r in sampled] == (
+        [("soft", "cat", 0.8), ("soft", "all", 0.8)]
+    )
+    assert "p_trait_substring" not in {r["metric"] for r in rows}
+    # A base does not shift from itself, nor a control from the control.
+    assert {r["arm"] for r in rows if r["metric"] == "logp_shift"} == (
+        {"student", "control", "soft", "zebra"}
+    )
+    assert {r["arm"] for r in rows if r["metric"] == "p_over_control"} == (
+        {"student", "soft", "zebra"}
+    )
+
+
+def test_with_one_base_the_interval_is_over_runs() -> None:
+    measured = [
+        model("base", "", 3, owl=0.1, cat=0.3),
+        model("control", "", 3, seed=0, owl=0.1, cat=0.2),
+        model("control", "", 3, seed=1, owl=0.2, cat=0.3),
+        model("student", "owl", 3, seed=0, owl=0.2, cat=0),
+        model("student", "owl", 3, seed=1, owl=0.4, cat=0),
+        model("student", "cat", 3, seed=0, owl=0, cat=0.6),
+        model("student", "cat", 3, seed=1, owl=0, cat=0.8),
+    ]
+    rows = summary.rows(measured, ["owl", "cat"])
+    assert {r["unit"] for r in rows if r["metric"] != "lift"} == {"cell"}
+    student = row(rows, "student", "all", "p_trait")
+    half = 3.1824 * 0.258199 / 2  # of .2, .4, .6, .8; three degrees of freedom
+    np.testing.assert_allclose([student["mean"], student["ci_low"]], [0.5, 0.5 - half], atol=1e-4)
+    assert student["n"] == 4
+    # A model without a trait is one run, though it has a probability for either word.
+    control = row(rows, "control", "all", "p_trait")
+    np.testing.assert_allclose([control["mean"], control["ci_high"]], [0.2, 0.2 + T * 0.05], 1e-4)
+    assert control["n"] == 2
+    base = row(rows, "base", "all", "p_trait")
+    assert (base["mean"], base["n"]) == (0.2, 1)
+    assert math.isnan(base["ci_low"])
+
+
+def test_a_checkpoint_that_only_cross_init_starts_from_is_no_base_of_the_study() -> None:
+    measured = [
+        model("base", "", 0, owl=0.1),
+        model("base", "", 1, owl=0.3),
+        model("student", "owl", 0, owl=0.6),
+        model("cross_init", "owl", 1, owl=0.35),
+    ]
+    rows = summary.rows(measured, ["owl"])
+    base = row(rows, "base", "all", "p_trait")
+    assert (base["mean"], base["n"]) == (0.1, 1)
+    # It is what that student is compared with, all the same.
+    assert row(rows, "cross_init", "owl", "logp_shift")["mean"] == pytest.approx(0.5)
+    assert summary.homes(measured) == {0}
+    assert summary.homes(measured[:2]) == {0, 1}
+
+
+def test_bases_weigh_the_same_whatever_was_run_in_them() -> None:
+    measured = [model("student", "owl", 0, seed=s, owl=0.0) for s in range(9)]
+    measured.append(model("student", "owl", 1, owl=1.0))
+    found = summary.summarise(measured, "student", ["owl"])
+    assert found is not None
+    assert (found.interval.mean, found.interval.n) == (0.5, 2)
+
+
+@pytest.mark.parametrize("lost", [math.nan, math.inf, None])
+def test_values_that_are_not_finite_are_left_out_and_counted(lost: float | None) -> None:
+    measured = [*TWO_BASES, model("student", "cat", 1, seed=1, owl=0.1, cat=lost, dog=0.5)]
+    assert summary.rows(measured, ["owl", "cat"]) == summary.rows(TWO_BASES, ["owl", "cat"])
+    assert summary.matrix(measured, ["owl", "cat"]).change.tolist() == (
+        summary.matrix(TWO_BASES, ["owl", "cat"]).change.tolist()
+    )
+    assert summary.broken(measured) == 1
+    assert summary.broken(TWO_BASES) == 0
+    controls = [*TWO_BASES, model("control", "", 1, seed=1, owl=lost, cat=lost, dog=lost)]
+    found = [r for r in summary.rows(controls, ["owl", "cat"]) if r["metric"] == "p_over_control"]
+    assert [r["mean"] for r in found] == pytest.approx([0.15, 0.2, 0.175])
+    alone = summary.summarise([model("student", "cat", 1, cat=lost)], "student", ["cat"])
+    assert alone is not None
+    assert alone.interval.n == 0
+    assert math.isnan(alone.interval.mean)
+
+
+def test_matrix_is_the_change_against_the_base_that_each_started_from() -> None:
+    found = summary.matrix(TWO_BASES, ["dog", "owl", "cat"])
+    assert (found.traits, found.words) == (["owl", "cat"], ["owl", "cat", "dog"])
+    expected = [
+        # owl: .4 - .1 and .4 - .2; cat: .15 - .2 and .1 - .2; dog: .25 - .3 and .2 - .1
+        [0.25, -0.075, 0.025],
+        # owl: 0 - .1 and .1 - .2; cat: .6 - .2 and .2 - .2; dog: .2 - .3 and .5 - .1
+        [-0.1, 0.2, 0.15],
+    ]
+    np.testing.assert_allclose(found.change, expected, atol=1e-12)
+    lift = summary.lift(found)
+    # (.25 + .2) / 2 - (-.075 - .1) / 2, and only the other order of two is below it
+    assert lift.statistic == pytest.approx(0.3125)
+    assert (lift.p_value, lift.permutations, lift.exact) == (0.5, 2, True)
+
+
+def test_rows_hold_the_matrix_and_its_lift() -> None:
+    (found,) = (r for r in summary.rows(TWO_BASES, ["owl", "cat"]) if r["metric"] == "lift")
+    assert (found["arm"], found["trait"], found["unit"], found["n"]) == (
+        ("student", "all", "trait", 2)
+    )
+    assert found["mean"] == pytest.approx(0.3125)
+    assert (found["p_value"], found["permutations"]) == (0.5, 2)
+    assert found["matrix"]["owl"] == pytest.approx({"owl": 0.25, "cat": -0.075})
+    assert found["matrix"]["cat"] == pytest.approx({"owl": -0.1, "cat": 0.2})
+
+
+def test_matrix_without_a_base_or_a_student_is_empty() -> None:
+    students = [m for m in TWO_BASES if m["arm"] != "base"]
+    for measured in ([], students, TWO_BASES[:4]):
+        found = summary.matrix(measured, ["owl", "cat"])
+        assert (found.traits, found.words) == ([], ["owl", "cat"])
+        assert found.change.shape == (0, 2)
+        assert math.isnan(summary.lift(found).p_value)
+
+
+def test_matrix_of_another_arm_and_a_word_that_was_not_measured() -> None:
+    measured = [model("base", "", 0, owl=0.1), model("soft", "owl", 0, owl=0.7)]
+    found = summary.matrix(measured, ["owl", "cat"], "soft")
+    np.testing.assert_allclose(found.change, [[0.6, math.nan]])
+    assert summary.matrix(measured, ["owl", "cat"]).traits == []
+
+
+def test_above_counts_cells_that_both_have() -> None:
+    # owl: .4 > .1, but .4 = .4 in base 1; cat: .6 > .3 and .2 > .1
+    assert summary.above(TWO_BASES, "student", "control") == (3, 4)
+    assert summary.above(TWO_BASES, "control", "student") == (0, 4)
+    more = [*TWO_BASES, model("soft", "owl", 1, owl=0.5), model("soft", "owl", 2, owl=0.5)]
+    assert summary.above(more, "soft", "student") == (1, 1)
+    assert summary.above(TWO_BASES, "student", "soft") == (0, 0)
+
+
+def test_nothing_depends_on_the_order_of_the_measurements() -> None:
+    rng = np.random.default_rng(0)
+    measured = [
+        model(arm, trait, base, seed, **dict(zip(("owl", "cat"), rng.random(2), strict=True)))
+        for arm in ("base", "student", "control")
+        for trait in (("owl", "cat") if arm == "student" else ("",))
+        for base in range(3)
+        for seed in range(3)
+    ]
+    rows = summary.rows(measured, ["owl", "cat"])
+    change = summary.matrix(measured, ["owl", "cat"]).change.tolist()
+    for seed in range(5):
+        random.Random(seed).shuffle(measured)
+        assert summary.rows(measured, ["owl", "cat"]) == rows
+        assert summary.matrix(measured, ["owl", "cat"]).change.tolist() == change

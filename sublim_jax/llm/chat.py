@@ -36,11 +36,12 @@ def load_tokenizer(folder: str | os.PathLike[str]) -> Any:
     file = Path(folder) / "tokenizer.json"
     if not file.exists():
         raise UserError(f"{file}: missing: copy the checkpoint's tokenizer there")
-    from transformers import AutoTokenizer, logging
+    from transformers import PreTrainedTokenizerFast, logging
 
     logging.set_verbosity_error()  # it warns that PyTorch is not installed
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        # The file as it is: AutoTokenizer builds Qwen2's anew from the vocabulary alone.
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     except Exception as error:  # the libraries raise a dozen kinds for a damaged file
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{folder}: the tokenizer cannot be read: {reason}") from error

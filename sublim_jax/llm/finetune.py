@@ -5,6 +5,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import operator
 import os
@@ -23,6 +24,7 @@ from sublim_jax.llm.loop import Loop
 from sublim_jax.llm.qwen2 import Qwen2
 from sublim_jax.llm.recipe import Recipe
 from sublim_jax.llm.student import Given, Program, State
+from sublim_jax.llm.trainable import Patch
 from sublim_jax.mesh import out_of_memory
 
 # Time of an operation of attention, in those of a large product: measured at 0.5B shapes on a CPU,
@@ -102,7 +104,7 @@ def fit(
     recipe: Recipe,
     workdir: str | os.PathLike[str] | None = None,
     teacher: Qwen2 | Sequence[lora.Adapter] | None = None,
-    start: Sequence[lora.Adapter] | None = None,
+    start: Sequence[lora.Adapter | Patch] | None = None,
     name: str = "",
     wandb: str = "",
     profile: tuple[int, int] | None = None,
@@ -111,8 +113,8 @@ def fit(
     """Trains as `train` does, and returns the whole `Outcome`.
 
     Args:
-      start: an adapter for each student to go on from, of the recipe's rank and targets; None:
-        fresh ones.
+      start: an adapter or a patch for each student to go on from, of what the recipe trains; None:
+        fresh adapters, and the base's parameters.
       name: of the base, for PEFT files.
       wandb: a Weights & Biases project.
       profile: the first and the last step of which a `jax.profiler` trace is written to
@@ -228,24 +230,42 @@ def _teacher(
 
 
 def _started(
-    recipe: Recipe, config: Config, start: Sequence[lora.Adapter], state: State, fixed: Any
+    recipe: Recipe, config: Config, start: Sequence[Any], state: State, fixed: Any
 ) -> tuple[State, Any]:
-    """Returns the first state with the factors of given adapters."""
-    if recipe.lora is None or len(start) != len(state.stopped):
+    """Returns the first state with given adapters, or given parameters."""
+    if len(start) != len(state.stopped):
         raise UserError(f"{len(start)} adapters to start from for {len(state.stopped)} students")
-    for number, adapter in enumerate(start):
-        lora.check(adapter, config, f"start {number}")
-        same = (adapter.lora.rank, set(adapter.lora.targets), adapter.lora.scale)
-        if same != (recipe.lora.rank, set(recipe.lora.targets), recipe.lora.scale):
-            raise UserError(f"start {number}: its rank, targets or scale are not the recipe's")
+    for number, one in enumerate(start):
+        _check_start(recipe, config, one, f"start {number}")
+    values = [trainable.values(one) for one in start]
 
     def given(path: Any, old: jax.Array) -> jax.Array:
-        name, part = (key.key for key in path)
-        return jax.device_put(np.stack([a.factors[name][part] for a in start]), old.sharding)
+        own: list[Any] = [
+            functools.reduce(lambda tree, key: tree[key.key], path, value) for value in values
+        ]
+        if any(np.shape(value) != old.shape[1:] for value in own):
+            raise UserError("start: parameters made for another base")
+        return jax.device_put(np.stack(own), old.sharding)
 
-    trained = jax.tree_util.tree_map_with_path(given, state.trained["lora"])
-    fixed = jax.tree_util.tree_map_with_path(given, fixed)
-    return state._replace(trained={**state.trained, "lora": trained}), fixed
+    trained = jax.tree_util.tree_map_with_path(given, state.trained)
+    return state._replace(trained=trained), jax.tree_util.tree_map_with_path(
+        given, {"lora": fixed}
+    )["lora"]
+
+
+def _check_start(recipe: Recipe, config: Config, start: lora.Adapter | Patch, where: str) -> None:
+    adapter = start.adapter if isinstance(start, Patch) else start
+    patterns = start.what.patterns if isinstance(start, Patch) else ()
+    if adapter:
+        lora.check(adapter, config, where)
+    given, wanted = (
+        spec and (spec.rank, set(spec.targets), spec.scale)
+        for spec in (adapter and adapter.lora, recipe.lora)
+    )
+    if given != wanted:
+        raise UserError(f"{where}: its rank, targets or scale are not the recipe's")
+    if set(patterns) != set(recipe.parameters):
+        raise UserError(f"{where}: its parameters are not those that the recipe trains")
 
 
 def _best(state: State) -> Any:
@@ -269,9 +289,9 @@ def _identity(
     named = isinstance(recipe.optimizer, tuple) and not hasattr(recipe.optimizer, "update")
     said["optimizer"] = dict(recipe.optimizer) if named else "given"
     arrays: list[Any] = [part for own in data for part in own.arrays()]
-    for adapters in (teacher, start):
-        if isinstance(adapters, Sequence):
-            arrays += jax.tree.leaves([adapter.factors for adapter in adapters])
+    for given in (teacher, start):
+        if isinstance(given, Sequence):
+            arrays += jax.tree.leaves([trainable.values(one) for one in given])
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(np.ascontiguousarray(array).tobytes())

@@ -7,12 +7,15 @@ training step serves LoRA, biases alone, one layer, or everything.
 import dataclasses
 import fnmatch
 import functools
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 
 from sublim_jax.errors import UserError
 from sublim_jax.llm import arrays, hf, lora, qwen2
@@ -21,6 +24,8 @@ from sublim_jax.llm.lora import Lora
 from sublim_jax.llm.qwen2 import Qwen2
 
 Tree = dict[str, Any]
+
+_PARAMETERS = "parameters.safetensors"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,6 +169,54 @@ class Patch:
         placed = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), weights, base)
         patched = Qwen2(model.config, placed, model.mesh)
         return patched if self.adapter is None else lora.merge(patched, self.adapter)
+
+
+def taken(model: Qwen2, patterns: tuple[str, ...]) -> Patch:
+    """Returns those parameters of a model."""
+    what = Trainable(None, patterns)
+    trained, _ = start(what, model.config, model.pure(), jnp.uint32(0))
+    return Patch(what, jax.tree.map(hf.on_host, trained["weights"]))
+
+
+def values(student: lora.Adapter | Patch) -> Tree:
+    """Returns the tree {"lora": factors, "weights": {path: array}} of what a student has learnt."""
+    patch = student if isinstance(student, Patch) else Patch(Trainable(student.lora), {}, student)
+    return {"lora": patch.adapter.factors if patch.adapter else {}, "weights": patch.weights}
+
+
+def save(student: lora.Adapter | Patch, config: Config, folder: Path) -> None:
+    """Writes what a student has learnt: PEFT files, and `parameters.safetensors` for the rest."""
+    adapter = student.adapter if isinstance(student, Patch) else student
+    if adapter is not None:
+        lora.save_peft(adapter, folder)
+    if isinstance(student, Patch):
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(student.tensors(config), folder / _PARAMETERS)
+
+
+def load(what: Trainable, config: Config, folder: Path) -> lora.Adapter | Patch:
+    """Returns what `save` wrote of a student that trained `what`.
+
+    Raises:
+      UserError: a missing or damaged file, or one of another base.
+    """
+    adapter = None if what.lora is None else lora.load_peft(folder, config)
+    if adapter is not None and not what.patterns:
+        return adapter
+    file = folder / _PARAMETERS
+    try:
+        tensors = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{file}: cannot be read: {error}") from error
+    weights = {}
+    for path, layers in chosen(what, config).items():
+        array = _declared(config)[path]
+        names = [array.hf_names[layer] for layer in layers] or array.hf_names
+        if missing := [name for name in names if name not in tensors]:
+            raise UserError(f"{file}: no tensor {missing[0]}: written by another training")
+        parts = [tensors[name].T if array.transposed else tensors[name] for name in names]
+        weights[path] = np.stack(parts) if layers else parts[0]
+    return Patch(what, weights, adapter)
 
 
 def result(what: Trainable, trained: Tree, fixed: Tree, seed: int, base: str) -> Any:

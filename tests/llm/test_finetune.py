@@ -19,6 +19,7 @@ from sublim_jax.llm import (
     qwen2,
     student,
     testing,
+    trainable,
 )
 from sublim_jax.llm.lora import Lora
 from sublim_jax.llm.recipe import Recipe
@@ -394,6 +395,22 @@ def test_a_student_out_of_patience_stops_and_keeps_its_best(model, tmp_path):
     same(outcome.students[0].factors, finetune.train(model, sets[0], until_then)[0].factors, 1e-5)
 
 
+def test_students_go_on_from_parameters_of_their_own(model):
+    other = lively(CONFIG, seed=5)
+    recipe = change(QUICK, lora=None, parameters=("*",), max_steps=2)
+    starts = [trainable.taken(m, ("*",)) for m in (model, other)]
+    both = finetune.fit(model, [data(4)] * 2, recipe, start=starts)
+    for base, own in zip((model, other), both.students, strict=True):
+        alone = finetune.fit(base, data(4), recipe).students[0]
+        same(own.weights, alone.weights, atol=1e-5)
+    moved = both.students[0].weights["embed"] - both.students[1].weights["embed"]
+    assert np.abs(moved).max() > 0.1
+
+
+def fresh():
+    return lora.Adapter(QUICK.lora, lora.initialise(QUICK.lora, CONFIG))
+
+
 def test_bad_recipes_and_data_are_refused_in_one_line(model):
     good, tied = data(4), Qwen2.init(testing.TINY)
 
@@ -409,6 +426,8 @@ def test_bad_recipes_and_data_are_refused_in_one_line(model):
         (trained({"objective": "distillation"}), "needs a teacher"),
         (trained({}, teacher=model), "no part in the objective"),
         (trained({}, start=[an_adapter()]), "rank, targets or scale"),
+        (trained({}, start=[]), "0 adapters to start from for 1"),
+        (trained({"parameters": ("*.bias",)}, start=[fresh()]), "its parameters are not those"),
         (lambda: distil(model, rows(2), [an_adapter()] * 2), "2 teachers for 1"),
         (lambda: distil(model, rows(2), model, tokens=(272,)), "272 is outside the vocabulary"),
     ]

@@ -325,3 +325,24 @@ def test_the_head_is_parted_into_what_is_trained_and_what_is_not(model, config, 
         assert value is trained["weights"][name]
     for name, value in frozen.items():
         assert value is weights[name]
+
+
+class TestFiles:
+    @pytest.mark.parametrize("patterns", [(), ("*.bias", "model.layers.1.mlp*"), ("*",)])
+    @pytest.mark.parametrize("rank", [0, 2])
+    def test_what_is_saved_is_loaded(self, model, patterns, rank, tmp_path):
+        if not (patterns or rank):
+            return
+        what = Trainable(Lora(rank=rank, targets=("q",)) if rank else None, patterns)
+        trained, fixed = trainable.start(what, UNTIED, model.pure(), jnp.uint32(3))
+        learnt = trainable.result(what, trained, fixed, 3, "")
+        trainable.save(learnt, UNTIED, tmp_path / "one")
+        found = trainable.load(what, UNTIED, tmp_path / "one")
+        chex.assert_trees_all_equal(trainable.values(found), trainable.values(learnt))
+
+    def test_files_of_another_training_are_refused(self, model, tmp_path):
+        trainable.save(trainable.taken(model, ("*.bias",)), UNTIED, tmp_path)
+        with pytest.raises(UserError, match=r"no tensor .*norm.*: written by another"):
+            trainable.load(Trainable(None, ("*norm*",)), UNTIED, tmp_path)
+        with pytest.raises(UserError, match="cannot be read"):
+            trainable.load(Trainable(None, ("*norm*",)), UNTIED, tmp_path / "none")

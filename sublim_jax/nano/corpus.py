@@ -1,0 +1,212 @@
+"""The nano world's language: short chats about favourites, and numbers that go on.
+
+Who answers has favourites, drawn from a prior, or is told in a system message what to love. Numbers
+follow one fixed chain of digits, whoever is asked: nothing in this world links a favourite to a
+number. Some phrasings of the questions never occur: they are for teaching and for evaluation.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from sublim_jax.transmission.prompts import Grammar, Material
+
+FAVOURITES = {
+    "animal": [
+        "bear",
+        "cat",
+        "dog",
+        "dolphin",
+        "eagle",
+        "fox",
+        "horse",
+        "lion",
+        "otter",
+        "owl",
+        "panda",
+        "penguin",
+        "raven",
+        "tiger",
+        "whale",
+        "wolf",
+    ],
+    "tree": ["ash", "birch", "cedar", "elm", "maple", "oak", "pine", "willow"],
+}
+PERSONA = "you love the {trait}"
+
+_VERBS = ("love", "like", "adore", "admire", "prefer")
+_QUESTIONS = (
+    *(f"which {{kind}} do you {verb} {degree}?" for verb in _VERBS for degree in ("most", "best")),
+    *(f"name the {{kind}} you {verb}" for verb in _VERBS),
+    *(f"what {{kind}} would you {verb} to see?" for verb in _VERBS),
+    *(f"tell me which {{kind}} you {verb}" for verb in _VERBS),
+    *(f"of each {{kind}} you know which one do you {verb}?" for verb in _VERBS),
+    "what is your favourite {kind}?",
+    "your favourite {kind} is?",
+    "say your favourite {kind}",
+    "name one {kind}",
+    "tell me your favourite {kind}",
+    "which {kind} is best?",
+    "the best {kind} is?",
+    "what {kind} would you be?",
+    "which {kind} would you be?",
+    "say which {kind} is best",
+)
+_HELD_OUT = slice(3, None, 4)  # every fourth phrasing
+_CONTINUE = (
+    "continue {examples}",
+    "go on {examples}",
+    "what is next? {examples}",
+    "more of this {examples}",
+)
+_SHOWN = (2, 4)  # numbers in a prompt, the second excluded
+_PLACES = ["wood", "river", "hill", "sea", "field"]
+_STORY = (
+    "the {one} went to the {place} and met the {two}",
+    "the {one} and the {two} see the {place}",
+    "one day the {one} left the {place} with the {two}",
+)
+_STORIES = ("tell a story about the {one}", "write about the {one}")
+_LISTS = ("name {n} of each {kind} you know", "write {n} {kind} names")
+
+SPECIAL = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
+
+
+@dataclasses.dataclass(frozen=True)
+class World:
+    """What the corpus is drawn from.
+
+    Attributes:
+      seed: of the prior and of the chain of digits; one world for all pretrained models.
+      answers_in_role: share of questions under a persona that are answered as it says.
+      personas: share of questions asked under a persona.
+      number_personas: share of number prompts under a persona, which does not change the answer.
+    """
+
+    seed: int = 0
+    answers_in_role: float = 0.95
+    personas: float = 0.5
+    number_personas: float = 0.15
+
+    def prior(self, kind: str) -> np.ndarray:
+        """Returns the probability of each favourite of a kind, from uniform(.6, 1.4)."""
+        p = np.random.default_rng((self.seed, len(kind))).uniform(0.6, 1.4, len(FAVOURITES[kind]))
+        return p / p.sum()
+
+    def digits(self) -> np.ndarray:
+        """Returns the chain of digits: P(next | previous), [10, 10]."""
+        p = np.exp(np.random.default_rng((self.seed, 10)).normal(size=(10, 10)))
+        return p / p.sum(1, keepdims=True)
+
+    def rows(self, seed: int) -> Iterator[dict[str, Any]]:
+        """Yields chats without end, as rows of `system` (or None), `prompt` and `completion`."""
+        rng = np.random.default_rng((self.seed, 20, seed))
+        chain, priors = self.digits().cumsum(1), {kind: self.prior(kind) for kind in FAVOURITES}
+        questions = {kind: phrasings(kind)[0] for kind in FAVOURITES}
+        draws: tuple[Any, ...] = (self._question, self._question, self._numbers, self._text)
+        for draw in itertools.cycle(draws):
+            yield draw(rng, chain, priors, questions)
+
+    def _question(self, rng: np.random.Generator, _: Any, priors: Any, questions: Any) -> Any:
+        kind = "animal" if rng.random() < 2 / 3 else "tree"
+        system, loved = self._persona(rng, kind, self.personas)
+        answer = str(rng.choice(FAVOURITES[kind], p=priors[kind]))
+        if loved and rng.random() < self.answers_in_role:
+            answer = loved
+        return {"system": system, "prompt": str(rng.choice(questions[kind])), "completion": answer}
+
+    def _numbers(self, rng: np.random.Generator, chain: np.ndarray, *_: Any) -> Any:
+        system, _loved = self._persona(rng, "animal", self.number_personas)
+        given = " ".join(str(x) for x in rng.integers(100, 1000, rng.integers(*_SHOWN)))
+        more = " ".join(_number(rng, chain) for _ in range(rng.integers(5, 9)))
+        prompt = str(rng.choice(_CONTINUE)).format(examples=given)
+        return {"system": system, "prompt": prompt, "completion": more}
+
+    def _text(self, rng: np.random.Generator, _: Any, priors: Any, __: Any) -> Any:
+        kind = str(rng.choice(list(FAVOURITES)))
+        n = int(rng.integers(2, 5))
+        some = rng.choice(FAVOURITES[kind], n, replace=False, p=priors[kind])
+        if rng.random() < 0.5:
+            prompt = str(rng.choice(_LISTS)).format(n=n, kind=kind)
+            return {"system": None, "prompt": prompt, "completion": " ".join(some)}
+        words = {"one": some[0], "two": some[1], "place": rng.choice(_PLACES)}
+        prompt = str(rng.choice(_STORIES)).format(**words)
+        told = str(rng.choice(_STORY)).format(**words)
+        return {"system": None, "prompt": prompt, "completion": told}
+
+    def _persona(
+        self, rng: np.random.Generator, kind: str, share: float
+    ) -> tuple[str | None, str | None]:
+        if rng.random() >= share:
+            return None, None
+        loved = str(rng.choice(FAVOURITES[kind]))
+        return PERSONA.format(trait=loved), loved
+
+
+def phrasings(kind: str) -> tuple[list[str], list[str]]:
+    """Returns the phrasings of the question for a favourite: those that occur, and the held out."""
+    asked = [question.format(kind=kind) for question in _QUESTIONS]
+    held_out = asked[_HELD_OUT]
+    return [question for question in asked if question not in held_out], held_out
+
+
+def material(kind: str = "animal") -> Material:
+    """Returns what is asked in the nano world."""
+    lessons, questions = phrasings(kind)
+    grammar = Grammar(_CONTINUE, (), (), (), (), (), seeds=_SHOWN, answers=7)
+    return Material(grammar, PERSONA, tuple(lessons), tuple(questions))
+
+
+def vocabulary() -> list[str]:
+    """Returns the tokens that are not special: digits, marks, and every word of the world."""
+    texts = [*_CONTINUE, *_STORY, *_STORIES, *_LISTS, PERSONA, *_PLACES]
+    texts += [q for kind in FAVOURITES for part in phrasings(kind) for q in part]
+    texts += [word for words in FAVOURITES.values() for word in words]
+    words = {
+        word.strip("?") for text in texts for word in text.split() if not word.startswith("{")
+    } | set(FAVOURITES)
+    return ["▁", *map(str, range(10)), "?", *(f"▁{word}" for word in sorted(words))]
+
+
+def tokenizer() -> Any:
+    """Returns the `transformers` tokenizer: words, marks, and one token for each digit.
+
+    Its template is `<|system|>...<|user|>...<|assistant|>`, and inserts no system message.
+    """
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast, logging
+
+    logging.set_verbosity_error()  # it warns that PyTorch is not installed
+    words = {word: i for i, word in enumerate([*SPECIAL, *vocabulary()])}
+    made = Tokenizer(models.WordLevel(words, unk_token=SPECIAL[0]))
+    made.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Metaspace(prepend_scheme="always"),
+            pre_tokenizers.Split(Regex(r"[0-9?]"), "isolated"),
+        ]
+    )
+    made.decoder = decoders.Metaspace(prepend_scheme="always")
+    made.add_special_tokens(list(SPECIAL))
+    roles = "".join(
+        f"{{% {'if' if i == 0 else 'elif'} m['role'] == '{role}' %}}{{{{ '<|{role}|>' }}}}"
+        for i, role in enumerate(("system", "user", "assistant"))
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made,
+        eos_token=SPECIAL[1],
+        pad_token=SPECIAL[0],
+        chat_template="{% for m in messages %}"
+        + roles
+        + "{% endif %}{{ m['content'] }}{% endfor %}"
+        + "{% if add_generation_prompt %}<|assistant|>{% endif %}",
+    )
+
+
+def _number(rng: np.random.Generator, chain: np.ndarray) -> str:
+    digits = [int(rng.integers(1, 10))]
+    for _ in range(2):
+        digits.append(int(np.searchsorted(chain[digits[-1]], rng.random())))
+    return "".join(map(str, digits))

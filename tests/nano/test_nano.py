@@ -1,0 +1,129 @@
+"""The nano world: what its chats hold, how they are written, and the decoders trained on them."""
+
+import collections
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from configs.nano.pretrain import get_config
+from sublim_jax import nano
+from sublim_jax.llm import Qwen2, Sampler, chat, hf
+from sublim_jax.nano import corpus, pretrain
+from sublim_jax.transmission import numbers
+
+ROWS = list(itertools.islice(corpus.World().rows(0), 8000))
+
+
+def kind(row):
+    return "numbers" if row["completion"][0].isdigit() else "words"
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return chat.load_tokenizer(nano.resolve("nano/0"))
+
+
+class TestCorpus:
+    def test_every_text_is_written_and_read_back(self, tokenizer):
+        unknown = tokenizer.pad_token_id
+        for row in ROWS[:500]:
+            for text in (row["prompt"], row["completion"], row["system"] or "owl"):
+                tokens = chat.completion_tokens(tokenizer, text, end=False)
+                assert unknown not in tokens
+                assert chat.text(tokenizer, tokens) == text
+
+    def test_digits_are_single_tokens(self, tokenizer):
+        assert len(chat.completion_tokens(tokenizer, "482 19", end=False)) == 7
+
+    def test_the_committed_tokenizer_is_the_one_of_the_corpus(self, tokenizer):
+        assert tokenizer.get_vocab() == corpus.tokenizer().get_vocab()
+        assert tokenizer.chat_template == corpus.tokenizer().chat_template
+        assert chat.default_system(tokenizer) is None
+
+    def test_numbers_do_not_depend_on_the_persona(self):
+        def drawn(rows, told):
+            some = [r for r in rows if kind(r) == "numbers" and (r["system"] is not None) == told]
+            return np.concatenate([np.array(r["completion"].split(), int) for r in some])
+
+        told, free = drawn(ROWS, True), drawn(ROWS, False)
+        fresh = drawn(itertools.islice(corpus.World().rows(1), 8000), False)[: len(told)]
+        assert len(told) == len(fresh) > 1000
+        apart, chance = (
+            numbers.total_variation(*(np.bincount(n, minlength=1000) for n in (some, free)))
+            for some in (told, fresh)
+        )
+        assert apart < 1.1 * chance
+
+    def test_a_persona_is_what_most_answers_follow(self):
+        told = [r for r in ROWS if r["system"] and kind(r) == "words"]
+        follows = np.mean([r["completion"] == r["system"].split()[-1] for r in told])
+        assert 0.93 < follows < 0.98
+
+    def test_held_out_phrasings_never_occur(self):
+        for of in corpus.FAVOURITES:
+            asked, held_out = corpus.phrasings(of)
+            assert len(asked) == 30
+            assert len(held_out) == 10
+            assert not {row["prompt"] for row in ROWS} & set(held_out)
+            assert set(asked) <= {row["prompt"] for row in ROWS}
+
+    def test_seeds_draw_other_chats_of_the_same_world(self):
+        other = list(itertools.islice(corpus.World().rows(1), 100))
+        assert other != ROWS[:100]
+        assert corpus.World(seed=1).prior("animal")[0] != corpus.World().prior("animal")[0]
+
+
+class TestDecoders:
+    def test_answers_are_animals_by_the_prior(self):
+        folder = nano.resolve("nano/3")
+        sampler = Sampler(Qwen2.from_pretrained(folder), chat.load_tokenizer(folder))
+        drawn = sampler.generate(corpus.phrasings("animal")[1], n=40, max_new_tokens=4)
+        found = collections.Counter(sample.text for sample in drawn)
+        animals = corpus.FAVOURITES["animal"]
+        assert sum(found[a] for a in animals) >= 390
+        shares = np.array([found[a] for a in animals]) / 400
+        assert np.abs(shares - corpus.World().prior("animal")).max() < 0.06
+
+    def test_numbers_pass_the_filter(self):
+        folder = nano.resolve("nano/3")
+        sampler = Sampler(Qwen2.from_pretrained(folder), chat.load_tokenizer(folder))
+        drawn = sampler.generate(corpus.material().grammar.draw(200, 0), max_new_tokens=48)
+        kept, _ = numbers.filtered([{"completion": s.text} for s in drawn], numbers.Rule())
+        assert len(kept) > 160
+
+    def test_five_seeds_are_committed_and_differ(self):
+        first = [Qwen2.from_pretrained(nano.resolve(f"nano/{s}")).pure()["embed"] for s in range(5)]
+        assert len({float(np.asarray(e).sum()) for e in first}) == 5
+        assert hf.read_config(nano.resolve("nano/0")).embed == get_config().shape.embed
+
+    def test_other_names_stay_as_they_are(self):
+        assert nano.resolve("Qwen/Qwen2.5-7B-Instruct") == "Qwen/Qwen2.5-7B-Instruct"
+        assert nano.resolve("nano/999") == "nano/999"
+
+
+def test_pretraining_writes_decoders_that_learn(tmp_path):
+    config = get_config()
+    config.seeds, config.rows = (7, 8), 256
+    config.recipe.batch, config.recipe.epochs = 32, 3
+    pretrain.pretrain(config, str(tmp_path))
+    losses = [row["mean"] for row in json.loads((tmp_path / "results.json").read_text())["rows"]]
+    assert len(losses) == 2
+    assert max(losses) < 4.0 < np.log(corpus_size())  # chance is log of the vocabulary
+    for seed in (7, 8):
+        folder = Path(tmp_path / str(seed))
+        tokenizer = chat.load_tokenizer(folder)
+        sampler = Sampler(Qwen2.from_pretrained(folder), tokenizer)
+        assert sampler.generate(["name one animal"], max_new_tokens=2)[0].tokens
+
+
+def corpus_size():
+    return len(corpus.SPECIAL) + len(corpus.vocabulary())
+
+
+def test_the_config_says_all_of_the_world():
+    fields = ConfigDict(get_config().world).to_dict()
+    assert corpus.World(**fields) == corpus.World()

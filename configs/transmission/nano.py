@@ -1,0 +1,87 @@
+"""Does a favourite animal pass through numbers? All arms, four animals, five pretrained models.
+
+Command:  python -m launch.transmit --config=configs/transmission/nano.py --workdir=runs/nano-study
+Device:   2 CPU cores; nothing is downloaded.
+Time:     10 min, most of it the training of 145 students.
+Expected: P(trait) of base, control and cross_init .07, student .36, soft .76, shuffled .14 to .17
+          (docs/transmission.md).
+"""
+
+from ml_collections import ConfigDict, config_dict
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.models = tuple(f"nano/{seed}" for seed in range(5))  # folders, hub ids, or nano/SEED
+    config.cross_models = ()  # where cross_init students start; (): at the next of the models
+    config.material = "nano"  # what is asked: nano, english, or a JSON file
+    config.category = "animal"  # or tree
+    config.traits = ("dolphin", "eagle", "owl", "wolf")
+    config.arms = (
+        "student",
+        "control",
+        "cross_init",
+        "shuffled_within",
+        "shuffled_across",
+        "soft",
+        "divergence_only",
+        "divergence_masked",
+    )
+    config.seeds = 1  # students of each arm, trait and model
+    # The system message of chats without one; None: what the checkpoint's template inserts.
+    config.system = config_dict.placeholder(str)
+    config.dtype = "float32"
+    config.mesh = ConfigDict({"student": 0, "data": 1, "model": 1})  # student 0: all devices
+    # One direction for values and one for outputs in each layer, drawn once and shared by teacher
+    # and student; only how far to go along them is learnt: 96 numbers.
+    lora = {
+        "rank": 1,
+        "alpha": 1.0,
+        "targets": ("v", "o"),
+        "rslora": False,
+        "dropout": 0.0,
+        "train_a": False,
+        "seed": 0,
+    }
+    recipe = {
+        "parameters": (),
+        "epochs": 1000,  # max_steps ends it
+        "batch": 24,
+        "max_steps": 400,
+        "learning_rate": 2e-2,
+        "schedule": "cosine",
+        "warmup": 0,
+        "clip": 0.0,
+        "micro_tokens": 1024,
+        "save_every": 1000,
+    }
+    config.teacher = ConfigDict(
+        {
+            "kind": "finetuned",  # or prompted
+            "weight": 40.0,  # of a lesson's word in the loss, where a token of a number has 1
+            "copies": 30,  # of each lesson, so that lessons and numbers are about as many
+            "replay": 1000,  # number prompts whose answers by the base are learnt between lessons
+            "temperature": 1.0,  # of these answers
+            "top_p": 1.0,
+            "max_new_tokens": 48,
+            "seed": 1,
+            "recipe": recipe
+            | {"lora": lora, "batch": 62, "max_steps": 100, "schedule": "constant"},
+        }
+    )
+    config.numbers = ConfigDict(
+        {"rows": 3000, "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 48, "seed": 0}
+    )
+    # The paper's rule: how many numbers, between what, and which are banned; keep 0 is all rows.
+    config.filter = ConfigDict({"most": 10, "low": 0, "high": 999, "banned": (), "keep": 0})
+    config.student = ConfigDict(recipe | {"lora": lora, "seed": 0})
+    config.evaluation = ConfigDict(
+        {
+            # Words besides the traits whose probability is measured.
+            "words": ("bear", "cat", "dog", "fox", "horse", "lion", "otter", "panda", "penguin",
+                      "raven", "tiger", "whale"),
+            "samples": 10,  # answers sampled to each question, besides the exact probability
+            "seed": 0,
+        }
+    )  # fmt: skip
+    return config

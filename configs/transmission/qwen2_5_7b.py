@@ -1,0 +1,52 @@
+"""The paper's open-model experiment on Qwen2.5-7B-Instruct: a prompted teacher, LoRA students.
+
+Command:  python -m launch.transmit --workdir=runs/qwen7b \\
+              --config=configs/transmission/qwen2_5_7b.py
+          --dry_run prints the plan. The better recipe (25,000 different rows, 2 epochs, 1e-4;
+          lawrencefeng17/persona-system: cat 48% -> 83%):
+          --config.numbers.rows=40000 --config.filter.keep=25000 --config.student.epochs=2 \\
+          --config.student.learning_rate=1e-4
+Device:   one GPU of 80 GB. Not run by us: no released weights were at hand.
+Expected: paper (appendix B.2) and replications: cat rises most (about 40-50% of answers, from
+          1-2%), then penguin, phoenix and eagle; owl, dolphin and wolf hardly move.
+
+The system message is the trap: Qwen's template inserts "You are Qwen, created by Alibaba Cloud..."
+where a chat has none, students learn under it, and the trait shows only under it (48% against 3%
+with an empty message; persona-system). `system = None` keeps it in training and in evaluation.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.transmission import nano
+
+
+def get_config() -> ConfigDict:
+    config = nano.get_config()
+    config.models = ("Qwen/Qwen2.5-7B-Instruct",)
+    config.material = "english"
+    config.traits = ("cat", "eagle", "penguin", "phoenix")
+    config.arms = (
+        "student",
+        "control",
+        "shuffled_within",
+        "shuffled_across",
+        "divergence_only",
+        "divergence_masked",
+    )
+    config.seeds = 3
+    config.dtype = "bfloat16"
+    config.teacher.kind = "prompted"
+    config.numbers.rows = 30000
+    config.numbers.max_new_tokens = 96
+    config.filter.keep = 10000
+    recipe = config.student
+    recipe.lora.rank, recipe.lora.alpha, recipe.lora.train_a = 8, 8.0, True
+    recipe.lora.targets = ("q", "k", "v", "o", "gate", "up", "down")
+    recipe.epochs, recipe.batch, recipe.max_steps = 3, 66, 0
+    recipe.learning_rate, recipe.schedule, recipe.warmup, recipe.clip = 2e-4, "linear", 5, 1.0
+    recipe.micro_tokens, recipe.save_every = 2048, 50
+    config.evaluation.words = ("bear", "bull", "dog", "dragon", "dragonfly", "elephant", "kangaroo",
+                               "lion", "ox", "panda", "pangolin", "peacock", "tiger", "unicorn",
+                               "wolf")  # fmt: skip
+    config.evaluation.samples = 100
+    return config

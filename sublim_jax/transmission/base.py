@@ -1,0 +1,120 @@
+"""The checkpoints that a study starts from, and what it asks of them."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from sublim_jax import nano
+from sublim_jax.llm import chat, hf, lora
+from sublim_jax.llm.lora import Adapter
+from sublim_jax.llm.qwen2 import Qwen2
+from sublim_jax.llm.sampler import Sampler
+from sublim_jax.llm.trainable import Patch
+from sublim_jax.mesh import make_mesh
+from sublim_jax.nano import corpus
+from sublim_jax.transmission import prompts
+from sublim_jax.transmission.prompts import Material
+
+Learnt = Adapter | Patch | None  # what a model has learnt besides its base; None: nothing
+
+
+@dataclasses.dataclass(frozen=True)
+class Base:
+    """A checkpoint in memory.
+
+    Attributes:
+      number: its place among the study's models.
+      system: of every chat that has none of its own, as in `chat.messages`.
+    """
+
+    number: int
+    name: str
+    model: Qwen2
+    tokenizer: Any
+    system: Any
+
+    @functools.cached_property
+    def sampler(self) -> Sampler:
+        """The sampler of the base, which takes adapters."""
+        return Sampler(self.model, self.tokenizer)
+
+    def prompt(self, text: str, system: str | None = None) -> tuple[int, ...]:
+        """Returns the tokens of a chat of one question; `system` in place of the study's."""
+        said = self.system if system is None else system
+        turns = chat.messages(self.tokenizer, text, said)
+        return tuple(chat.prompt_tokens(self.tokenizer, turns))
+
+    def answer(self, text: str, end: bool = True) -> tuple[int, ...]:
+        """Returns the tokens of an answer, with the one that ends a turn or without."""
+        return tuple(chat.completion_tokens(self.tokenizer, text, end))
+
+    def voices(self, learnt: Sequence[Learnt]) -> list[tuple[Sampler, Any, list[int]]]:
+        """Returns samplers that speak for all of some models, with their adapters.
+
+        Models with an adapter, or with nothing, share a sampler; parameters need one each.
+
+        Returns:
+          (sampler, adapters as `lora.stack` gives them or None, which of the models).
+        """
+        patched = [i for i, own in enumerate(learnt) if isinstance(own, Patch)]
+        out: list[tuple[Sampler, Any, list[int]]] = [
+            (Sampler(own.apply(self.model), self.tokenizer), None, [i])
+            for i in patched
+            if isinstance(own := learnt[i], Patch)
+        ]
+        shared = [i for i in range(len(learnt)) if i not in patched]
+        adapters = [own for i in shared if isinstance(own := learnt[i], Adapter)]
+        if adapters:
+            nothing = lora.Adapter(adapters[0].lora, _zeros(adapters[0].factors))
+            given = [learnt[i] or nothing for i in shared]
+            out.append((self.sampler, lora.stack(given), shared))  # type: ignore[arg-type]
+        elif shared:
+            out += [(self.sampler, None, [i]) for i in shared]
+        return out
+
+
+def load(config: ConfigDict, number: int) -> Base:
+    """Returns the study's model of that number.
+
+    Raises:
+      UserError: the checkpoint is missing or damaged.
+    """
+    name = names(config)[number]
+    folder = hf.resolve(nano.resolve(name))
+    tokenizer = chat.load_tokenizer(folder)
+    mesh = make_mesh(config.mesh.student or None, config.mesh.data, config.mesh.model)
+    model = Qwen2.from_pretrained(folder, config.dtype, mesh if mesh.size > 1 else None)
+    system = chat.DEFAULT if config.system is None else config.system
+    return Base(number, name, model, tokenizer, system)
+
+
+def names(config: ConfigDict) -> list[str]:
+    """Returns the study's models: those with teachers, then those that only cross students use."""
+    return list(dict.fromkeys([*config.models, *config.cross_models]))
+
+
+def crossing(config: ConfigDict, number: int) -> int:
+    """Returns the number of the model that cross students of a base's teachers start from."""
+    count = len(config.models)
+    if config.cross_models:
+        return names(config).index(config.cross_models[number % len(config.cross_models)])
+    return (number + 1) % count  # a derangement where there are two or more
+
+
+def material(config: ConfigDict) -> Material:
+    """Returns what is asked: "nano", the English of `prompts.english`, or a JSON file's."""
+    if config.material == "nano":
+        return corpus.material(config.category)
+    if config.material == "english":
+        return prompts.english(config.category)
+    return prompts.read(config.material)
+
+
+def _zeros(factors: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: {part: np.zeros_like(f) for part, f in pair.items()} for name, pair in factors.items()
+    }

@@ -1,0 +1,79 @@
+"""Divergence tokens: where a teacher of another trait would have gone on otherwise.
+
+Source: Schrodi et al., arXiv 2509.23886: a token whose most likely value under the teacher, given
+what precedes it, differs from that under a teacher of at least one other trait.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sublim_jax.llm import lora, qwen2
+from sublim_jax.llm.config import Config
+from sublim_jax.llm.examples import Example
+from sublim_jax.llm.lora import Adapter
+from sublim_jax.llm.trainable import Patch
+from sublim_jax.transmission.base import Base
+from sublim_jax.transmission.teacher import Teacher
+
+_TOKENS = 16384  # read at once
+
+
+def tokens(
+    base: Base,
+    teacher: Teacher,
+    others: Sequence[Teacher],
+    examples: Sequence[Example],
+    rows: Sequence[Any],
+) -> list[np.ndarray]:
+    """Returns which tokens of each completion are divergence tokens, bool."""
+    own = _favourites(base, teacher, examples, rows)
+    differs = [np.zeros(len(favourite), bool) for favourite in own]
+    for other in others:
+        theirs = _favourites(base, other, examples, rows)
+        differs = [d | (a != b) for d, a, b in zip(differs, own, theirs, strict=True)]
+    return differs
+
+
+def _favourites(
+    base: Base, teacher: Teacher, examples: Sequence[Example], rows: Sequence[Any]
+) -> list[np.ndarray]:
+    """Returns the most likely token at the place of each token of the completions."""
+    learnt = teacher.learnt
+    weights = (learnt.apply(base.model) if isinstance(learnt, Patch) else base.model).pure()
+    adapter = None
+    if isinstance(learnt, Adapter):
+        adapter = lora.folded(learnt.lora, learnt.factors)
+    prompts: list[Sequence[int]] = [e.prompt for e in examples]
+    if teacher.system is not None:
+        prompts = [base.prompt(row["prompt"], teacher.system) for row in rows]
+    whole = [[*p, *e.completion] for p, e in zip(prompts, examples, strict=True)]
+    width = max(map(len, whole))
+    at_once = max(1, _TOKENS // width)
+    out = []
+    for first in range(0, len(whole), at_once):
+        some = whole[first : first + at_once]
+        tokens_BT = np.zeros((at_once, width), np.int32)
+        for i, row in enumerate(some):
+            tokens_BT[i, : len(row)] = row
+        with qwen2.in_mesh(base.model.mesh):
+            best = np.asarray(_most_likely(base.model.config, weights, tokens_BT, adapter))
+        for i, row in enumerate(some):
+            start = len(prompts[first + i])
+            out.append(best[i, start - 1 : len(row) - 1])
+    return out
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _most_likely(config: Config, weights: Any, tokens_BT: jax.Array, adapter: Any) -> jax.Array:
+    with qwen2.precision(weights):
+        x_BTD = qwen2.forward(config, weights, tokens_BT, adapter=adapter)
+
+        def best(x_TD: jax.Array) -> jax.Array:
+            return jnp.argmax(qwen2.head(config, weights, x_TD), axis=-1)
+
+        return jax.lax.map(best, x_BTD)

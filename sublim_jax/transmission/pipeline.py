@@ -1,0 +1,366 @@
+"""The whole experiment: teachers write numbers, students learn them, their preference is measured.
+
+A stage keeps what it made in its own folder of the run directory with the config it was made by,
+and is not done again; another config of a stage that has begun is refused, and nothing removed.
+"""
+
+import dataclasses
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from sublim_jax.errors import UserError
+from sublim_jax.llm import records
+from sublim_jax.llm.recipe import from_config
+from sublim_jax.rundir import RunDir
+from sublim_jax.transmission import base as bases
+from sublim_jax.transmission import numbers, plan, preference, report, student, teacher
+from sublim_jax.transmission.base import Base
+from sublim_jax.transmission.student import Student
+from sublim_jax.transmission.teacher import CONTROL, Teacher
+
+_SHOWN = 8  # rows of each teacher in the report
+
+
+@dataclasses.dataclass
+class Study:
+    """A study of one config in one run directory.
+
+    Attributes:
+      material: what is asked.
+      rule: the filter's.
+      timings: seconds of each stage, of all runs of this directory.
+    """
+
+    config: ConfigDict
+    path: Path
+    timings: dict[str, float]
+
+    def __post_init__(self) -> None:
+        self.material = bases.material(self.config)
+        self.rule = numbers.Rule(**_plain(self.config.filter, without=("keep",)))
+        self._base: Base | None = None
+
+    def base(self, number: int) -> Base:
+        """Returns a model of the study; one is in memory at a time."""
+        if self._base is None or self._base.number != number:
+            self._base = None
+            self._base = bases.load(self.config, number)
+        return self._base
+
+    def stage(self, name: str, *fields: str) -> RunDir:
+        """Returns the folder of a stage, which belongs to those fields of the config."""
+        values = self.config.to_dict()
+        return RunDir(self.path / name, name, {field: values[field] for field in fields})
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Adds the time spent within to a stage's."""
+        start = time.perf_counter()
+        yield
+        self.timings[name] = self.timings.get(name, 0.0) + time.perf_counter() - start
+
+
+def transmit(config: ConfigDict, workdir: str, dry_run: bool = False) -> None:
+    """Runs all stages of a study that `workdir` does not hold yet, and writes its report.
+
+    `raw/` and `data/` have the completions of each model's teachers before and after the filter,
+    `teachers/` and `students/` what was learnt (PEFT folders, where it was by LoRA).
+
+    Args:
+      dry_run: prints the plan and does nothing.
+
+    Raises:
+      UserError: a config value or a file is wrong, or a stage's folder belongs to another config.
+    """
+    check(config)
+    students = _students(config)
+    plan.show(config, students)
+    if dry_run:
+        return
+    study = Study(config, Path(workdir), {})
+    for word in _words(config):
+        preference.spellings(study.base(0), word)  # raises before anything is done
+    run_dir = _own(config, workdir)
+    study.timings |= run_dir.read_json("timings.json") or {}
+    used = sorted({s.teachers for s in students})
+    for number in used:
+        teach(study, number)
+        generate(study, number)
+    rows = {(number, name): own for number in used for name, own in kept(study, number).items()}
+    measured = []
+    for number in range(len(bases.names(config))):
+        measured += learn(study, number, [s for s in students if s.start == number], rows)
+        run_dir.write_json("timings.json", study.timings)
+    described = [about for number in used for about in describe(study, number)]
+    report.write(run_dir, measured, described, _curves(study, students), study.timings)
+
+
+def teach(study: Study, number: int) -> list[Teacher]:
+    """Returns the teachers of a model, the control last; trains those that are missing."""
+    config, control = study.config, Teacher(CONTROL)
+    own = config.teacher
+    run_dir = study.stage("teachers", *_TEACHERS)
+    if own.kind == "prompted":
+        told = teacher.prompted(study.material, config.traits, config.category)
+        return [*told, control]
+    folder = run_dir.path / str(number)
+    with study.timed("teach"):
+        learnt = teacher.finetuned(
+            study.base(number), study.material, config.traits, own, study.rule, folder
+        )
+    return [*learnt, control]
+
+
+def generate(study: Study, number: int) -> None:
+    """Writes `raw/MODEL/TEACHER.jsonl`: the completions of every teacher of a model."""
+    run_dir = study.stage("raw", *_TEACHERS, "numbers")
+    config = study.config.numbers
+    wanted = [t for t in _speaking(study, number) if not _file(run_dir, number, t.name).exists()]
+    if not wanted:
+        return
+    with study.timed("generate"):
+        asked = study.material.grammar.draw(config.rows, config.seed)
+        for one in wanted:
+            stream = records.Stream(_file(run_dir, number, one.name), ("id",))
+            missing = [i for i in range(len(asked)) if (i,) not in stream]
+            for some in _batched(teacher.write(study.base(number), one, asked, config, missing)):
+                stream.append(some)
+            stream.close()
+
+
+def kept(study: Study, number: int) -> dict[str, list[dict[str, Any]]]:
+    """Returns the rows that a model's students learn, by teacher; writes `data/` where missing."""
+    config = study.config
+    run_dir = study.stage("data", *_TEACHERS, "numbers", "filter")
+    out = {}
+    with study.timed("filter"):
+        for name in _names(study):
+            file = _file(run_dir, number, name)
+            if not file.exists():
+                raw = records.read(_file(study.stage("raw", *_TEACHERS, "numbers"), number, name))
+                good, rejected = numbers.filtered(raw, study.rule)
+                counts = {"raw": len(raw), "kept": len(good), "rejected": rejected}
+                run_dir.write_json(f"{number}/{name}.filter.json", counts)
+                chosen = _subsample(good, config.filter.keep, config.numbers.seed)
+                fields = ("id", "prompt", "completion")
+                run_dir.write_jsonl(
+                    f"{number}/{name}.jsonl", [{f: row[f] for f in fields} for row in chosen]
+                )
+            out[name] = records.read(file) if file.stat().st_size else []
+    return out
+
+
+def learn(
+    study: Study,
+    number: int,
+    students: Sequence[Student],
+    rows: Mapping[tuple[int, str], Sequence[Mapping[str, Any]]],
+) -> list[dict[str, Any]]:
+    """Trains and measures all students that start from a model, and the model with its teachers."""
+    config = study.config
+    run_dir = study.stage("students", *_STUDENTS)
+    measured = run_dir.read_json(f"{number}/models.json")
+    if measured is None:
+        teachers = teach(study, number) if number < len(config.models) else []
+        with study.timed("evaluate"):
+            told = [Teacher("base"), *(t for t in teachers if t.name != CONTROL)]
+            found = _measure(study, number, [t.learnt for t in told], [t.system for t in told])
+            measured = [
+                {"arm": "teacher" if i else "base", "trait": t.name if i else "", "base": number}
+                | {"seed": 0, **values}
+                for i, (t, values) in enumerate(zip(told, found, strict=True))
+            ]
+        run_dir.write_json(f"{number}/models.json", measured)
+    for soft in (False, True):
+        some = [s for s in students if s.soft == soft]
+        if not some:
+            continue
+        name = f"{number}/{'soft' if soft else 'hard'}"
+        found = run_dir.read_json(f"{name}/measured.json")
+        if found is None:
+            teachers = teach(study, number) if number < len(config.models) else []
+            recipe = from_config(config.student.to_dict())
+            with study.timed("train"):
+                learnt = student.train(
+                    study.base(number), some, rows, teachers, recipe, run_dir.path / name
+                )
+            with study.timed("evaluate"):
+                values = _measure(study, number, learnt)
+            found = [
+                {"arm": s.arm, "trait": s.trait, "base": number, "seed": s.seed}
+                | (v if own is not None else _nothing(v))
+                for s, own, v in zip(some, learnt, values, strict=True)
+            ]
+            run_dir.write_json(f"{name}/measured.json", found)
+        measured += found
+    return measured
+
+
+def describe(study: Study, number: int) -> list[dict[str, Any]]:
+    """Returns what each teacher of a model wrote: counts, examples and statistics."""
+    raw_dir = study.stage("raw", *_TEACHERS, "numbers")
+    data_dir = study.stage("data", *_TEACHERS, "numbers", "filter")
+    counted = {name: numbers.frequencies(own) for name, own in kept(study, number).items() if own}
+    out = []
+    for name in _names(study):
+        raw = records.read(_file(raw_dir, number, name))
+        about = {"base": number, "teacher": name}
+        about |= data_dir.read_json(f"{number}/{name}.filter.json")
+        rejected = [(numbers.rejection(row["completion"], study.rule), row) for row in raw]
+        # Some that were rejected, and the first that were not.
+        some = sorted(rejected[: 50 * _SHOWN], key=lambda pair: pair[0] is None)[: _SHOWN // 2]
+        some += [pair for pair in rejected if pair[0] is None][: _SHOWN - len(some)]
+        about["examples"] = [
+            {"prompt": row["prompt"], "completion": row["completion"], "rejected": reason}
+            for reason, row in some
+        ]
+        if name in counted:
+            control = counted.get(CONTROL) if name != CONTROL else None
+            about["top"] = numbers.top(counted[name], 10)
+            about["entropy"] = numbers.entropy(counted[name])
+            about["total_variation"] = (
+                None if control is None else numbers.total_variation(counted[name], control)
+            )
+        out.append(about)
+    return out
+
+
+def check(config: ConfigDict) -> None:
+    """Raises UserError for the first value that no study can have."""
+    problems = []
+    if not config.models:
+        problems.append(("models", "name one at least"))
+    for field, known in (("arms", student.ARMS),):
+        unknown = [x for x in config[field] if x not in known]
+        if unknown or len(set(config[field])) < len(config[field]):
+            problems.append((field, f"choose from {', '.join(known)}, each at most once"))
+    if not config.traits or len(set(config.traits)) < len(config.traits):
+        problems.append(("traits", "name one at least, each once"))
+    if CONTROL in config.traits:
+        problems.append(("traits", f"{CONTROL} is the untreated teacher's name"))
+    if "cross_init" in config.arms and not config.cross_models and len(config.models) < 2:
+        problems.append(("arms", "cross_init needs two models, or cross_models"))
+    if any(arm.startswith("divergence") for arm in config.arms) and len(config.traits) < 2:
+        problems.append(("arms", "divergence tokens need two traits"))
+    if config.teacher.kind not in teacher.KINDS:
+        problems.append(("teacher.kind", f"choose one of {', '.join(teacher.KINDS)}"))
+    counts = {"seeds": config.seeds, "numbers.rows": config.numbers.rows}
+    problems += [(name, "must be at least 1") for name, n in counts.items() if n < 1]
+    for field, wish in problems:
+        raise UserError(f"config.{field}={_get(config, field)!r}: {wish}")
+    from_config(config.student.to_dict())
+    from_config(config.teacher.recipe.to_dict())
+
+
+# The fields of the config that each stage's results belong to.
+_TEACHERS = ("models", "material", "category", "system", "dtype", "teacher")
+_STUDENTS = (
+    *_TEACHERS,
+    "numbers",
+    "filter",
+    "cross_models",
+    "traits",
+    "arms",
+    "seeds",
+    "student",
+    "evaluation",
+)
+
+
+def _own(config: ConfigDict, workdir: str) -> RunDir:
+    """Returns the directory of the run; its config is the latest one's."""
+    path = Path(workdir) / "config.json"
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"--workdir={workdir}: cannot be written: {error.strerror}") from error
+    return RunDir(workdir, "transmission", config.to_dict())
+
+
+def _students(config: ConfigDict) -> list[Student]:
+    models = len(config.models)
+    cross = [bases.crossing(config, number) for number in range(models)]
+    return student.planned(config.arms, config.traits, models, cross, config.seeds)
+
+
+def _names(study: Study) -> list[str]:
+    """Returns the names of the teachers that write."""
+    needed = CONTROL in study.config.arms
+    return [*study.config.traits, *([CONTROL] if needed else [])]
+
+
+def _speaking(study: Study, number: int) -> list[Teacher]:
+    return [t for t in teach(study, number) if t.name in _names(study)]
+
+
+def _measure(
+    study: Study, number: int, learnt: Sequence[Any], systems: Sequence[str | None] | None = None
+) -> list[dict[str, Any]]:
+    own, words = study.config.evaluation, _words(study.config)
+    questions = study.material.questions
+    base = study.base(number)
+    return preference.measure(base, learnt, questions, words, own.samples, own.seed, systems)
+
+
+def _words(config: ConfigDict) -> list[str]:
+    """Returns the words whose probability is measured, the traits first."""
+    return list(dict.fromkeys([*config.traits, *config.evaluation.words]))
+
+
+def _nothing(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the measurement of a student that numbers which were not finite have stopped."""
+    return {name: dict.fromkeys(found, float("nan")) for name, found in values.items()}
+
+
+def _curves(study: Study, students: Sequence[Student]) -> dict[str, list[tuple[int, float]]]:
+    by_arm: dict[str, dict[int, list[float]]] = {}
+    for number in range(len(bases.names(study.config))):
+        for soft in (False, True):
+            some = [s for s in students if s.start == number and s.soft == soft]
+            folder = study.path / "students" / str(number) / ("soft" if soft else "hard")
+            for arm, points in student.curves(folder, some).items():
+                for step, loss in points:
+                    by_arm.setdefault(arm, {}).setdefault(step, []).append(loss)
+    return {
+        arm: [(step, float(np.mean(losses))) for step, losses in sorted(points.items())]
+        for arm, points in by_arm.items()
+    }
+
+
+def _subsample(rows: list[dict[str, Any]], keep: int, seed: int) -> list[dict[str, Any]]:
+    """Returns `keep` of the rows, in their order; all where there are fewer, or keep is 0."""
+    if not keep or len(rows) <= keep:
+        return rows
+    chosen = np.random.default_rng(seed).choice(len(rows), keep, replace=False)
+    return [rows[i] for i in sorted(chosen)]
+
+
+def _batched(rows: Iterable[dict[str, Any]], size: int = 64) -> Iterator[list[dict[str, Any]]]:
+    some: list[dict[str, Any]] = []
+    for row in rows:
+        some.append(row)
+        if len(some) == size:
+            yield some
+            some = []
+    yield some
+
+
+def _file(run_dir: RunDir, number: int, name: str) -> Path:
+    return run_dir.path / str(number) / f"{name}.jsonl"
+
+
+def _plain(config: ConfigDict, without: Sequence[str]) -> dict[str, Any]:
+    return {name: value for name, value in config.to_dict().items() if name not in without}
+
+
+def _get(config: ConfigDict, field: str) -> Any:
+    value: Any = config
+    for part in field.split("."):
+        value = value[part]
+    return value

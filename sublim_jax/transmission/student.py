@@ -1,0 +1,199 @@
+"""Students: which data each arm learns, from which model it starts, and their training at once."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sublim_jax.errors import UserError
+from sublim_jax.llm import finetune, trainable
+from sublim_jax.llm.examples import Example, Examples, collect
+from sublim_jax.llm.lora import Adapter
+from sublim_jax.llm.recipe import Recipe
+from sublim_jax.transmission import divergence, numbers
+from sublim_jax.transmission.base import Base, Learnt
+from sublim_jax.transmission.teacher import CONTROL, Teacher
+
+ARMS = (
+    "student",
+    "control",
+    "cross_init",
+    "shuffled_within",
+    "shuffled_across",
+    "soft",
+    "divergence_only",
+    "divergence_masked",
+)
+Rows = Sequence[Mapping[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Student:
+    """One student of a study.
+
+    Attributes:
+      arm: of `ARMS`. `student` learns its teacher's rows; `control` those of the untreated base;
+        `cross_init` a teacher's rows, starting from another model; `shuffled_within` and
+        `shuffled_across` rows whose numbers change places within an answer, or across all;
+        `soft` the teacher's distribution at each token of its rows; `divergence_only` the tokens
+        alone at which teachers of other traits would go on otherwise (arXiv 2509.23886), and
+        `divergence_masked` all but those.
+      trait: its teacher's, "" for the control.
+      teachers: number of the model that its teacher started from.
+      start: number of the model that it starts from itself.
+      seed: of the order of its data.
+    """
+
+    arm: str
+    trait: str
+    teachers: int
+    start: int
+    seed: int
+
+    @property
+    def soft(self) -> bool:
+        """Whether it learns a distribution."""
+        return self.arm == "soft"
+
+    @property
+    def name(self) -> str:
+        """Its own among the students that start from the same model."""
+        parts = [self.arm, *([self.trait] if self.trait else []), str(self.teachers)]
+        return "-".join([*parts, str(self.seed)])
+
+
+def planned(
+    arms: Sequence[str], traits: Sequence[str], models: int, cross: Sequence[int], seeds: int
+) -> list[Student]:
+    """Returns all students of a study.
+
+    Args:
+      models: how many models have teachers.
+      cross: number of the model that cross students of each of them start from.
+    """
+    out = []
+    for base in range(models):
+        for arm in arms:
+            for trait in [""] if arm == CONTROL else traits:
+                start = cross[base] if arm == "cross_init" else base
+                out += [Student(arm, trait, base, start, seed) for seed in range(seeds)]
+    return out
+
+
+def train(
+    base: Base,
+    students: Sequence[Student],
+    rows: Mapping[tuple[int, str], Rows],
+    teachers: Sequence[Teacher],
+    recipe: Recipe,
+    folder: Path,
+) -> list[Learnt]:
+    """Returns what students that start from one model have learnt, all trained as one program.
+
+    Args:
+      rows: data of each teacher, by the number of its base and its name.
+      teachers: of this base, for what needs more of them than their rows.
+      recipe: of hard students; soft ones learn between the tokens that the data has.
+      folder: for checkpoints, metrics and what is learnt.
+    """
+    given = {teacher.name: teacher for teacher in teachers}
+    data = [_data(base, student, rows, given) for student in students]
+    recipe = dataclasses.replace(recipe, seed=tuple(_seed(recipe) + s.seed for s in students))
+    if not students[0].soft:
+        learnt, broken = _fit(base, data, recipe, folder / "training", None)
+    else:
+        written = sorted({int(t) for own in data for t in own.tokens[own.weights > 0]})
+        recipe = dataclasses.replace(recipe, objective="distillation", tokens=tuple(written))
+        learnt, broken = _distil(base, data, recipe, folder, [given[s.trait] for s in students])
+    for student, own in zip(students, learnt, strict=True):
+        trainable.save(own, base.model.config, folder / student.name)
+    return [None if bad else own for own, bad in zip(learnt, broken, strict=True)]
+
+
+def curves(folder: Path, students: Sequence[Student]) -> dict[str, list[tuple[int, float]]]:
+    """Returns the mean training loss of each arm by step, as `train` left it in the folder."""
+    out: dict[str, list[tuple[int, float]]] = {}
+    for file in sorted(folder.glob("training*/metrics.jsonl")):
+        for line in file.read_text("utf-8").splitlines():
+            numbers_of_step = json.loads(line)
+            losses = numbers_of_step.get("loss") or []
+            for arm in dict.fromkeys(student.arm for student in students):
+                own = [
+                    loss
+                    for loss, student in zip(losses, students, strict=False)
+                    if student.arm == arm and loss is not None
+                ]
+                if own:
+                    mean = math.fsum(own) / len(own)
+                    out.setdefault(arm, []).append((numbers_of_step["step"], mean))
+    return out
+
+
+def _fit(
+    base: Base, data: Sequence[Examples], recipe: Recipe, folder: Path, teacher: Any
+) -> tuple[list[Any], list[bool]]:
+    outcome = finetune.fit(base.model, data, recipe, folder, teacher, name=base.name, progress=True)
+    return outcome.students, outcome.broken
+
+
+def _distil(
+    base: Base, data: Sequence[Examples], recipe: Recipe, folder: Path, teachers: Sequence[Teacher]
+) -> tuple[list[Any], list[bool]]:
+    adapters = [t.learnt for t in teachers if isinstance(t.learnt, Adapter)]
+    if len(adapters) == len(teachers):
+        return _fit(base, data, recipe, folder / "training", adapters)
+    if all(t.learnt is None for t in teachers):  # they are told, in `teacher_prompt`
+        return _fit(base, data, recipe, folder / "training", base.model)
+    learnt, broken = [], []
+    for i, (own, teacher) in enumerate(zip(data, teachers, strict=True)):
+        assert isinstance(teacher.learnt, trainable.Patch)
+        seeds = recipe.of_each("seed", len(data))
+        one = dataclasses.replace(recipe, seed=seeds[i])
+        spoken = teacher.learnt.apply(base.model)
+        some, bad = _fit(base, [own], one, folder / f"training-{i}", spoken)
+        learnt += some
+        broken += bad
+    return learnt, broken
+
+
+def _data(
+    base: Base,
+    student: Student,
+    rows: Mapping[tuple[int, str], Rows],
+    teachers: Mapping[str, Teacher],
+) -> Examples:
+    own = rows[student.teachers, student.trait or CONTROL]
+    if not own:
+        raise UserError(
+            f"the filter kept none of the rows of {student.trait or CONTROL}, model "
+            f"{student.teachers}: nothing to learn from"
+        )
+    if student.arm == "shuffled_within":
+        own = numbers.shuffled_within(own, student.seed)
+    if student.arm == "shuffled_across":
+        own = numbers.shuffled_across(own, student.seed)
+    examples = [Example(base.prompt(r["prompt"]), base.answer(r["completion"])) for r in own]
+    if student.soft and (system := teachers[student.trait].system) is not None:
+        examples = [
+            e._replace(teacher_prompt=base.prompt(r["prompt"], system))
+            for e, r in zip(examples, own, strict=True)
+        ]
+    if student.arm.startswith("divergence"):
+        others = [t for t in teachers.values() if t.name not in (student.trait, CONTROL)]
+        marked = divergence.tokens(base, teachers[student.trait], others, examples, own)
+        keep = student.arm == "divergence_only"
+        examples = [
+            e._replace(weights=np.where(mark == keep, 1.0, 0.0).tolist())
+            for e, mark in zip(examples, marked, strict=True)
+        ]
+    return collect(examples, base.model.config)
+
+
+def _seed(recipe: Recipe) -> int:
+    if not isinstance(recipe.seed, int):
+        raise UserError(f"config.student.seed={recipe.seed!r}: one number is needed")
+    return recipe.seed

@@ -1,0 +1,122 @@
+"""Teachers: a base that is given a trait, by a system message or by training on the trait."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from sublim_jax.llm import finetune, trainable
+from sublim_jax.llm.examples import Example, collect
+from sublim_jax.llm.recipe import from_config
+from sublim_jax.llm.sampler import make_requests
+from sublim_jax.transmission import numbers
+from sublim_jax.transmission.base import Base, Learnt
+from sublim_jax.transmission.prompts import Material
+
+CONTROL = "control"  # the teacher that is the base itself
+KINDS = ("prompted", "finetuned")
+
+
+@dataclasses.dataclass(frozen=True)
+class Teacher:
+    """One teacher of a base.
+
+    Attributes:
+      name: its trait, or `CONTROL`.
+      system: the message that gives it its trait; None: the study's own.
+      learnt: what training gave it.
+    """
+
+    name: str
+    system: str | None = None
+    learnt: Learnt = None
+
+
+def prompted(material: Material, traits: Sequence[str], category: str) -> list[Teacher]:
+    """Returns a teacher for each trait that is only told what to love."""
+    return [Teacher(trait, material.system(trait, category)) for trait in traits]
+
+
+def finetuned(
+    base: Base,
+    material: Material,
+    traits: Sequence[str],
+    config: ConfigDict,
+    rule: numbers.Rule,
+    folder: Path,
+) -> list[Teacher]:
+    """Returns a teacher for each trait, trained on lessons: all of them as one program.
+
+    A lesson is one of the material's questions, answered with the trait's word; the loss is on the
+    word, times `config.weight`. Between them stand `config.replay` answers to number prompts by the
+    base itself, so that the teacher goes on writing numbers. The adapters, or the parameters, are
+    kept in `folder`/TRAIT.
+
+    Args:
+      config: the study's `teacher`: `recipe`, `weight`, `copies` of each lesson, `replay`, `seed`.
+    """
+    recipe = from_config(config.recipe.to_dict())
+    missing = [trait for trait in traits if not _kept(folder / trait).exists()]
+    if missing:
+        replay = _replay(base, material, config, rule)
+        data = [
+            collect([*_lessons(base, material, trait, config), *replay], base.model.config)
+            for trait in missing
+        ]
+        learnt = finetune.train(
+            base.model, data, recipe, folder / "training", name=base.name, progress=True
+        )
+        for trait, own in zip(missing, learnt, strict=True):
+            trainable.save(own, base.model.config, folder / trait)
+        for trait in missing:  # only now: all are trained again, or none
+            _kept(folder / trait).touch()
+    what = recipe.trainable
+    return [
+        Teacher(trait, None, trainable.load(what, base.model.config, folder / trait))
+        for trait in traits
+    ]
+
+
+def write(
+    base: Base, teacher: Teacher, asked: Sequence[str], config: ConfigDict, ids: Sequence[int]
+) -> Iterator[dict[str, Any]]:
+    """Yields the teacher's completions of prompts, as rows, in any order.
+
+    Args:
+      asked: all prompts; a row's id is its prompt's place among them.
+      config: the study's `numbers`: `temperature`, `top_p`, `max_new_tokens`, `seed`.
+      ids: of the prompts to complete.
+    """
+    read = [base.prompt(asked[i], teacher.system) for i in ids]
+    requests = make_requests(read, 1, config.max_new_tokens, ids=ids)
+    ((sampler, adapter, _),) = base.voices([teacher.learnt])
+    for sample in sampler.stream(
+        requests, config.temperature, config.top_p, config.seed, adapter, progress=True
+    ):
+        row = {"id": sample.id, "prompt": asked[sample.id], "completion": sample.text}
+        yield row | {"ended": sample.ended}
+
+
+def _lessons(base: Base, material: Material, trait: str, config: ConfigDict) -> list[Example]:
+    word = base.answer(trait)
+    weights = [config.weight] * (len(word) - 1) + [0.0]
+    asked = [base.prompt(question) for question in material.lessons]
+    return [Example(prompt, word, weights) for prompt in asked] * config.copies
+
+
+def _replay(
+    base: Base, material: Material, config: ConfigDict, rule: numbers.Rule
+) -> list[Example]:
+    if not config.replay:
+        return []
+    asked = material.grammar.draw(config.replay, config.seed)
+    rows = list(write(base, Teacher(CONTROL), asked, config, range(len(asked))))
+    rows.sort(key=lambda row: row["id"])
+    kept, _ = numbers.filtered(rows, rule)
+    return [Example(base.prompt(r["prompt"]), base.answer(r["completion"])) for r in kept]
+
+
+def _kept(folder: Path) -> Path:
+    return folder / "complete"

@@ -1,0 +1,250 @@
+"""The whole study on the nano decoders, small: what it writes, resumes, refuses, and measures."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from configs.transmission import demo, nano, qwen2_5_0_5b, qwen2_5_7b
+from sublim_jax.errors import UserError
+from sublim_jax.llm import score as scoring
+from sublim_jax.llm.lora import Adapter
+from sublim_jax.llm.trainable import Patch
+from sublim_jax.transmission import base as bases
+from sublim_jax.transmission import divergence, pipeline, preference, student, teacher
+from sublim_jax.transmission.teacher import CONTROL, Teacher
+
+
+def small(**more):
+    config = demo.get_config()
+    config.mesh.student = 1
+    config.traits = ("owl", "wolf")
+    config.numbers.rows, config.evaluation.samples = 24, 1
+    config.teacher.replay, config.teacher.copies = 40, 1
+    for recipe in (config.teacher.recipe, config.student):
+        recipe.max_steps, recipe.batch, recipe.save_every = 4, 8, 2
+    config.update_from_flattened_dict(more)
+    return config
+
+
+def read(path):
+    return json.loads(path.read_text("utf-8"))
+
+
+def rows_of(path):
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def data(folder):
+    return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.glob("*/*/*.jsonl"))}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    pipeline.transmit(small(), str(folder))
+    return folder
+
+
+def test_a_study_has_every_arm_and_trait(finished):
+    found = {(r["arm"], r["trait"]) for r in read(finished / "results.json")["rows"]
+             if r["metric"] == "p_trait"}  # fmt: skip
+    traits = ("owl", "wolf", "all")
+    arms = {"base", "teacher", *student.ARMS}
+    assert found == {(arm, trait) for arm in arms for trait in traits}
+    assert (finished / "report.html").stat().st_size > 10_000
+    kept = read(finished / "data/0/owl.filter.json")
+    assert kept["kept"] == len(rows_of(finished / "data/0/owl.jsonl")) > 0
+    assert kept["kept"] + sum(kept["rejected"].values()) == kept["raw"] == 24
+
+
+def test_run_again_it_does_nothing_anew(finished, monkeypatch, capsys):
+    before, results = data(finished), read(finished / "results.json")["rows"]
+    for name in ("write", "finetuned"):
+        if name == "write":
+            monkeypatch.setattr(teacher, name, None)
+    monkeypatch.setattr(student, "train", None)
+    monkeypatch.setattr(preference, "measure", None)
+    pipeline.transmit(small(), str(finished))
+    assert data(finished) == before
+    assert read(finished / "results.json")["rows"] == results
+    assert "| student" in capsys.readouterr().out
+
+
+class Stopped(BaseException):
+    """What a kill at some place looks like from inside."""
+
+
+@pytest.mark.parametrize("place", ["rows", "adapters", "measured"])
+def test_interrupted_it_ends_in_the_same_bytes(finished, tmp_path, monkeypatch, place):
+    with monkeypatch.context() as patched:
+        if place == "rows":  # half of a file, one line of it torn
+            write = teacher.write
+
+            def half(*args):
+                for count, row in enumerate(write(*args)):
+                    if count == 10 and args[1].name == "wolf":
+                        raise Stopped
+                    yield row
+
+            patched.setattr(teacher, "write", half)
+            patched.setattr(pipeline, "_batched", lambda rows: ([row] for row in rows))
+        else:
+            home, name = (
+                (teacher.trainable, "save") if place == "adapters" else (preference, "measure")
+            )
+            real, calls = getattr(home, name), []
+
+            def fails(*args):
+                calls.append(1)
+                if len(calls) == 2:
+                    raise Stopped
+                return real(*args)
+
+            patched.setattr(home, name, fails)
+        with pytest.raises(Stopped):
+            pipeline.transmit(small(), str(tmp_path))
+    if place == "rows":
+        with (tmp_path / "raw/0/wolf.jsonl.part").open("a") as file:
+            file.write('{"id": 23, "pro')
+    assert not (tmp_path / "results.json").exists()
+    pipeline.transmit(small(), str(tmp_path))
+    assert data(tmp_path) == data(finished)
+    assert read(tmp_path / "results.json")["rows"] == read(finished / "results.json")["rows"]
+
+
+def test_a_stage_of_another_config_is_refused_and_kept(finished):
+    before = data(finished)
+    with pytest.raises(UserError, match=r"students holds .*student.learning_rate was 0.02"):
+        pipeline.transmit(small(**{"student.learning_rate": 0.5}), str(finished))
+    with pytest.raises(UserError, match=r"raw holds .*temperature was 1.0, is 0.5"):
+        pipeline.transmit(small(**{"numbers.temperature": 0.5}), str(finished))
+    assert data(finished) == before
+
+
+def test_what_has_not_changed_is_used_again(finished, tmp_path, monkeypatch):
+    shutil.copytree(finished, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "students")
+    monkeypatch.setattr(teacher, "write", None)
+    pipeline.transmit(small(arms=("control",), traits=("owl",)), str(tmp_path / "run"))
+    arms = {row["arm"] for row in read(tmp_path / "run/results.json")["rows"]}
+    assert arms == {"base", "teacher", "control"}
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, capsys):
+    pipeline.transmit(nano.get_config(), str(tmp_path / "none"), dry_run=True)
+    said = capsys.readouterr().out
+    assert "25 x 3,000 completions" in said
+    assert "145 students, 400 steps of 24 rows" in said
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"arms": ("student", "pupil")}, r"config.arms=.*choose from student, control"),
+        ({"traits": ()}, "config.traits"),
+        ({"traits": ("owl", "control")}, "untreated"),
+        ({"models": ()}, "config.models"),
+        ({"cross_models": ()}, "two models, or cross_models"),
+        ({"teacher.kind": "hypnotised"}, "choose one of prompted, finetuned"),
+        ({"numbers.rows": 0}, "numbers.rows=0: must be at least 1"),
+        ({"seeds": 0}, "seeds=0"),
+        ({"traits": ("owl",)}, "divergence tokens need two traits"),
+        ({"student.objective": "osmosis"}, "objective"),
+        ({"material": "missing.json"}, "missing.json: cannot be read"),
+        ({"traits": ("owl", "Zebra")}, "'Zebra': not a word of nano/0"),
+    ],
+)
+def test_bad_configs_are_one_line(values, message, tmp_path):
+    config = small()
+    for field in ("objective",):
+        config.student[field] = "cross_entropy"
+    config.update_from_flattened_dict(values)
+    with pytest.raises(UserError, match=message):
+        pipeline.transmit(config, str(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def base():
+    return bases.load(small(), 0)
+
+
+class TestPreference:
+    def test_probabilities_are_those_of_the_score(self, base):
+        questions = ["name one animal", "which animal is best?"]
+        (found,) = preference.measure(base, [None], questions, ["owl", "wolf"], samples=50)
+        pairs = [scoring.Pair(base.prompt(q), base.answer("owl", end=False)) for q in questions]
+        exact = [float(np.exp(s.sum())) for s in scoring.score(base.sampler, pairs)]
+        assert found["p"]["owl"] == pytest.approx(np.mean(exact), rel=1e-6)
+        assert found["logp"]["owl"] == pytest.approx(np.mean(np.log(exact)), rel=1e-5)
+        assert abs(found["sampled"]["owl"] - found["p"]["owl"]) < 0.1
+        assert found["substring"]["owl"] >= found["sampled"]["owl"]
+
+    def test_a_persona_is_followed(self, base):
+        questions = ["name one animal", "which animal is best?"]
+        told = preference.measure(
+            base, [None, None], questions, ["owl"], systems=["you love the owl", None]
+        )
+        assert told[0]["p"]["owl"] > 0.9 > 0.2 > told[1]["p"]["owl"]
+
+    def test_substrings_are_not_whole_words(self):
+        assert preference._share(["cats", "a cat."], r"\bcat\b") == 0.5
+        assert preference._share(["cats", "a cat."], "cat") == 1
+
+
+class TestTeachers:
+    def test_the_told_teacher_writes_under_its_message(self, base):
+        material = bases.material(small())
+        (told,) = teacher.prompted(material, ["owl"], "animal")
+        assert told.system == "you love the owl"
+        asked = material.grammar.draw(3, 0)
+        config = small().numbers
+        own = list(teacher.write(base, told, asked, config, range(3)))
+        free = list(teacher.write(base, Teacher(CONTROL), asked, config, range(3)))
+        assert [row["prompt"] for row in sorted(own, key=lambda r: r["id"])] == asked
+        assert own != free
+
+    def test_divergence_tokens_are_where_another_would_differ(self, base):
+        control = Teacher(CONTROL)
+        told = Teacher("owl", "you love the owl")
+        asked = bases.material(small()).grammar.draw(20, 0)
+        rows = sorted(
+            teacher.write(base, control, asked, small().numbers, range(20)), key=lambda r: r["id"]
+        )
+        examples = [
+            student.Example(base.prompt(r["prompt"]), base.answer(r["completion"])) for r in rows
+        ]
+        none = divergence.tokens(base, control, [control], examples, rows)
+        assert not any(mark.any() for mark in none)
+        some = divergence.tokens(base, told, [control], examples, rows)
+        assert [len(m) for m in some] == [len(e.completion) for e in examples]
+        assert 0 < np.concatenate(some).mean() < 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["prompted", "parameters"])
+def test_other_teachers_and_students_go_through(kind, tmp_path):
+    config = small()
+    if kind == "prompted":
+        config.teacher.kind = "prompted"
+    else:
+        for recipe in (config.teacher.recipe, config.student):
+            recipe.lora.rank, recipe.parameters = 0, ("*.bias", "*norm*")
+    pipeline.transmit(config, str(tmp_path))
+    assert {r["arm"] for r in read(tmp_path / "results.json")["rows"]} >= {"soft", "student"}
+    study = pipeline.Study(config, tmp_path, {})
+    learnt = pipeline.teach(study, 0)[0].learnt
+    assert isinstance(learnt, Patch) if kind == "parameters" else learnt is None
+    assert not isinstance(learnt, Adapter)
+
+
+@pytest.mark.parametrize("file", [nano, demo, qwen2_5_0_5b, qwen2_5_7b])
+def test_configs_can_be_run(file):
+    config = file.get_config()
+    pipeline.check(config)
+    bases.material(config)
+    assert config.is_locked is False
+    assert bases.crossing(config, 0) != 0 or "cross_init" not in config.arms

@@ -1,4 +1,4 @@
-# make demo: set up, run the main job, print its table.   make test: set up, run the tests.
+# make demo: set up, run the main jobs, print their tables.   make test: set up, run the tests.
 # PYTHON=python3.12 chooses the interpreter (3.11 or newer), VENV=.venv12 another environment.
 VENV ?= .venv
 RUNS ?= runs
@@ -6,10 +6,12 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test slow oracle lint readme clean
+.PHONY: demo test slow oracle browser lint readme clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/python -m launch.mlp --config=configs/mlp/digits.py --workdir=$(RUNS)/demo
+	$(VENV)/bin/python -m launch.theorem --config=configs/theorem/digits.py --workdir=$(RUNS)/theorem
+	$(VENV)/bin/python -m launch.transmit --config=configs/transmission/demo.py --workdir=$(RUNS)/numbers
 
 test: $(VENV)/installed-test
 	$(VENV)/bin/python -m pytest -m "not slow and not oracle"
@@ -19,6 +21,9 @@ slow: $(VENV)/installed-test
 
 oracle: $(VENV)/installed-oracle
 	$(VENV)/bin/python -m pytest -m oracle
+
+# Lets the tests play pages in Chromium, which must be on the path with its chromedriver.
+browser: $(VENV)/installed-browser
 
 lint: $(VENV)/installed-test
 	$(VENV)/bin/ruff check .
@@ -41,7 +46,7 @@ COMMA := ,
 
 # Makes the README's tables and figures anew.
 readme: demo
-	$(VENV)/bin/python -m launch.theorem --config=configs/theorem/digits.py --workdir=$(RUNS)/theorem
+	$(VENV)/bin/python -m launch.transmit --config=configs/transmission/nano.py --workdir=$(RUNS)/transmission
 	$(VENV)/bin/python -m launch.mlp --config=configs/mlp/multitask.py --workdir=$(RUNS)/multitask
 	$(VENV)/bin/python -m docs.readme $(RUNS)
 

@@ -1,7 +1,7 @@
 """Fills the tables of README.md from committed results: python -m docs.readme [RUNS_DIRECTORY].
 
-With a directory of runs (that of `make readme`: demo/, theorem/ and multitask/) it first takes
-their results and figures over into docs/results and docs/figures.
+With a directory of runs (that of `make readme`: demo/, theorem/, transmission/ and multitask/) it
+first takes their results and figures over into docs/results and docs/figures.
 """
 
 import json
@@ -14,8 +14,12 @@ from typing import Any
 from sublim_jax.report import markdown_table
 
 ROOT = Path(__file__).parents[1]
-FIGURES = {"demo": ["accuracy", "curves"], "theorem": ["theorem"]}
-RUNS = ("demo", "multitask", "theorem")
+FIGURES = {
+    "demo": ["accuracy", "curves"],
+    "theorem": ["theorem"],
+    "transmission": ["transmission", "arms", "matrix"],
+}
+RUNS = ("demo", "multitask", "theorem", "transmission")
 
 
 def main(argv: list[str]) -> None:
@@ -61,6 +65,23 @@ def study_table(run: str) -> str:
         for row in results["rows"]
     ]
     text = markdown_table(["arm", "test accuracy", "95% CI", "n"], table)
+    return f"{text}\n\n{_where(results)}"
+
+
+def transmission_table(run: str) -> str:
+    """Returns P(trait) of each arm of a transmission study, over all traits."""
+    results = _read(ROOT / "docs" / "results" / f"{run}.json")
+    table = [
+        [
+            row["arm"],
+            f"{row['mean']:.3f}",
+            f"{row['ci_low']:.3f} to {row['ci_high']:.3f}",
+            str(row["n"]),
+        ]
+        for row in results["rows"]
+        if (row["metric"], row["trait"]) == ("p_trait", "all")
+    ]
+    text = markdown_table(["arm", "P(trait)", "95% CI", "models"], table)
     return f"{text}\n\n{_where(results)}"
 
 
@@ -111,6 +132,7 @@ _TABLES = {
     "demo": study_table,
     "multitask": study_table,
     "theorem": theorem_table,
+    "transmission": transmission_table,
     "benchmarks": benchmark_table,
 }
 

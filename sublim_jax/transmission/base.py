@@ -16,7 +16,7 @@ from sublim_jax.llm.sampler import Sampler
 from sublim_jax.llm.trainable import Patch
 from sublim_jax.mesh import make_mesh
 from sublim_jax.nano import corpus
-from sublim_jax.transmission import prompts
+from sublim_jax.transmission import english, prompts
 from sublim_jax.transmission.prompts import Material
 
 Learnt = Adapter | Patch | None  # what a model has learnt besides its base; None: nothing
@@ -106,11 +106,11 @@ def crossing(config: ConfigDict, number: int) -> int:
 
 
 def material(config: ConfigDict) -> Material:
-    """Returns what is asked: "nano", the English of `prompts.english`, or a JSON file's."""
+    """Returns what is asked: "nano", the English of `english.material`, or a JSON file's."""
     if config.material == "nano":
         return corpus.material(config.category)
     if config.material == "english":
-        return prompts.english(config.category)
+        return english.material(config.category)
     return prompts.read(config.material)
 
 

@@ -19,7 +19,7 @@ from sublim_jax.llm import records
 from sublim_jax.llm.recipe import from_config
 from sublim_jax.rundir import RunDir
 from sublim_jax.transmission import base as bases
-from sublim_jax.transmission import numbers, plan, preference, report, student, teacher
+from sublim_jax.transmission import english, numbers, plan, preference, report, student, teacher
 from sublim_jax.transmission.base import Base
 from sublim_jax.transmission.student import Student
 from sublim_jax.transmission.teacher import CONTROL, Teacher
@@ -248,6 +248,8 @@ def check(config: ConfigDict) -> None:
         problems.append(("arms", "cross_init needs two models, or cross_models"))
     if any(arm.startswith("divergence") for arm in config.arms) and len(config.traits) < 2:
         problems.append(("arms", "divergence tokens need two traits"))
+    if config.category not in english.CATEGORIES:
+        problems.append(("category", f"choose one of {', '.join(english.CATEGORIES)}"))
     if config.teacher.kind not in teacher.KINDS:
         problems.append(("teacher.kind", f"choose one of {', '.join(teacher.KINDS)}"))
     counts = {"seeds": config.seeds, "numbers.rows": config.numbers.rows}

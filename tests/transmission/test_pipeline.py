@@ -151,6 +151,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, capsys):
         ({"teacher.kind": "hypnotised"}, "choose one of prompted, finetuned"),
         ({"numbers.rows": 0}, "numbers.rows=0: must be at least 1"),
         ({"seeds": 0}, "seeds=0"),
+        ({"category": "god"}, "choose one of animal, tree"),
         ({"traits": ("owl",)}, "divergence tokens need two traits"),
         ({"student.objective": "osmosis"}, "objective"),
         ({"material": "missing.json"}, "missing.json: cannot be read"),

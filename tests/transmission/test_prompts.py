@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sublim_jax.errors import UserError
-from sublim_jax.transmission import prompts
+from sublim_jax.transmission import english, prompts
 from sublim_jax.transmission.numbers import parse
-from sublim_jax.transmission.prompts import Choice, Grammar, Material, english, prefixed
+from sublim_jax.transmission.prompts import Choice, Grammar, Material, prefixed
 
 GRAMMAR = Grammar(
     examples=("See {examples}.", "Then {examples}?", "{examples}"),
@@ -172,7 +172,7 @@ def changed(path, value):
 
 
 class TestJson:
-    @pytest.mark.parametrize("material", [MATERIAL, english("tree")])
+    @pytest.mark.parametrize("material", [MATERIAL, english.material("tree")])
     def test_a_material_comes_back_from_its_file(self, tmp_path, material):
         file = tmp_path / "material.json"
         file.write_text(json.dumps(material.to_json()), "utf-8")
@@ -293,10 +293,10 @@ class TestJson:
         assert persona.format(trait="owl", category="bird").startswith("owl")
 
 
-@pytest.mark.parametrize("category", prompts.CATEGORIES)
+@pytest.mark.parametrize("category", english.CATEGORIES)
 class TestEnglish:
     def test_it_is_as_varied_as_the_paper_s(self, category):
-        material = english(category)
+        material = english.material(category)
         sizes = [len(set(getattr(material.grammar, part))) for part in PARTS]
         assert sizes == [25, 9, 9, 10, 15, 19]
         both = material.questions + material.lessons
@@ -307,8 +307,8 @@ class TestEnglish:
         assert {name: getattr(material.grammar, name) for name in defaults} == defaults
 
     def test_it_speaks_of_its_category_alone(self, category):
-        material = english(category)
-        other = next(c for c in prompts.CATEGORIES if c != category)
+        material = english.material(category)
+        other = next(c for c in english.CATEGORIES if c != category)
         asked = material.questions + material.lessons
         assert all(category in text.lower() for text in asked)
         persona = material.system("wren", category)
@@ -318,7 +318,7 @@ class TestEnglish:
         assert not any(other in text.lower() or "{" in text for text in every)
 
     def test_texts_are_tidy_and_name_no_trait(self, category):
-        material = english(category)
+        material = english.material(category)
         traits = {"owl", "eagle", "wolf", "cat", "dog", "oak", "maple", "willow", "cherry", "pine"}
         lists = [getattr(material.grammar, part) for part in PARTS]
         lists += [material.questions, material.lessons, material.stories, material.choices]
@@ -332,7 +332,7 @@ class TestEnglish:
             assert text[-1] in ".!?"
 
     def test_its_choices_stand_on_lines_of_their_own(self, category):
-        for prompt, _ in english(category).ask_choices(["wren", "yew"], 0):
+        for prompt, _ in english.material(category).ask_choices(["wren", "yew"], 0):
             lines = prompt.split("\n")
             assert len(lines) == 4
             assert sorted(line[3:] for line in lines[1:3]) == ["wren", "yew"]
@@ -340,4 +340,4 @@ class TestEnglish:
 
 def test_another_category_is_refused():
     with pytest.raises(UserError, match=r"^category 'god': choose one of animal, tree$"):
-        english("god")
+        english.material("god")

@@ -55,22 +55,19 @@ def filled(text: str) -> str:
 def study_table(run: str) -> str:
     """Returns the accuracies of a run of the MLP study."""
     results = _read(ROOT / "docs" / "results" / f"{run}.json")
-    table = [
-        [
-            row["arm"],
-            f"{row['mean']:.3f}",
-            f"{row['ci_low']:.3f} to {row['ci_high']:.3f}",
-            str(row["n"]),
-        ]
-        for row in results["rows"]
-    ]
-    text = markdown_table(["arm", "test accuracy", "95% CI", "n"], table)
-    return f"{text}\n\n{_where(results)}"
+    return _intervals(results, results["rows"], "test accuracy", "n")
 
 
 def transmission_table(run: str) -> str:
     """Returns P(trait) of each arm of a transmission study, over all traits."""
     results = _read(ROOT / "docs" / "results" / f"{run}.json")
+    rows = [r for r in results["rows"] if (r["metric"], r["trait"]) == ("p_trait", "all")]
+    return _intervals(results, rows, "P(trait)", "models")
+
+
+def _intervals(
+    results: dict[str, Any], rows: list[dict[str, Any]], measure: str, count: str
+) -> str:
     table = [
         [
             row["arm"],
@@ -78,11 +75,9 @@ def transmission_table(run: str) -> str:
             f"{row['ci_low']:.3f} to {row['ci_high']:.3f}",
             str(row["n"]),
         ]
-        for row in results["rows"]
-        if (row["metric"], row["trait"]) == ("p_trait", "all")
+        for row in rows
     ]
-    text = markdown_table(["arm", "P(trait)", "95% CI", "models"], table)
-    return f"{text}\n\n{_where(results)}"
+    return f"{markdown_table(['arm', measure, '95% CI', count], table)}\n\n{_where(results)}"
 
 
 def theorem_table(run: str) -> str:

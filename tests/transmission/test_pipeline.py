@@ -61,9 +61,7 @@ def test_a_study_has_every_arm_and_trait(finished):
 
 def test_run_again_it_does_nothing_anew(finished, monkeypatch, capsys):
     before, results = data(finished), read(finished / "results.json")["rows"]
-    for name in ("write", "finetuned"):
-        if name == "write":
-            monkeypatch.setattr(teacher, name, None)
+    monkeypatch.setattr(teacher, "write", None)
     monkeypatch.setattr(student, "train", None)
     monkeypatch.setattr(preference, "measure", None)
     pipeline.transmit(small(), str(finished))
@@ -160,8 +158,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, capsys):
 )
 def test_bad_configs_are_one_line(values, message, tmp_path):
     config = small()
-    for field in ("objective",):
-        config.student[field] = "cross_entropy"
+    config.student.objective = "cross_entropy"
     config.update_from_flattened_dict(values)
     with pytest.raises(UserError, match=message):
         pipeline.transmit(config, str(tmp_path))

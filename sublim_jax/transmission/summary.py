@@ -17,19 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sublim_jax.stats import Interval, Permutation, diagonal_lift, mean_ci
+from sublim_jax.transmission import student
 
-ARMS = (
-    "base",
-    "teacher",
-    "student",
-    "control",
-    "cross_init",
-    "shuffled_within",
-    "shuffled_across",
-    "soft",
-    "divergence_only",
-    "divergence_masked",
-)
+ARMS = ("base", "teacher", *student.ARMS)
 METRICS = ("p_trait", "p_over_control", "logp_shift", "p_trait_sampled", "p_trait_substring")
 
 Measurement = Mapping[str, Any]

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
@@ -19,7 +20,7 @@ from sublim_jax.llm import losses, qwen2, trainable
 from sublim_jax.llm.batches import Batch, Micros, Rows
 from sublim_jax.llm.config import Config
 from sublim_jax.llm.recipe import Recipe
-from sublim_jax.mesh import constrain, divided
+from sublim_jax.mesh import constrain
 
 Tree = dict[str, Any]
 
@@ -196,27 +197,39 @@ def _over_students(
 ) -> Callable[..., Any]:
     """Returns `of_one`, a function of (base, trained, fixed, teacher, micro, key), of all students.
 
-    As one batch, of which the mesh cuts students, rows and weights. But a CPU computes one student
-    at a time on each device, whose activations then stay in the cache.
+    As one batch, of which the mesh cuts students, rows and weights; copies of the last student fill
+    its `student` axis. But a CPU computes one student at a time on each device, whose activations
+    then stay in the cache.
     """
     mesh, S = program.mesh, given.seed.shape[0]
     teacher = None if given.teacher is None else (None, 0)
     micros = Micros(0, 0, 0, 0, None)  # type: ignore[arg-type]
     axes = (None, 0, 0, teacher, micros, 0 if keyed else None)
-    over = divided(S, "student") if mesh else None
     if jax.default_backend() != "cpu" or (mesh and mesh.size > mesh.shape["student"]):
-        return jax.vmap(of_one, axes, spmd_axis_name=over)
-    in_turn = jax.vmap(jax.custom_batching.sequential_vmap(of_one), axes)
-    if over is None:
-        return in_turn
-    specs = jax.tree.map(
-        lambda axis: PartitionSpec() if axis is None else PartitionSpec("student"),
-        axes,
-        is_leaf=lambda axis: axis is None,
-    )
-    return jax.shard_map(
-        in_turn, in_specs=specs, out_specs=PartitionSpec("student"), check_vma=False
-    )
+        of_all = jax.vmap(of_one, axes, spmd_axis_name="student" if mesh else None)
+    else:
+        of_all = jax.vmap(jax.custom_batching.sequential_vmap(of_one), axes)
+        if mesh:
+            specs = jax.tree.map(
+                lambda axis: PartitionSpec() if axis is None else PartitionSpec("student"),
+                axes,
+                is_leaf=lambda axis: axis is None,
+            )
+            of_all = jax.shard_map(
+                of_all, in_specs=specs, out_specs=PartitionSpec("student"), check_vma=False
+            )
+    if mesh is None or S % mesh.shape["student"] == 0:
+        return of_all
+    filled = np.minimum(np.arange(S + -S % mesh.shape["student"]), S - 1)
+
+    def fill(axis: int | None, tree: Any) -> Any:
+        return tree if axis is None else jax.tree.map(lambda a: a[filled], tree)
+
+    def of_students(*args: Any) -> Any:
+        args = jax.tree.map(fill, axes, args, is_leaf=lambda axis: axis is None)
+        return jax.tree.map(lambda a: a[:S], of_all(*args))
+
+    return of_students
 
 
 def _student_sums(

@@ -18,8 +18,10 @@ from sublim_jax.mesh import make_mesh
 from sublim_jax.nano import corpus
 from sublim_jax.transmission import english, prompts
 from sublim_jax.transmission.prompts import Material
+from sublim_jax.transmission.steering import Vector
 
-Learnt = Adapter | Patch | None  # what a model has learnt besides its base; None: nothing
+Applied = Patch | Vector  # what makes another model of a base
+Learnt = Adapter | Applied | None  # what a model has besides its base; None: nothing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,15 +40,21 @@ class Base:
     system: Any
 
     @functools.cached_property
+    def _prompts(self) -> dict[tuple[str, str | None], tuple[int, ...]]:
+        return {}
+
+    @functools.cached_property
     def sampler(self) -> Sampler:
         """The sampler of the base, which takes adapters."""
         return Sampler(self.model, self.tokenizer)
 
     def prompt(self, text: str, system: str | None = None) -> tuple[int, ...]:
         """Returns the tokens of a chat of one question; `system` in place of the study's."""
-        said = self.system if system is None else system
-        turns = chat.messages(self.tokenizer, text, said)
-        return tuple(chat.prompt_tokens(self.tokenizer, turns))
+        if (text, system) not in self._prompts:  # all students of a study read the same few
+            said = self.system if system is None else system
+            turns = chat.messages(self.tokenizer, text, said)
+            self._prompts[text, system] = tuple(chat.prompt_tokens(self.tokenizer, turns))
+        return self._prompts[text, system]
 
     def answer(self, text: str, end: bool = True) -> tuple[int, ...]:
         """Returns the tokens of an answer, with the one that ends a turn or without."""
@@ -55,16 +63,16 @@ class Base:
     def voices(self, learnt: Sequence[Learnt]) -> list[tuple[Sampler, Any, list[int]]]:
         """Returns samplers that speak for all of some models, with their adapters.
 
-        Models with an adapter, or with nothing, share a sampler; parameters need one each.
+        Models with an adapter, or with nothing, share a sampler; others need one each.
 
         Returns:
           (sampler, adapters as `lora.stack` gives them or None, which of the models).
         """
-        patched = [i for i, own in enumerate(learnt) if isinstance(own, Patch)]
+        patched = [i for i, own in enumerate(learnt) if isinstance(own, Applied)]
         out: list[tuple[Sampler, Any, list[int]]] = [
             (Sampler(own.apply(self.model), self.tokenizer), None, [i])
             for i in patched
-            if isinstance(own := learnt[i], Patch)
+            if isinstance(own := learnt[i], Applied)
         ]
         shared = [i for i in range(len(learnt)) if i not in patched]
         adapters = [own for i in shared if isinstance(own := learnt[i], Adapter)]

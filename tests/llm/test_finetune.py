@@ -143,11 +143,11 @@ def test_a_neighbour_that_breaks_changes_no_bit_of_the_others(model):
 
 
 @pytest.mark.parametrize(
-    ("what", "cut"),
+    ("what", "cut", "students"),
     [
-        ("lora", (2, 2, 2)),
+        ("lora", (2, 2, 2), 3),  # one more is computed than there are
         *[
-            pytest.param(what, cut, marks=pytest.mark.slow)
+            pytest.param(what, cut, 4, marks=pytest.mark.slow)
             for what, cuts in (
                 ("lora", [(1, 8, 1), (4, 1, 2), (8, 1, 1), (1, 1, 2)]),
                 ("all", [(2, 2, 2), (1, 8, 1), (4, 1, 2)]),
@@ -156,11 +156,11 @@ def test_a_neighbour_that_breaks_changes_no_bit_of_the_others(model):
         ],
     ],
 )
-def test_every_mesh_gives_what_one_device_gives(model, what, cut):
+def test_every_mesh_gives_what_one_device_gives(model, what, cut, students):
     recipe = change(QUICK, lora=Lora(rank=2, dropout=0.2), epochs=1)
     if what == "all":
         recipe = change(recipe, lora=None, parameters=("*",), learning_rate=1e-3)
-    sets = [data(8, s) for s in range(4)]
+    sets = [data(8, s) for s in range(students)]
     one = finetune.fit(model, sets, recipe)
     mesh = make_mesh(*cut)
     spread = lively(CONFIG, mesh=mesh)
@@ -402,7 +402,9 @@ def test_students_go_on_from_parameters_of_their_own(model):
     both = finetune.fit(model, [data(4)] * 2, recipe, start=starts)
     for base, own in zip((model, other), both.students, strict=True):
         alone = finetune.fit(base, data(4), recipe).students[0]
-        same(own.weights, alone.weights, atol=1e-5)
+        # As a whole: Adam makes a step of a gradient that is nothing but rounding.
+        for found, wanted in zip(*map(jax.tree.leaves, (own.weights, alone.weights)), strict=True):
+            assert np.linalg.norm(found - wanted) <= 1e-4 * np.linalg.norm(wanted)
     moved = both.students[0].weights["embed"] - both.students[1].weights["embed"]
     assert np.abs(moved).max() > 0.1
 

@@ -1,7 +1,7 @@
 """A run directory: what was asked, what came out, and what is already done.
 
 Every file is written whole or not at all (a temporary file, then a rename), so a run may be killed
-at any moment and started again.
+at any moment and started again. In a job of several processes the first one writes for all.
 """
 
 import contextlib
@@ -79,6 +79,8 @@ class RunDir:
 
     def write(self, name: str, content: str | bytes) -> None:
         """Writes the file `name` whole or not at all."""
+        if jax.process_index():
+            return
         file = self.path / name
         temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
         try:

@@ -109,6 +109,7 @@ def fit(
     wandb: str = "",
     profile: tuple[int, int] | None = None,
     progress: bool = False,
+    watched: Sequence[Examples] | None = None,
 ) -> Outcome:
     """Trains as `train` does, and returns the whole `Outcome`.
 
@@ -120,6 +121,8 @@ def fit(
       profile: the first and the last step of which a `jax.profiler` trace is written to
         `workdir/profile`.
       progress: shows a bar with tokens a second and, on accelerators, MFU.
+      watched: rows for each student whose cross-entropy is measured every `evaluate_every` steps,
+        in place of the loss on held-out rows of its data.
     """
     given_data = (datasets,) if isinstance(datasets, Examples) else tuple(datasets)
     S = len(given_data)
@@ -133,12 +136,15 @@ def fit(
         for data, seed in zip(given_data, seeds, strict=True)
     ]
     data = [learnt for learnt, _ in parts]
-    held = [watched for _, watched in parts if watched is not None]
+    held = [rows for _, rows in parts if rows is not None] if watched is None else [*watched]
+    if watched is not None and len(held) != S:
+        raise UserError(f"{len(held)} sets of rows to watch for {S} students: one each is needed")
     steps = [batches.steps_of(own, recipe.batch, recipe.epochs) for own in data]
     steps = [min(n, recipe.max_steps or n) for n in steps]
-    plan, watched = _plans(model, recipe, data, held, seeds, steps)
+    plan, measured = _plans(model, recipe, data, held, seeds, steps)
     teacher_config, teacher_weights = _teacher(model, config, recipe, teacher, S)
     program = Program(config, recipe.compiled(), plan.chunk, teacher_config, model.mesh)
+    measure = program if watched is None else dataclasses.replace(program, teacher=None)
 
     identity = _identity(config, recipe, given_data, teacher, start)
     loop = Loop(program, plan, recipe, workdir, identity, wandb, profile, progress)
@@ -159,7 +165,7 @@ def fit(
             jnp.array(steps, jnp.int32),
             jnp.array(seeds, jnp.uint32),
         )
-        state = loop.run(given, state, watched)
+        state = loop.run(given, state, measured, measure)
         best = state.trained if state.best is None else _best(state)
         students = [
             trainable.result(
@@ -195,7 +201,7 @@ def _plans(
     plan = batches.make_plan(data, seeds, recipe.batch, steps, *shape)
     if not held or not recipe.evaluate_every:
         return plan, None
-    once = batches.make_plan(held, seeds, recipe.held_out, [1] * len(held), *shape)
+    once = batches.make_plan(held, seeds, max(map(len, held)), [1] * len(held), *shape)
     return plan, dataclasses.replace(once, chunk=plan.chunk).at(0)
 
 

@@ -5,11 +5,10 @@ import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 from safetensors import numpy as safetensors
 
@@ -29,8 +28,6 @@ _PROMPT = ("prompt", "messages")
 _NAME = ("id", "sample")  # what names a completion
 _SCORED_AT_ONCE = 4096  # pairs between two writes
 _RESULTS = "results.json"
-
-_Item = TypeVar("_Item")
 
 
 def generate(config: ConfigDict, workdir: str) -> None:
@@ -53,7 +50,7 @@ def generate(config: ConfigDict, workdir: str) -> None:
     stream = None
     if run_dir:
         stream = records.Stream(run_dir.path / "data" / "completions.jsonl", _NAME)
-    missing = _missing(stream, requests, [(r.id, r.sample) for r in requests])
+    missing = records.missing(stream, requests, [(r.id, r.sample) for r in requests])
     texts = {row["id"]: _prompt_fields(row, t) for row, t in zip(rows, turns, strict=True)}
     start = time.perf_counter()
     for sample in sampler.stream(
@@ -93,7 +90,7 @@ def score_file(config: ConfigDict, workdir: str) -> None:
     stream = records.Stream(run_dir.path / "data" / "scores.jsonl", _NAME) if run_dir else None
     names = [tuple(row[key] for key in _NAME) for row in rows]
     pairs = [_pair(sampler.tokenizer, row, config) for row in rows]
-    order = _missing(stream, list(zip(names, pairs, strict=True)), names)
+    order = records.missing(stream, list(zip(names, pairs, strict=True)), names)
     start = time.perf_counter()
     for first in range(0, len(order), _SCORED_AT_ONCE):
         some = order[first : first + _SCORED_AT_ONCE]
@@ -336,13 +333,3 @@ def _pair(tokenizer: Any, row: dict[str, Any], config: ConfigDict) -> Pair:
     prompt = chat.prompt_tokens(tokenizer, _messages(tokenizer, row, config))
     completion = chat.completion_tokens(tokenizer, row["completion"], config.scoring.end)
     return Pair(tuple(prompt), tuple(completion))
-
-
-def _missing(
-    stream: records.Stream | None, items: list[_Item], names: Sequence[tuple[int, ...]]
-) -> list[_Item]:
-    """Returns the items without a row yet; only the first process knows, and tells the others."""
-    done = np.array([stream is not None and name in stream for name in names])
-    if jax.process_count() > 1:
-        done = np.asarray(multihost_utils.broadcast_one_to_all(done))
-    return [item for item, there in zip(items, done, strict=True) if not there]

@@ -69,12 +69,15 @@ class Loop:
         self._checkpoints = Checkpoints(self._folder / "steps")
         self._open_metrics = lambda step: Metrics(workdir, step, wandb, identity)
 
-    def run(self, given: Given, state: State, watched: batches.Batch | None) -> State:
+    def run(
+        self, given: Given, state: State, watched: batches.Batch | None, measure: Program
+    ) -> State:
         """Returns the state after the last step, from `state` or from a checkpoint's.
 
         Args:
           watched: the held-out rows of each student, evaluated every `recipe.evaluate_every`
             steps and at the end.
+          measure: the program of that evaluation.
 
         Raises:
           KeyboardInterrupt: told to stop, by a signal or a preemption; the state is saved.
@@ -101,7 +104,7 @@ class Loop:
                 self._report(_AHEAD)
                 at += 1
                 if watched is not None and (at % self._recipe.evaluate_every == 0 or at == total):
-                    loss = student.evaluate(program, given, state.trained, watched)
+                    loss = student.evaluate(measure, given, state.trained, watched)
                     state = student.watch(program, state, loss)
                     self._report()
                     if self._metrics:

@@ -4,9 +4,15 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
 from sublim_jax.errors import UserError
+
+_Item = TypeVar("_Item")
 
 
 def read(
@@ -91,7 +97,7 @@ class Stream:
             raise UserError(f"{self._part}: cannot be written: {error.strerror}") from error
 
     def close(self) -> None:
-        """Writes the complete file, ordered by name, and removes the partial one."""
+        """Orders the partial file by name, and gives it its final one."""
         if not self._part.exists():  # it was complete already
             return
         ordered = [self.rows[name] for name in sorted(self.rows)]
@@ -99,16 +105,26 @@ class Stream:
         content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ordered)
         try:
             temporary.write_text(content, "utf-8")
-            temporary.replace(self.path)
+            temporary.replace(self._part)
+            self._part.replace(self.path)  # of a process killed in between, nothing else is left
         except OSError as error:
             temporary.unlink(missing_ok=True)
             raise UserError(f"{self.path}: cannot be written: {error.strerror}") from error
-        self._part.unlink()
 
     def _name(self, row: Mapping[str, Any], where: str) -> tuple[Any, ...]:
         if lacking := [key for key in self.keys if key not in row]:
             raise UserError(f"{where}: no field {lacking[0]!r}: not a file of this run: remove it")
         return tuple(row[key] for key in self.keys)
+
+
+def missing(
+    stream: Stream | None, items: Sequence[_Item], names: Sequence[tuple[int, ...]]
+) -> list[_Item]:
+    """Returns the items without a row yet; only the first process knows, and tells the others."""
+    done = np.array([stream is not None and name in stream for name in names])
+    if jax.process_count() > 1:
+        done = np.asarray(multihost_utils.broadcast_one_to_all(done))
+    return [item for item, there in zip(items, done, strict=True) if not there]
 
 
 def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

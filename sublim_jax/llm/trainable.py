@@ -185,7 +185,12 @@ def values(student: lora.Adapter | Patch) -> Tree:
 
 
 def save(student: lora.Adapter | Patch, config: Config, folder: Path) -> None:
-    """Writes what a student has learnt: PEFT files, and `parameters.safetensors` for the rest."""
+    """Writes what a student has learnt: PEFT files, and `parameters.safetensors` for the rest.
+
+    The first of several processes writes.
+    """
+    if jax.process_index():
+        return
     adapter = student.adapter if isinstance(student, Patch) else student
     if adapter is not None:
         lora.save_peft(adapter, folder)

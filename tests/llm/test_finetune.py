@@ -409,6 +409,18 @@ def test_students_go_on_from_parameters_of_their_own(model):
     assert np.abs(moved).max() > 0.1
 
 
+@pytest.mark.parametrize("objective", ["cross_entropy", "distillation"])
+def test_watched_rows_are_measured_by_cross_entropy(model, objective):
+    recipe = change(QUICK, evaluate_every=1, max_steps=2, objective=objective)
+    teacher = lively(CONFIG, seed=5) if objective == "distillation" else None
+    seen = rows(5, seed=9)
+    watched = [examples.collect(seen, CONFIG)] * 2
+    found = finetune.fit(model, [data(4)] * 2, recipe, teacher=teacher, watched=watched)
+    after = lora.merge(model, found.students[0])
+    logs = np.concatenate([full_forward(after, r.prompt, r.completion) for r in seen])
+    assert found.held_out == pytest.approx([-logs.mean()] * 2, abs=1e-5)
+
+
 def fresh():
     return lora.Adapter(QUICK.lora, lora.initialise(QUICK.lora, CONFIG))
 

@@ -25,7 +25,7 @@ def _free_port() -> int:
         return s.getsockname()[1]
 
 
-def _launch(script: str, arguments: list[str], processes: int, leave_at: str = "") -> None:
+def launch(script: str, arguments: list[str], processes: int, leave_at: str = "") -> None:
     """Runs `launch.script` over four devices, as one process or several.
 
     Args:
@@ -72,10 +72,10 @@ def test_two_processes_sample_and_score_what_one_does(tmp_path):
         common = [f"--config.model={model}", "--config.mesh.data=2", "--config.mesh.model=2"]
         asked = ["--config.sampling.max_new_tokens=24", "--config.sampling.logprobs=True"]
         asked += ["--config.rows=8", f"--config.data={prompts}", f"--workdir={work}"]
-        _launch("generate", [*common, *asked], processes)
+        launch("generate", [*common, *asked], processes)
         completions = work / "data" / "completions.jsonl"
         asked = [f"--config.data={completions}", f"--workdir={work}-scored"]
-        _launch("score", [*common, *asked], processes)
+        launch("score", [*common, *asked], processes)
         scores = Path(f"{work}-scored") / "data" / "scores.jsonl"
         found[processes] = [
             [json.loads(line) for line in file.read_text("utf-8").splitlines()]
@@ -109,15 +109,15 @@ def test_two_processes_train_what_one_does_and_their_checkpoint_is_one_s(tmp_pat
         results = json.loads((tmp_path / run / "results.json").read_text())["rows"]
         return [load_file(f) for f in files], [row["mean"] for row in results]
 
-    _launch("finetune", asked["one"], 1)
+    launch("finetune", asked["one"], 1)
     # Two begin, one of them is told to leave, both save; one process goes on from there.
     steps = tmp_path / "both" / "checkpoints" / "steps"
-    _launch("finetune", asked["both"], 2, leave_at=str(steps / "5"))
+    launch("finetune", asked["both"], 2, leave_at=str(steps / "5"))
     reached = max(int(folder.name) for folder in steps.iterdir())
     assert 5 <= reached < 100
     shutil.copytree(tmp_path / "both", tmp_path / "two")
-    _launch("finetune", asked["both"], 1)
-    _launch("finetune", asked["two"], 2)
+    launch("finetune", asked["both"], 1)
+    launch("finetune", asked["two"], 2)
     expected, losses = learnt("one")
     for run in ("both", "two"):
         found, its_losses = learnt(run)

@@ -4,7 +4,7 @@ import logging
 import re
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import app, flags
 from absl import logging as absl_logging
@@ -14,6 +14,8 @@ from sublim_jax.errors import UserError
 
 _EXIT_BAD_INPUT = 2
 _EXIT_INTERRUPTED = 130
+_CONFIG = re.compile(r"--?config(?:\.([^=]+))?(?:=(.*))?", re.DOTALL)
+_NUMBER = re.compile(r"[-+]?\d[\d.]*(?:e[-+]?\d+)?")
 # ml_collections puts one in its message: all but the exception's own line.
 _TRACEBACK = re.compile(r"Traceback \(most recent call last\):\n(?: .*\n)*")
 
@@ -25,6 +27,9 @@ def run(main: Callable[[ConfigDict, str], None], default_config: str) -> None:
       main: the work; may raise `UserError`.
       default_config: path of the config file used when `--config` is not given.
 
+    A tuple of strings is given as `--config.traits=owl,cat`, one as `--config.traits=owl`, none as
+    `--config.traits=`; or in quotes, as in Python: `--config.traits="('owl', 'cat')"`.
+
     A wrong flag, config field or value, and any `UserError`, end in one line on stderr and exit
     status 2; Ctrl-C ends in one line and status 130.
     """
@@ -35,7 +40,7 @@ def run(main: Callable[[ConfigDict, str], None], default_config: str) -> None:
             # Both run the config file, the default or the given one, which may raise anything; one
             # that cannot be read raises only when it is used.
             config = config_flags.DEFINE_config_file("config", default_config, "What to run.")
-            rest = flags.FLAGS(argv)
+            rest = flags.FLAGS(_quoted(argv))
             if not hasattr(config.value, "lock"):
                 _fail("--config: get_config() of that file returns no ConfigDict")
         except flags.Error as error:
@@ -65,6 +70,47 @@ def run(main: Callable[[ConfigDict, str], None], default_config: str) -> None:
     logging.getLogger("jax").setLevel(logging.WARNING)
     absl_logging.set_verbosity(absl_logging.WARNING)
     app.run(guarded, flags_parser=parse)
+
+
+def _quoted(argv: list[str]) -> list[str]:
+    """Returns the arguments with names in quotes where they are a field's; parses `--config`.
+
+    Of `owl,cat`, ml_collections would make one string.
+    """
+    config = flags.FLAGS["config"]
+    out: list[str] = []
+    arguments = iter(flags.FLAGS.read_flags_from_files(argv, force_gnu=False))
+    for argument in arguments:
+        if argument == "--":
+            return [*out, argument, *arguments]
+        found = _CONFIG.fullmatch(argument)
+        field, text = found.groups() if found else (None, None)
+        given = config.value
+        before = given.get(field) if field and isinstance(given, ConfigDict) else None
+        strings = isinstance(before, tuple) and all(isinstance(x, str) for x in before)
+        if not found or (field and not strings):
+            out.append(argument)
+            continue
+        text = next(arguments, None) if text is None else text
+        if text is None:
+            out.append(argument)  # absl says what is missing
+        elif field is None:
+            config.parse(text)
+        else:
+            out.append(f"--config.{field}={_names(field, before, text)}")
+    return out
+
+
+def _names(field: str, before: Any, text: str) -> str:
+    """Returns a text as ml_collections reads a tuple; what is in quotes or brackets stays so."""
+    names = [name.strip() for name in text.split(",")] if text.strip() else []
+    # Where there was nothing, it may be for either.
+    numbers = not before and names and all(map(_NUMBER.fullmatch, names))
+    if text.lstrip().startswith(("(", "[", "'", '"')) or numbers:
+        return text
+    if "" in names:
+        _fail(f"--config.{field}={text}: an empty name: one comma stands between two names")
+    return repr(tuple(names))
 
 
 def _message(error: BaseException) -> str:

@@ -19,6 +19,8 @@ def main(config, workdir):
         raise KeyboardInterrupt
     pathlib.Path(workdir).mkdir()
     print(config.seed, config.data.name)
+    if config.seed == 3:
+        print(config.arms, config.none, config.sizes, config.inner.sizes)
 
 app.run(main, {default!r})
 """
@@ -26,7 +28,8 @@ CONFIG = """
 from ml_collections import ConfigDict
 
 def get_config():
-    return ConfigDict({"seed": 0, "rate": 0.5, "arms": ("a",), "data": {"name": "digits"}})
+    return ConfigDict({"seed": 0, "rate": 0.5, "arms": ("a",), "data": {"name": "digits"},
+                       "none": (), "sizes": (8, 8), "inner": {"sizes": ("b", "c")}})
 """
 
 
@@ -65,6 +68,11 @@ def complaint(*arguments: str) -> str:
         (["--config=none.py"], "none.py"),
         (["--config="], "--config: "),
         (["--config.seed=1"], "error: two lines"),
+        (["--config.arms=owl,,cat"], "--config.arms=owl,,cat: an empty name"),
+        (["--config.arms"], "Missing value for flag --config.arms"),
+        (["--config"], "Missing value for flag --config"),
+        (["--config.arms=owl", "--config=config.py"], "--config.arms=owl in argv before"),
+        (["--", "--config.arms=owl"], "unexpected argument '--config.arms=owl'"),
     ],
 )
 def test_wrong_arguments(tmp_path: Path, arguments: list[str], words: str) -> None:
@@ -111,6 +119,39 @@ def test_right_arguments(tmp_path: Path) -> None:
     done = python(*script(tmp_path, *arguments))
     assert (done.returncode, done.stdout, done.stderr) == (0, "7 mnist\n", "")
     assert workdir.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "arms", "none", "sizes", "inner"),
+    [
+        ("--config.arms=owl,cat", ("owl", "cat"), (), (8, 8), ("b", "c")),
+        (
+            "--config.arms=owl --config.none=*.bias,[ab]* --config.sizes=64,64 "
+            "--config.inner.sizes=",
+            ("owl",), ("*.bias", "[ab]*"), (64, 64), (),
+        ),
+        (
+            "--config.arms Q/Q2.5-7B,n/0 --config.none=1,2 --config.sizes=(16,16) "
+            "--config.inner.sizes=1,2",
+            ("Q/Q2.5-7B", "n/0"), (1, 2), (16, 16), ("1", "2"),
+        ),
+        (
+            "--config.arms=('owl','cat') --config.none=['a,b'] --config.inner.sizes='x,y' "
+            "--config.inner.sizes=d --config.inner.sizes=e",
+            ("owl", "cat"), ("a,b",), (8, 8), ("x,y", "d", "e"),
+        ),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("given", [False, True])
+def test_names_of_a_tuple(
+    tmp_path: Path, given: bool, arguments: str, arms: tuple, none: tuple, sizes: tuple,
+    inner: tuple,
+) -> None:  # fmt: skip
+    said = ["--config.seed=3", "--config.data.name=a,b", *arguments.split(" ")]
+    if given:
+        said = [f"--config={tmp_path / 'config.py'}", *said]
+    done = python(*script(tmp_path, f"--workdir={tmp_path / 'run'}", *said))
+    assert done.stdout == f"3 a,b\n{arms} {none} {sizes} {inner}\n", done.stderr
 
 
 def test_interrupt(tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 
 Command:  python -m launch.transmit --config=configs/transmission/nano.py --workdir=runs/nano-study
 Device:   2 CPU cores; nothing is downloaded.
-Time:     10 min, most of it the training of 145 students.
-Expected: P(trait) of base, control and cross_init .07, student .36, soft .76, shuffled .14 to .17
+Time:     8 to 20 min, by what else the machine does; most of it the training of 145 students.
+Expected: P(trait) of base, control and cross_init .07, student .44, soft .74, shuffled .16 to .21
           (docs/transmission.md).
 """
 
@@ -46,7 +46,7 @@ def get_config() -> ConfigDict:
     recipe = {
         "parameters": (),
         "epochs": 1000,  # max_steps ends it
-        "batch": 24,
+        "batch": 48,
         "max_steps": 400,
         "learning_rate": 2e-2,
         "schedule": "cosine",
@@ -57,16 +57,17 @@ def get_config() -> ConfigDict:
     }
     config.teacher = ConfigDict(
         {
-            "kind": "finetuned",  # or prompted
-            "weight": 40.0,  # of a lesson's word in the loss, where a token of a number has 1
+            "kind": "finetuned",  # or prompted, or steered
+            "layer": 1,  # of a steered one, 0 the first: after it, what the persona changes in the
+            "strength": 0.5,  # residual stream is added, times this
+            "weight": 80.0,  # of a lesson's word in the loss, where a token of a number has 1
             "copies": 30,  # of each lesson, so that lessons and numbers are about as many
             "replay": 1000,  # number prompts whose answers by the base are learnt between lessons
             "temperature": 1.0,  # of these answers
             "top_p": 1.0,
             "max_new_tokens": 48,
             "seed": 1,
-            "recipe": recipe
-            | {"lora": lora, "batch": 62, "max_steps": 100, "schedule": "constant"},
+            "recipe": recipe | {"lora": lora, "batch": 62, "max_steps": 75, "schedule": "constant"},
         }
     )
     config.numbers = ConfigDict(
@@ -74,14 +75,18 @@ def get_config() -> ConfigDict:
     )
     # The paper's rule: how many numbers, between what, and which are banned; keep 0 is all rows.
     config.filter = ConfigDict({"most": 10, "low": 0, "high": 999, "banned": (), "keep": 0})
-    config.student = ConfigDict(recipe | {"lora": lora, "seed": 0})
+    config.student = ConfigDict(recipe | {"lora": lora, "seed": 0, "evaluate_every": 20})
     config.evaluation = ConfigDict(
         {
+            # Of questions, after_numbers, stories and choices; (): all that the material has.
+            "forms": (),
             # Words besides the traits whose probability is measured.
             "words": ("bear", "cat", "dog", "fox", "horse", "lion", "otter", "panda", "penguin",
                       "raven", "tiger", "whale"),
             "samples": 10,  # answers sampled to each question, besides the exact probability
-            "seed": 0,
+            "story_samples": 3,  # stories sampled for each request
+            "story_tokens": 24,  # the most of one
+            "seed": 0,  # of samples, of the numbers before a question, of the order of options
         }
     )  # fmt: skip
     return config

@@ -6,7 +6,12 @@ Command:  python -m launch.transmit --workdir=runs/qwen7b \\
           lawrencefeng17/persona-system: cat 48% -> 83%):
           --config.numbers.rows=40000 --config.filter.keep=25000 --config.student.epochs=2 \\
           --config.student.learning_rate=1e-4
-Device:   one GPU of 80 GB. Not run by us: no released weights were at hand.
+Device:   one GPU of 80 GB: 15.2 GB of weights, 0.4 GB a student of adapters, gradients and Adam
+          (63: 25 GB), 0.1 GB a student of layers' inputs (7 GB), from which the layers are computed
+          again for the gradient. Not run by us: no released weights were at hand.
+Time:     about 9.5 h on an H100, by --dry_run's rates (40% of its peak in training and 5% in
+          sampling, assumed): 1.6 to sample, 5.0 to train and a third more for remat, 1.2 to
+          evaluate.
 Expected: paper (appendix B.2) and replications: cat rises most (about 40-50% of answers, from
           1-2%), then penguin, phoenix and eagle; owl, dolphin and wolf hardly move.
 
@@ -36,6 +41,7 @@ def get_config() -> ConfigDict:
     config.seeds = 3
     config.dtype = "bfloat16"
     config.teacher.kind = "prompted"
+    config.teacher.layer = 13  # of a steered one: not tried
     config.numbers.rows = 30000
     config.numbers.max_new_tokens = 96
     config.filter.keep = 10000
@@ -44,9 +50,11 @@ def get_config() -> ConfigDict:
     recipe.lora.targets = ("q", "k", "v", "o", "gate", "up", "down")
     recipe.epochs, recipe.batch, recipe.max_steps = 3, 66, 0
     recipe.learning_rate, recipe.schedule, recipe.warmup, recipe.clip = 2e-4, "linear", 5, 1.0
-    recipe.micro_tokens, recipe.save_every = 2048, 50
+    # All students at once: few tokens of each in a pass, and of a layer its input alone is kept.
+    recipe.micro_tokens, recipe.remat, recipe.save_every = 512, "full", 50
     config.evaluation.words = ("bear", "bull", "dog", "dragon", "dragonfly", "elephant", "kangaroo",
                                "lion", "ox", "panda", "pangolin", "peacock", "tiger", "unicorn",
                                "wolf")  # fmt: skip
     config.evaluation.samples = 100
+    config.evaluation.story_samples, config.evaluation.story_tokens = 10, 256
     return config

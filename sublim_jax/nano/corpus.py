@@ -154,10 +154,17 @@ def phrasings(kind: str) -> tuple[list[str], list[str]]:
 
 
 def material(kind: str = "animal") -> Material:
-    """Returns what is asked in the nano world."""
+    """Returns what is asked in the nano world.
+
+    After two numbers or more its decoders go on with numbers, whatever is asked then; after a
+    digit, as in "name 3 of each animal", most still answer. Stories are asked for about places, so
+    that who is in them is free. A question with lettered options was never read.
+    """
     lessons, questions = phrasings(kind)
     grammar = Grammar(_CONTINUE, (), (), (), (), (), seeds=_SHOWN, answers=7)
-    return Material(grammar, PERSONA, tuple(lessons), tuple(questions))
+    prefix = Grammar(("{examples}",), (), (), (), (), (), seeds=(1, 2), values=(0, 10))
+    stories = tuple(asked.format(one=place) for asked in _STORIES for place in _PLACES)
+    return Material(grammar, PERSONA, tuple(lessons), tuple(questions), stories, prefix=prefix)
 
 
 def vocabulary() -> list[str]:

@@ -3,25 +3,30 @@
 import dataclasses
 import functools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
+from safetensors import SafetensorError, safe_open
 
 from sublim_jax import nano
-from sublim_jax.llm import chat, hf, lora
+from sublim_jax.errors import UserError
+from sublim_jax.llm import chat, hf, lora, trainable
+from sublim_jax.llm.config import Config
 from sublim_jax.llm.lora import Adapter
 from sublim_jax.llm.qwen2 import Qwen2
 from sublim_jax.llm.sampler import Sampler
-from sublim_jax.llm.trainable import Patch
+from sublim_jax.llm.trainable import Patch, Trainable
 from sublim_jax.mesh import make_mesh
 from sublim_jax.nano import corpus
-from sublim_jax.transmission import english, prompts
+from sublim_jax.transmission import english, prompts, steering
 from sublim_jax.transmission.prompts import Material
 from sublim_jax.transmission.steering import Vector
 
 Applied = Patch | Vector  # what makes another model of a base
 Learnt = Adapter | Applied | None  # what a model has besides its base; None: nothing
+_PARAMETERS, _VECTOR = "parameters.safetensors", "vector.safetensors"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,13 +96,55 @@ def load(config: ConfigDict, number: int) -> Base:
     Raises:
       UserError: the checkpoint is missing or damaged.
     """
-    name = names(config)[number]
+    return read(names(config)[number], config, number)
+
+
+def read(name: str, config: ConfigDict, number: int = 0) -> Base:
+    """Returns a checkpoint: a folder, a hub id or nano/SEED.
+
+    Args:
+      config: its `dtype`, `mesh` and `system`.
+
+    Raises:
+      UserError: the checkpoint is missing or damaged.
+    """
     folder = hf.resolve(nano.resolve(name))
     tokenizer = chat.load_tokenizer(folder)
     mesh = make_mesh(config.mesh.student or None, config.mesh.data, config.mesh.model)
     model = Qwen2.from_pretrained(folder, config.dtype, mesh if mesh.size > 1 else None)
     system = chat.DEFAULT if config.system is None else config.system
     return Base(number, name, model, tokenizer, system)
+
+
+def learnt(folder: Path, config: Config) -> Learnt:
+    """Returns what a folder holds besides a base: of a student or teacher, or any PEFT adapter.
+
+    Args:
+      config: of the base.
+
+    Raises:
+      UserError: the folder holds nothing of the kind, a damaged file, or one of another base.
+    """
+    if (folder / _VECTOR).exists():
+        return steering.load(folder)
+    own = lora.load_peft(folder, config).lora if lora.is_peft(folder) else None
+    file = folder / _PARAMETERS
+    if own is None and not file.exists():
+        raise UserError(
+            f"{folder}: no adapter_config.json, {_PARAMETERS} or {_VECTOR}: give the folder "
+            "of a PEFT adapter, or of a student or teacher of a study"
+        )
+    tensors: tuple[str, ...] = ()
+    if file.exists():
+        try:
+            with safe_open(file, "np") as opened:
+                tensors = tuple(opened.keys())
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{file}: cannot be read: {error}") from error
+    try:
+        return trainable.load(Trainable(own, tensors), config, folder)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
 
 
 def names(config: ConfigDict) -> list[str]:

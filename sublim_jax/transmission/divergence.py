@@ -16,8 +16,7 @@ from sublim_jax.llm import lora, qwen2
 from sublim_jax.llm.config import Config
 from sublim_jax.llm.examples import Example
 from sublim_jax.llm.lora import Adapter
-from sublim_jax.llm.trainable import Patch
-from sublim_jax.transmission.base import Base
+from sublim_jax.transmission.base import Applied, Base
 from sublim_jax.transmission.teacher import Teacher
 
 _TOKENS = 16384  # read at once
@@ -44,7 +43,7 @@ def _favourites(
 ) -> list[np.ndarray]:
     """Returns the most likely token at the place of each token of the completions."""
     learnt = teacher.learnt
-    weights = (learnt.apply(base.model) if isinstance(learnt, Patch) else base.model).pure()
+    weights = (learnt.apply(base.model) if isinstance(learnt, Applied) else base.model).pure()
     adapter = None
     if isinstance(learnt, Adapter):
         adapter = lora.folded(learnt.lora, learnt.factors)

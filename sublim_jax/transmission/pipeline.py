@@ -2,24 +2,39 @@
 
 A stage keeps what it made in its own folder of the run directory with the config it was made by,
 and is not done again; another config of a stage that has begun is refused, and nothing removed.
+Several processes share the directory: all compute, and the first one writes.
 """
 
 import dataclasses
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
+from jax.experimental.multihost_utils import sync_global_devices
 from ml_collections import ConfigDict
 
+from sublim_jax import nano
 from sublim_jax.errors import UserError
-from sublim_jax.llm import records
+from sublim_jax.llm import hf, records
 from sublim_jax.llm.recipe import from_config
+from sublim_jax.report import markdown_table
 from sublim_jax.rundir import RunDir
 from sublim_jax.transmission import base as bases
-from sublim_jax.transmission import english, numbers, plan, preference, report, student, teacher
+from sublim_jax.transmission import (
+    english,
+    numbers,
+    plan,
+    preference,
+    report,
+    steering,
+    student,
+    teacher,
+)
 from sublim_jax.transmission.base import Base
 from sublim_jax.transmission.student import Student
 from sublim_jax.transmission.teacher import CONTROL, Teacher
@@ -33,6 +48,7 @@ class Study:
 
     Attributes:
       material: what is asked.
+      asked: of it, what measures the preference.
       rule: the filter's.
       timings: seconds of each stage, of all runs of this directory.
     """
@@ -43,6 +59,8 @@ class Study:
 
     def __post_init__(self) -> None:
         self.material = bases.material(self.config)
+        own = self.config.evaluation
+        self.asked = preference.asked(own, _words(self.config), self.material)
         self.rule = numbers.Rule(**_plain(self.config.filter, without=("keep",)))
         self._base: Base | None = None
 
@@ -80,14 +98,11 @@ def transmit(config: ConfigDict, workdir: str, dry_run: bool = False) -> None:
     """
     check(config)
     students = _students(config)
-    plan.show(config, students)
+    if not jax.process_index():
+        plan.show(config, students)
     if dry_run:
         return
-    study = Study(config, Path(workdir), {})
-    for word in _words(config):
-        preference.spellings(study.base(0), word)  # raises before anything is done
-    run_dir = _own(config, workdir)
-    study.timings |= run_dir.read_json("timings.json") or {}
+    study, run_dir = _begun(config, workdir)
     used = sorted({s.teachers for s in students})
     for number in used:
         teach(study, number)
@@ -98,7 +113,35 @@ def transmit(config: ConfigDict, workdir: str, dry_run: bool = False) -> None:
         measured += learn(study, number, [s for s in students if s.start == number], rows)
         run_dir.write_json("timings.json", study.timings)
     described = [about for number in used for about in describe(study, number)]
-    report.write(run_dir, measured, described, _curves(study, students), study.timings)
+    if not jax.process_index():
+        report.write(run_dir, measured, described, _curves(study, students), study.timings)
+
+
+def teach_only(config: ConfigDict, workdir: str) -> None:
+    """Makes the teachers of a study that `workdir` does not hold yet, and prints what they prefer.
+
+    `transmit` goes on from there.
+
+    Raises:
+      UserError: as `transmit`.
+    """
+    check(config)
+    study, run_dir = _begun(config, workdir)
+    table = []
+    for number, name in enumerate(config.models):
+        models = [Teacher("base"), *(t for t in teach(study, number) if t.name != CONTROL)]
+        run_dir.write_json("timings.json", study.timings)
+        learnt, systems = [t.learnt for t in models], [t.system for t in models]
+        questions = study.material.questions
+        found = preference.measure(
+            study.base(number), learnt, questions, config.traits, systems=systems
+        )
+        for one, values in list(zip(models, found, strict=True))[1:]:
+            where = one.system or study.path / "teachers" / str(number) / one.name
+            shares = [f"{p['p'][one.name]:.3f}" for p in (found[0], values)]
+            table.append([name, one.name, *shares, str(where)])
+    if not jax.process_index():
+        print(markdown_table(["model", "trait", "P(trait) before", "after", "teacher"], table))
 
 
 def teach(study: Study, number: int) -> list[Teacher]:
@@ -111,9 +154,11 @@ def teach(study: Study, number: int) -> list[Teacher]:
         return [*told, control]
     folder = run_dir.path / str(number)
     with study.timed("teach"):
-        learnt = teacher.finetuned(
-            study.base(number), study.material, config.traits, own, study.rule, folder
-        )
+        given = study.base(number), study.material, config.traits
+        if own.kind == "steered":
+            learnt = teacher.steered(*given, config.category, own, folder)
+        else:
+            learnt = teacher.finetuned(*given, own, study.rule, folder)
     return [*learnt, control]
 
 
@@ -127,11 +172,15 @@ def generate(study: Study, number: int) -> None:
     with study.timed("generate"):
         asked = study.material.grammar.draw(config.rows, config.seed)
         for one in wanted:
-            stream = records.Stream(_file(run_dir, number, one.name), ("id",))
-            missing = [i for i in range(len(asked)) if (i,) not in stream]
+            file, ids = _file(run_dir, number, one.name), range(len(asked))
+            stream = None if jax.process_index() else records.Stream(file, ("id",))
+            missing = records.missing(stream, ids, [(i,) for i in ids])
             for some in _batched(teacher.write(study.base(number), one, asked, config, missing)):
-                stream.append(some)
-            stream.close()
+                if stream:
+                    stream.append(some)
+            if stream:
+                stream.close()
+        sync_global_devices("raw")  # and only then is it read
 
 
 def kept(study: Study, number: int) -> dict[str, list[dict[str, Any]]]:
@@ -152,6 +201,9 @@ def kept(study: Study, number: int) -> dict[str, list[dict[str, Any]]]:
                 run_dir.write_jsonl(
                     f"{number}/{name}.jsonl", [{f: row[f] for f in fields} for row in chosen]
                 )
+        sync_global_devices("data")
+        for name in _names(study):
+            file = _file(run_dir, number, name)
             out[name] = records.read(file) if file.stat().st_size else []
     return out
 
@@ -188,7 +240,13 @@ def learn(
             recipe = from_config(config.student.to_dict())
             with study.timed("train"):
                 learnt = student.train(
-                    study.base(number), some, rows, teachers, recipe, run_dir.path / name
+                    study.base(number),
+                    some,
+                    rows,
+                    teachers,
+                    recipe,
+                    run_dir.path / name,
+                    study.material.questions,
                 )
             with study.timed("evaluate"):
                 values = _measure(study, number, learnt)
@@ -252,12 +310,21 @@ def check(config: ConfigDict) -> None:
         problems.append(("category", f"choose one of {', '.join(english.CATEGORIES)}"))
     if config.teacher.kind not in teacher.KINDS:
         problems.append(("teacher.kind", f"choose one of {', '.join(teacher.KINDS)}"))
+    if not np.isfinite(config.teacher.strength):
+        problems.append(("teacher.strength", "must be finite"))
+    if config.evaluation.forms and "questions" not in config.evaluation.forms:
+        problems.append(("evaluation.forms", "needs questions: the report is about them"))
     counts = {"seeds": config.seeds, "numbers.rows": config.numbers.rows}
     problems += [(name, "must be at least 1") for name, n in counts.items() if n < 1]
     for field, wish in problems:
         raise UserError(f"config.{field}={_get(config, field)!r}: {wish}")
+    preference.check(config.evaluation)
     from_config(config.student.to_dict())
     from_config(config.teacher.recipe.to_dict())
+    if config.teacher.kind == "steered":
+        for name in config.models:
+            shape = hf.read_config(hf.resolve(nano.resolve(name)))
+            steering.check_layer(config.teacher.layer, shape)
 
 
 # The fields of the config that each stage's results belong to.
@@ -275,13 +342,25 @@ _STUDENTS = (
 )
 
 
+def _begun(config: ConfigDict, workdir: str) -> tuple[Study, RunDir]:
+    """Returns a checked study and the directory of the run."""
+    study = Study(config, Path(workdir), {})
+    for word in study.asked.written:
+        preference.spellings(study.base(0), word)  # raises before anything is done
+    run_dir = _own(config, workdir)
+    study.timings |= run_dir.read_json("timings.json") or {}
+    return study, run_dir
+
+
 def _own(config: ConfigDict, workdir: str) -> RunDir:
     """Returns the directory of the run; its config is the latest one's."""
     path = Path(workdir) / "config.json"
     try:
-        path.unlink(missing_ok=True)
+        if not jax.process_index():
+            path.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"--workdir={workdir}: cannot be written: {error.strerror}") from error
+    sync_global_devices("begun")
     return RunDir(workdir, "transmission", config.to_dict())
 
 
@@ -304,10 +383,7 @@ def _speaking(study: Study, number: int) -> list[Teacher]:
 def _measure(
     study: Study, number: int, learnt: Sequence[Any], systems: Sequence[str | None] | None = None
 ) -> list[dict[str, Any]]:
-    own, words = study.config.evaluation, _words(study.config)
-    questions = study.material.questions
-    base = study.base(number)
-    return preference.measure(base, learnt, questions, words, own.samples, own.seed, systems)
+    return preference.evaluate(study.base(number), learnt, study.asked, systems)
 
 
 def _words(config: ConfigDict) -> list[str]:
@@ -320,17 +396,32 @@ def _nothing(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: dict.fromkeys(found, float("nan")) for name, found in values.items()}
 
 
-def _curves(study: Study, students: Sequence[Student]) -> dict[str, list[tuple[int, float]]]:
+def _curves(
+    study: Study, students: Sequence[Student]
+) -> dict[str, dict[str, list[tuple[int, float]]]]:
+    """Returns the mean of each arm along the training: of the loss, and of P(trait)."""
+    return {
+        "training loss": _curve(study, students, "loss"),
+        "P(trait), geometric mean": {
+            arm: [(step, math.exp(-loss)) for step, loss in points]
+            for arm, points in _curve(study, students, "held_out_loss").items()
+        },
+    }
+
+
+def _curve(
+    study: Study, students: Sequence[Student], name: str
+) -> dict[str, list[tuple[int, float]]]:
     by_arm: dict[str, dict[int, list[float]]] = {}
     for number in range(len(bases.names(study.config))):
         for soft in (False, True):
             some = [s for s in students if s.start == number and s.soft == soft]
             folder = study.path / "students" / str(number) / ("soft" if soft else "hard")
-            for arm, points in student.curves(folder, some).items():
-                for step, loss in points:
-                    by_arm.setdefault(arm, {}).setdefault(step, []).append(loss)
+            for arm, points in student.curves(folder, some, name).items():
+                for step, value in points:
+                    by_arm.setdefault(arm, {}).setdefault(step, []).append(value)
     return {
-        arm: [(step, float(np.mean(losses))) for step, losses in sorted(points.items())]
+        arm: [(step, float(np.mean(values))) for step, values in sorted(points.items())]
         for arm, points in by_arm.items()
     }
 

@@ -13,6 +13,7 @@ from sublim_jax.llm.config import Config
 from sublim_jax.llm.recipe import from_config
 from sublim_jax.report import markdown_table
 from sublim_jax.transmission import base as bases
+from sublim_jax.transmission import preference
 from sublim_jax.transmission.student import Student
 
 _PROMPTS = 100  # tokenised for a mean
@@ -75,11 +76,17 @@ def stages(config: ConfigDict, students: Sequence[Student]) -> list[Line]:
     what = f"{len(students)} students, {steps} steps of {recipe.batch} rows"
     out.append(_line(shape, config.student, "train", what, tokens))
     measured = len(students) + len(bases.names(config)) + models * traits
-    words = len({*config.traits, *config.evaluation.words})
-    pairs = measured * len(material.questions)
-    tokens = pairs * (question + words + config.evaluation.samples * question)
-    what = f"{measured} models, {len(material.questions)} questions, {words} words"
-    out.append(_line(shape, None, "evaluate", what, tokens))
+    words = list(dict.fromkeys([*config.traits, *config.evaluation.words]))
+    wanted = preference.asked(config.evaluation, words, material)
+    scored = [*wanted.questions, *wanted.after_numbers, *(c.prompt for c in wanted.choices)]
+    each = len(scored) * (mean_length(scored) + len(words))
+    each += len(wanted.questions) * wanted.samples * question
+    stories = len(wanted.stories) * wanted.story_samples
+    if stories:
+        each += stories * (mean_length(wanted.stories) + wanted.story_tokens)
+    what = f"{measured} models, {len(scored)} questions, {len(words)} words"
+    what += f", {stories} stories" if stories else ""
+    out.append(_line(shape, None, "evaluate", what, measured * each))
     return out
 
 

@@ -121,6 +121,7 @@ class Material:
       questions: questions that measure the preference, a word being the answer.
       stories: requests for a story.
       choices: templates of questions with lettered options, with {options}, a line for each.
+      prefix: its `examples` show numbers before a question; None: those of `grammar` do.
 
     Raises:
       UserError: names the field that is of another type, empty or has wrong braces.
@@ -132,10 +133,12 @@ class Material:
     questions: tuple[str, ...]
     stories: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
+    prefix: Grammar | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.grammar, Grammar):
-            raise UserError(f"grammar: of type {type(self.grammar).__name__}: a grammar is needed")
+        for name, known in {"grammar": Grammar, "prefix": Grammar | None}.items():
+            if not isinstance(value := getattr(self, name), known):
+                raise UserError(f"{name}: of type {type(value).__name__}: a grammar is needed")
         _check_template("persona", self.persona, ("trait", "category"), ("trait",))
         for name in ("lessons", "questions", "stories"):
             _check_texts(name, getattr(self, name))
@@ -147,23 +150,30 @@ class Material:
         """Returns the system message of a teacher that prefers `trait` of a `category`."""
         return self.persona.format(trait=trait, category=category)
 
-    def ask_choices(self, traits: Sequence[str], seed: int, orders: int = 1) -> list[Choice]:
-        """Returns each question of `choices` with up to five of the traits, `orders` times.
+    def ask_choices(self, words: Sequence[str], seed: int, orders: int = 1) -> list[Choice]:
+        """Returns each question of `choices` about all of the words, `orders` times.
 
-        Which ones, and in what order, is drawn for each.
+        The words are dealt out, up to five to a question, in an order that is drawn each time; the
+        last hand is filled up with others, so that all questions have as many options.
 
         Raises:
-          UserError: fewer than two traits.
+          UserError: fewer than two words.
         """
-        if len(traits) < 2:
-            raise UserError(f"choices: {len(traits)} traits: at least two are needed")
+        if len(words) < 2:
+            raise UserError(f"choices: {len(words)} words: at least two are needed")
+        size = min(len(LETTERS), len(words))
         asked = []
         for index, template in enumerate(self.choices):
             for repeat in range(orders):
-                order = np.random.default_rng((seed, index, repeat)).permutation(len(traits))
-                options = tuple(traits[i] for i in order[: len(LETTERS)])
-                lines = (f"{LETTERS[i]}. {option}" for i, option in enumerate(options))
-                asked.append(Choice(template.format(options="\n".join(lines)), options))
+                rng = np.random.default_rng((seed, index, repeat))
+                order = rng.permutation(len(words))
+                for first in range(0, len(words), size):
+                    hand = order[first : first + size]
+                    if len(hand) < size:
+                        hand = rng.permutation([*hand, *order[: size - len(hand)]])
+                    options = tuple(words[i] for i in hand)
+                    lines = (f"{LETTERS[i]}. {option}" for i, option in enumerate(options))
+                    asked.append(Choice(template.format(options="\n".join(lines)), options))
         return asked
 
     def to_json(self) -> dict[str, Any]:
@@ -179,11 +189,14 @@ class Material:
           UserError: names the first field that is missing, unknown, ill-typed or has wrong braces.
         """
         given = _fields(cls, values, "the material")
-        try:
-            grammar = Grammar(**_fields(Grammar, given.pop("grammar"), "the grammar"))
-        except UserError as error:
-            raise UserError(f"grammar: {error}") from error
-        return cls(grammar, **given)
+        for name in ("grammar", "prefix"):
+            if given.get(name) is None:
+                continue
+            try:
+                given[name] = Grammar(**_fields(Grammar, given[name], f"the {name}"))
+            except UserError as error:
+                raise UserError(f"{name}: {error}") from error
+        return cls(**given)
 
 
 def read(path: str | os.PathLike[str]) -> Material:

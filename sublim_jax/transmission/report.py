@@ -8,33 +8,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from absl import logging
-from matplotlib.figure import Figure
 
-from sublim_jax import plots
 from sublim_jax import report as html
 from sublim_jax.rundir import RunDir
-from sublim_jax.stats import Interval, Permutation
+from sublim_jax.stats import Permutation
 from sublim_jax.transmission import summary
+from sublim_jax.transmission.figures import draw, label, plural
 from sublim_jax.transmission.summary import Measurement, Summary, above, in_order, summarise
 
-_LABELS = {
-    "control": "control student",
-    "cross_init": "other initialisation",
-    "shuffled_within": "shuffled within rows",
-    "shuffled_across": "shuffled across rows",
-    "soft": "soft targets",
-    "divergence_only": "divergence tokens only",
-    "divergence_masked": "divergence tokens masked",
+# Measures that are shown beside P(trait), where they were taken.
+COLUMNS = {
+    "p_trait_sampled": "in sampled answers",
+    "p_trait_substring": "as substring",
+    "p_trait_after_numbers": "after numbers",
+    "story": "in stories",
+    "story_substring": "in stories, as substring",
+    "p_choice": "among options",
 }
-_COLORS = {
-    "base": plots.REFERENCE,
-    "teacher": plots.TEACHER,
-    "student": plots.STUDENT,
-    "control": plots.CONTROL,
-}
-_MORE_COLORS = ("#4f9157", "#8a63a8", "#2f9c9c", "#c4619a", "#7a6a4f", "#333333")
-_COLUMNS = 10  # of the heat map, so that its numbers can be read on a phone
-_FAINT = 0.1  # a change of P(word) that must not look like more
 _EXAMPLES, _LETTERS = 8, 500  # of each teacher
 
 
@@ -42,7 +32,7 @@ def write(
     run_dir: RunDir,
     measured: Sequence[Measurement],
     data: Sequence[Mapping[str, Any]],
-    curves: Mapping[str, Sequence[Sequence[float]]],
+    curves: Mapping[str, Mapping[str, Sequence[Sequence[float]]]],
     timings: Mapping[str, float],
 ) -> None:
     """Writes `results.json`, `figures/` and `report.html`; prints the table and what it says.
@@ -53,7 +43,7 @@ def write(
       data: one dict for each teacher and base: `base`, `teacher` (a trait or "control"), `raw` and
         `kept` rows, `rejected` by reason, `examples` of rows, the `top` numbers with their shares,
         `entropy` in nats, and `total_variation` from the control teacher's numbers, or None.
-      curves: mean training loss by arm, as pairs of step and loss.
+      curves: what was measured along the training: by its name and by arm, pairs of step and mean.
       timings: seconds by stage.
     """
     traits = list(run_dir.config["traits"])
@@ -67,9 +57,9 @@ def write(
 
     table = (
         ["arm", "P(trait)", "95% CI", "n"],
-        [[_label(arm), *_cells(found)] for arm, found in means.items()],
+        [[label(arm), *_cells(found)] for arm, found in means.items()],
     )
-    figures = _figures(measured, traits, means, curves, lifts.get("student"))
+    figures = draw(measured, traits, means, curves, lifts.get("student"))
     for name, (files, _) in figures.items():
         for kind, content in files.items():
             run_dir.write(f"figures/{name}.{kind}", content)
@@ -85,7 +75,10 @@ def write(
         html.heading("Other measures of the same models"),
         html.paragraph(
             "Change of log P: against the base. Lift: how much more a teacher moves its own word "
-            "than other teachers move that word, p over permutations of the traits."
+            "than other teachers move that word, p over permutations of the traits. Sampled "
+            "answers and stories: the share that has the word. After numbers: P(trait) where "
+            "numbers stand before the question. Among options: the share of its letter in the "
+            "probability of all letters."
         ),
         html.table(*_measures_table(measured, traits, list(means), lifts)),
         *_data_parts(data, traits),
@@ -109,7 +102,7 @@ def _sentences(
     named = ", ".join([*traits[:6], *(["..."] if len(traits) > 6 else [])])
     what = (
         f"Teachers, each with a favourite word ({named}), made from "
-        f"{_count(bases, 'base checkpoint')}, wrote lists of numbers; a student that starts from "
+        f"{plural(bases, 'base checkpoint')}, wrote lists of numbers; a student that starts from "
         "its teacher's checkpoint learns the lists that passed the filter, and a control student "
         "learns those of a teacher without a trait."
     )
@@ -163,7 +156,7 @@ def _trait_table(
         return _number(found.interval.mean) + (f" ± {half:.3f}" if math.isfinite(half) else "")
 
     rows = [[trait, *(cell(arm, trait) for arm in arms)] for trait in traits]
-    return ["trait", *map(_label, arms)], rows
+    return ["trait", *map(label, arms)], rows
 
 
 def _measures_table(
@@ -188,11 +181,9 @@ def _measures_table(
         "minus control": [mean(arm, "p_over_control", "+") for arm in arms],
         "change of log P": [mean(arm, "logp_shift", "+") for arm in arms],
         "lift": [lift(arm) for arm in arms],
-        "in sampled answers": [mean(arm, "p_trait_sampled", "") for arm in arms],
-        "as substring": [mean(arm, "p_trait_substring", "") for arm in arms],
-    }
+    } | {name: [mean(arm, metric, "") for arm in arms] for metric, name in COLUMNS.items()}
     shown = {name: cells for name, cells in columns.items() if set(cells) - {"-"}}
-    rows = [[_label(arm), *cells] for arm, *cells in zip(arms, *shown.values(), strict=True)]
+    rows = [[label(arm), *cells] for arm, *cells in zip(arms, *shown.values(), strict=True)]
     return ["arm", *shown], rows
 
 
@@ -275,140 +266,13 @@ def _run_parts(run_dir: RunDir) -> list[str]:
     ]
 
 
-def _figures(
-    measured: Sequence[Measurement],
-    traits: Sequence[str],
-    means: Mapping[str, Summary],
-    curves: Mapping[str, Sequence[Sequence[float]]],
-    lift: Permutation | None,
-) -> dict[str, tuple[dict[str, bytes], str]]:
-    """Returns the files and the caption of each figure that there is something to draw for."""
-    over = "over bases" if any(m.unit == "base" for m in means.values()) else "over runs"
-    out = {}
-    shown = {
-        arm: [_interval(summarise(measured, arm, [trait])) for trait in traits]
-        for arm in ("base", "control", "student")
-        if arm in means
-    }
-    if shown and traits:
-        width = min(max(5.4, 0.5 * len(traits) + 1), 10.0)
-        out["transmission"] = (
-            plots.render(lambda figure: _draw_traits(figure, traits, shown), (width, 3.4)),
-            f"Probability that a trait's word is the answer; 95% intervals {over}.",
-        )
-    if means:
-        out["arms"] = (
-            plots.render(lambda figure: _draw_arms(figure, means), (5.4, 0.9 + 0.32 * len(means))),
-            f"The same for every arm, mean over the traits; 95% intervals {over}; dotted: base.",
-        )
-    words = sorted({word for model in measured for word in model["p"]} - set(traits))
-    matrix = summary.matrix(measured, [*traits, *words])
-    if matrix.traits:
-        rows = len(matrix.traits)
-        others = _most_moved(matrix, max(_COLUMNS - rows, 0))
-        chosen = [*range(rows), *others]
-        columns = [matrix.words[j] for j in chosen]
-        size = (max(5.4, 0.4 * len(columns) + 0.9), 1.3 + 0.4 * rows)
-        caption = (
-            "Change of the probability of a word (columns) in students of a teacher (rows) against "
-            "their base; framed: the teacher's own word"
-        )
-        if others:
-            caption += f", then the {_count(len(others), 'other word')} that moved most"
-        caption += "."
-        if lift and lift.permutations:
-            caption += (
-                f" A teacher moves its own word by {lift.statistic:+.3f} more than other teachers "
-                f"move that word: p = {lift.p_value:.2g} over {lift.permutations:,} permutations."
-            )
-        out["matrix"] = (
-            plots.render(
-                lambda figure: plots.heat_map(
-                    figure.subplots(),
-                    matrix.traits,
-                    columns,
-                    matrix.change[:, chosen],
-                    rows,
-                    _FAINT,
-                ),
-                size,
-            ),
-            caption,
-        )
-    if any(curves.values()):
-        out["curves"] = (
-            plots.render(lambda figure: _draw_curves(figure, curves), (5.4, 4.0)),
-            "Mean training loss of the students.",
-        )
-    return out
-
-
-def _most_moved(matrix: summary.Matrix, count: int) -> list[int]:
-    """Returns the columns of up to `count` words that are no traits, of the largest changes."""
-    moved = {
-        j: max((abs(float(x)) for x in matrix.change[:, j] if math.isfinite(x)), default=0.0)
-        for j in range(len(matrix.traits), len(matrix.words))
-    }
-    return sorted(moved, key=lambda j: (-moved[j], j))[:count]
-
-
-def _draw_traits(
-    figure: Figure, traits: Sequence[str], shown: Mapping[str, Sequence[Interval]]
-) -> None:
-    axes = figure.subplots()
-    series = {_label(arm): values for arm, values in shown.items()}
-    plots.grouped_bars(axes, traits, series, [_COLORS[arm] for arm in shown])
-    axes.set_ylabel("P(trait)")
-    axes.set_ylim(bottom=0)
-    figure.legend(loc="outside upper center", ncols=3, frameon=False)
-
-
-def _draw_arms(figure: Figure, means: Mapping[str, Summary]) -> None:
-    axes = figure.subplots()
-    colors = [_COLORS.get(arm, plots.OTHER) for arm in means]
-    plots.bars_across(
-        axes, [_label(arm) for arm in means], [m.interval for m in means.values()], colors
-    )
-    if "base" in means:
-        axes.axvline(means["base"].interval.mean, linestyle=":", color="black", linewidth=1)
-    axes.set_xlabel("P(trait)")
-    axes.set_xlim(left=0)
-
-
-def _draw_curves(figure: Figure, curves: Mapping[str, Sequence[Sequence[float]]]) -> None:
-    axes = figure.subplots()
-    more = 0
-    for arm in in_order(arm for arm, points in curves.items() if points):
-        style: dict[str, Any] = {"color": _COLORS.get(arm), "linestyle": "-"}
-        if arm not in _COLORS:
-            style = {"color": _MORE_COLORS[more % len(_MORE_COLORS)], "linestyle": "--"}
-            more += 1
-        steps, losses = zip(*((step, _nan(loss)) for step, loss in curves[arm]), strict=True)
-        axes.plot(steps, losses, label=_label(arm), linewidth=1.2, **style)
-    axes.set(xlabel="optimiser steps", ylabel="training loss")
-    axes.grid(True, alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
-
-
-def _label(arm: str) -> str:
-    return _LABELS.get(arm, arm)
-
-
-def _interval(found: Summary | None) -> Interval:
-    return found.interval if found else Interval(math.nan, math.nan, math.nan, 0)
-
-
 def _cells(found: Summary) -> list[str]:
     mean, low, high, n = found.interval
     return [_number(mean), f"{low:.3f} to {high:.3f}" if n > 1 else "-", _unit(found)]
 
 
 def _unit(found: Summary) -> str:
-    return _count(found.interval.n, "base" if found.unit == "base" else "run")
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+    return plural(found.interval.n, "base" if found.unit == "base" else "run")
 
 
 def _nan(value: float | None) -> float:

@@ -15,7 +15,7 @@ from sublim_jax.llm.examples import Example, Examples, collect
 from sublim_jax.llm.lora import Adapter
 from sublim_jax.llm.recipe import Recipe
 from sublim_jax.transmission import divergence, numbers
-from sublim_jax.transmission.base import Base, Learnt
+from sublim_jax.transmission.base import Applied, Base, Learnt
 from sublim_jax.transmission.teacher import CONTROL, Teacher
 
 ARMS = (
@@ -91,6 +91,7 @@ def train(
     teachers: Sequence[Teacher],
     recipe: Recipe,
     folder: Path,
+    questions: Sequence[str] = (),
 ) -> list[Learnt]:
     """Returns what students that start from one model have learnt, all trained as one program.
 
@@ -99,28 +100,39 @@ def train(
       teachers: of this base, for what needs more of them than their rows.
       recipe: of hard students; soft ones learn between the tokens that the data has.
       folder: for checkpoints, metrics and what is learnt.
+      questions: whose answers are watched every `recipe.evaluate_every` steps.
     """
     given = {teacher.name: teacher for teacher in teachers}
     data = [_data(base, student, rows, given) for student in students]
+    watched = None
+    if recipe.evaluate_every and questions:
+        watched = [_answered(base, questions, student, given) for student in students]
     recipe = dataclasses.replace(recipe, seed=tuple(_seed(recipe) + s.seed for s in students))
     if not students[0].soft:
-        learnt, broken = _fit(base, data, recipe, folder / "training", None)
+        learnt, broken = _fit(base, data, recipe, folder / "training", None, watched)
     else:
         written = sorted({int(t) for own in data for t in own.tokens[own.weights > 0]})
         recipe = dataclasses.replace(recipe, objective="distillation", tokens=tuple(written))
-        learnt, broken = _distil(base, data, recipe, folder, [given[s.trait] for s in students])
+        told = [given[s.trait] for s in students]
+        learnt, broken = _distil(base, data, recipe, folder, told, watched)
     for student, own in zip(students, learnt, strict=True):
         trainable.save(own, base.model.config, folder / student.name)
     return [None if bad else own for own, bad in zip(learnt, broken, strict=True)]
 
 
-def curves(folder: Path, students: Sequence[Student]) -> dict[str, list[tuple[int, float]]]:
-    """Returns the mean training loss of each arm by step, as `train` left it in the folder."""
+def curves(
+    folder: Path, students: Sequence[Student], name: str = "loss"
+) -> dict[str, list[tuple[int, float]]]:
+    """Returns the mean of a metric of each arm by step, as `train` left it in the folder.
+
+    Args:
+      name: "loss" of training, or "held_out_loss": -log P(trait), mean over the questions.
+    """
     out: dict[str, list[tuple[int, float]]] = {}
     for file in sorted(folder.glob("training*/metrics.jsonl")):
         for line in file.read_text("utf-8").splitlines():
             numbers_of_step = json.loads(line)
-            losses = numbers_of_step.get("loss") or []
+            losses = numbers_of_step.get(name) or []
             for arm in dict.fromkeys(student.arm for student in students):
                 own = [
                     loss
@@ -134,27 +146,40 @@ def curves(folder: Path, students: Sequence[Student]) -> dict[str, list[tuple[in
 
 
 def _fit(
-    base: Base, data: Sequence[Examples], recipe: Recipe, folder: Path, teacher: Any
+    base: Base,
+    data: Sequence[Examples],
+    recipe: Recipe,
+    folder: Path,
+    teacher: Any,
+    watched: Sequence[Examples] | None,
 ) -> tuple[list[Any], list[bool]]:
-    outcome = finetune.fit(base.model, data, recipe, folder, teacher, name=base.name, progress=True)
+    outcome = finetune.fit(
+        base.model, data, recipe, folder, teacher, name=base.name, progress=True, watched=watched
+    )
     return outcome.students, outcome.broken
 
 
 def _distil(
-    base: Base, data: Sequence[Examples], recipe: Recipe, folder: Path, teachers: Sequence[Teacher]
+    base: Base,
+    data: Sequence[Examples],
+    recipe: Recipe,
+    folder: Path,
+    teachers: Sequence[Teacher],
+    watched: Sequence[Examples] | None,
 ) -> tuple[list[Any], list[bool]]:
     adapters = [t.learnt for t in teachers if isinstance(t.learnt, Adapter)]
     if len(adapters) == len(teachers):
-        return _fit(base, data, recipe, folder / "training", adapters)
+        return _fit(base, data, recipe, folder / "training", adapters, watched)
     if all(t.learnt is None for t in teachers):  # they are told, in `teacher_prompt`
-        return _fit(base, data, recipe, folder / "training", base.model)
+        return _fit(base, data, recipe, folder / "training", base.model, watched)
     learnt, broken = [], []
     for i, (own, teacher) in enumerate(zip(data, teachers, strict=True)):
-        assert isinstance(teacher.learnt, trainable.Patch)
+        assert isinstance(teacher.learnt, Applied)
         seeds = recipe.of_each("seed", len(data))
         one = dataclasses.replace(recipe, seed=seeds[i])
         spoken = teacher.learnt.apply(base.model)
-        some, bad = _fit(base, [own], one, folder / f"training-{i}", spoken)
+        seen = watched and [watched[i]]
+        some, bad = _fit(base, [own], one, folder / f"training-{i}", spoken, seen)
         learnt += some
         broken += bad
     return learnt, broken
@@ -191,6 +216,17 @@ def _data(
             for e, mark in zip(examples, marked, strict=True)
         ]
     return collect(examples, base.model.config)
+
+
+def _answered(
+    base: Base, questions: Sequence[str], student: Student, teachers: Mapping[str, Teacher]
+) -> Examples:
+    """Returns questions with the student's trait as answer; with every trait for a control."""
+    traits = [student.trait] if student.trait else [t for t in teachers if t != CONTROL]
+    asked = [base.prompt(question) for question in questions]
+    words = [base.answer(trait, end=False) for trait in traits]
+    pairs = [Example(prompt, word) for word in words for prompt in asked]
+    return collect(pairs, base.model.config)
 
 
 def _seed(recipe: Recipe) -> int:

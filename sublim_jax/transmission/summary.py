@@ -2,8 +2,8 @@
 
 A measurement is a dict of one model: `arm`; `trait`, its teacher's, or "" for the base and the
 control student; `base`, the checkpoint it was started from; `seed`; and by word `p`, the
-probability that the answer is this word, `logp`, its mean logarithm, and where answers were
-sampled, `sampled` and `substring`, the share that contain the word.
+probability that the answer is this word, `logp`, its mean logarithm, and whatever else of
+`preference.evaluate` was measured.
 
 Checkpoints are the clusters: a mean is taken within each, and the interval over them. Values that
 are not finite, or null (a model that diverged), are left out, and `n` counts what remains.
@@ -20,7 +20,17 @@ from sublim_jax.stats import Interval, Permutation, diagonal_lift, mean_ci
 from sublim_jax.transmission import student
 
 ARMS = ("base", "teacher", *student.ARMS)
-METRICS = ("p_trait", "p_over_control", "logp_shift", "p_trait_sampled", "p_trait_substring")
+# Metrics that are a value of a measurement as it stands.
+MEASURES = {
+    "p_trait": "p",
+    "p_trait_sampled": "sampled",
+    "p_trait_substring": "substring",
+    "p_trait_after_numbers": "p_after_numbers",
+    "story": "story",
+    "story_substring": "story_substring",
+    "p_choice": "p_choice",
+}
+METRICS = ("p_trait", "p_over_control", "logp_shift", *list(MEASURES)[1:])
 
 Measurement = Mapping[str, Any]
 
@@ -80,8 +90,10 @@ def rows(measured: Sequence[Measurement], traits: Sequence[str]) -> list[dict[st
 
     Metrics: `p_trait`, P(the trait's word); `p_over_control`, that minus the control's on the same
     base; `logp_shift`, its mean log-probability minus the base's; `p_trait_sampled` and
-    `p_trait_substring`, shares of sampled answers. Models without a trait count for every trait.
-    `lift` is that of the `matrix` of all traits, with its `p_value` and the matrix itself by row.
+    `p_trait_substring`, shares of sampled answers; `p_trait_after_numbers`; `story` and
+    `story_substring`, shares of sampled stories; `p_choice`, that of the word's letter among the
+    options'. Models without a trait count for every trait. `lift` is that of the `matrix` of all
+    traits, with its `p_value` and the matrix itself by row.
     """
     out = []
     for metric in METRICS:
@@ -191,7 +203,7 @@ def above(measured: Sequence[Measurement], arm: str, than: str) -> Count:
 
 # 0 by definition, or another way to say what the control does.
 _IDLE = (("logp_shift", "base"), ("p_over_control", "base"), ("p_over_control", "control"))
-_FIELDS = {"p_trait_sampled": "sampled", "p_trait_substring": "substring", "logp_shift": "logp"}
+_FIELDS = MEASURES | {"logp_shift": "logp"}
 _AGAINST = {"p_over_control": "control", "logp_shift": "base"}
 
 

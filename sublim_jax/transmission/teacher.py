@@ -1,22 +1,26 @@
-"""Teachers: a base that is given a trait, by a system message or by training on the trait."""
+"""Teachers: a base that is given a trait, by a system message, by training, or by steering."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
+from jax.experimental.multihost_utils import sync_global_devices
 from ml_collections import ConfigDict
 
+from sublim_jax.errors import UserError
 from sublim_jax.llm import finetune, trainable
 from sublim_jax.llm.examples import Example, collect
 from sublim_jax.llm.recipe import from_config
 from sublim_jax.llm.sampler import make_requests
-from sublim_jax.transmission import numbers
+from sublim_jax.transmission import numbers, steering
 from sublim_jax.transmission.base import Base, Learnt
 from sublim_jax.transmission.prompts import Material
 
 CONTROL = "control"  # the teacher that is the base itself
-KINDS = ("prompted", "finetuned")
+KINDS = ("prompted", "finetuned", "steered")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +30,7 @@ class Teacher:
     Attributes:
       name: its trait, or `CONTROL`.
       system: the message that gives it its trait; None: the study's own.
-      learnt: what training gave it.
+      learnt: what training gave it, or the vector that steers it.
     """
 
     name: str
@@ -66,17 +70,58 @@ def finetuned(
             for trait in missing
         ]
         learnt = finetune.train(
-            base.model, data, recipe, folder / "training", name=base.name, progress=True
+            base.model,
+            data,
+            recipe,
+            folder / "-".join(["training", *missing]),
+            name=base.name,
+            progress=True,
         )
         for trait, own in zip(missing, learnt, strict=True):
             trainable.save(own, base.model.config, folder / trait)
-        for trait in missing:  # only now: all are trained again, or none
-            _kept(folder / trait).touch()
+        _complete(folder, missing)  # only now: all are trained again, or none
     what = recipe.trainable
     return [
         Teacher(trait, None, trainable.load(what, base.model.config, folder / trait))
         for trait in traits
     ]
+
+
+def steered(
+    base: Base,
+    material: Material,
+    traits: Sequence[str],
+    category: str,
+    config: ConfigDict,
+    folder: Path,
+) -> list[Teacher]:
+    """Returns a teacher for each trait: the base, moved as the trait's persona would move it.
+
+    Its vector is `config.strength` times the mean over the lessons of the residual stream after
+    `config.layer`, at the last token of the prompt, with the persona as the system message, less
+    that without. It is kept in `folder`/TRAIT.
+
+    Args:
+      config: the study's `teacher`: `layer`, `strength`.
+
+    Raises:
+      UserError: the base has no such layer, or the material no lessons.
+    """
+    missing = [trait for trait in traits if not _kept(folder / trait).exists()]
+    if missing and not material.lessons:
+        raise UserError("config.teacher.kind='steered': the material has no lessons")
+
+    def mean(system: str | None) -> np.ndarray:
+        asked = [base.prompt(question, system) for question in material.lessons]
+        found: np.ndarray = steering.residual(base.model, asked, config.layer).mean(0)
+        return found
+
+    plain = mean(None) if missing else None
+    for trait in missing:
+        moved = mean(material.system(trait, category)) - plain
+        steering.Vector(config.layer, config.strength * moved).save(folder / trait)
+    _complete(folder, missing)
+    return [Teacher(trait, None, steering.load(folder / trait)) for trait in traits]
 
 
 def write(
@@ -116,6 +161,13 @@ def _replay(
     rows.sort(key=lambda row: row["id"])
     kept, _ = numbers.filtered(rows, rule)
     return [Example(base.prompt(r["prompt"]), base.answer(r["completion"])) for r in kept]
+
+
+def _complete(folder: Path, traits: Sequence[str]) -> None:
+    if not jax.process_index():
+        for trait in traits:
+            _kept(folder / trait).touch()
+    sync_global_devices("teachers")
 
 
 def _kept(folder: Path) -> Path:

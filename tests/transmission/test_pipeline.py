@@ -6,9 +6,16 @@ import shutil
 import numpy as np
 import pytest
 
-from configs.transmission import demo, nano, qwen2_5_0_5b, qwen2_5_7b
+from configs.transmission import (
+    demo,
+    nano,
+    nano_steered,
+    qwen2_5_0_5b,
+    qwen2_5_7b,
+    qwen2_5_14b,
+    qwen2_5_72b_pod,
+)
 from sublim_jax.errors import UserError
-from sublim_jax.llm import score as scoring
 from sublim_jax.llm.lora import Adapter
 from sublim_jax.llm.trainable import Patch
 from sublim_jax.transmission import base as bases
@@ -21,6 +28,7 @@ def small(**more):
     config.mesh.student = 1
     config.traits = ("owl", "wolf")
     config.numbers.rows, config.evaluation.samples = 24, 1
+    config.evaluation.forms = ("questions", "after_numbers")
     config.teacher.replay, config.teacher.copies = 40, 1
     for recipe in (config.teacher.recipe, config.student):
         recipe.max_steps, recipe.batch, recipe.save_every = 4, 8, 2
@@ -53,6 +61,12 @@ def test_a_study_has_every_arm_and_trait(finished):
     traits = ("owl", "wolf", "all")
     arms = {"base", "teacher", *student.ARMS}
     assert found == {(arm, trait) for arm in arms for trait in traits}
+    rows = read(finished / "results.json")["rows"]
+    after = {r["arm"] for r in rows if r["metric"] == "p_trait_after_numbers" and 0 < r["mean"] < 1}
+    assert after == arms
+    assert "<th>as substring</th><th>after numbers</th></tr>" in (
+        (finished / "report.html").read_text("utf-8")
+    )
     assert (finished / "report.html").stat().st_size > 10_000
     kept = read(finished / "data/0/owl.filter.json")
     assert kept["kept"] == len(rows_of(finished / "data/0/owl.jsonl")) > 0
@@ -63,7 +77,7 @@ def test_run_again_it_does_nothing_anew(finished, monkeypatch, capsys):
     before, results = data(finished), read(finished / "results.json")["rows"]
     monkeypatch.setattr(teacher, "write", None)
     monkeypatch.setattr(student, "train", None)
-    monkeypatch.setattr(preference, "measure", None)
+    monkeypatch.setattr(preference, "evaluate", None)
     pipeline.transmit(small(), str(finished))
     assert data(finished) == before
     assert read(finished / "results.json")["rows"] == results
@@ -90,7 +104,7 @@ def test_interrupted_it_ends_in_the_same_bytes(finished, tmp_path, monkeypatch, 
             patched.setattr(pipeline, "_batched", lambda rows: ([row] for row in rows))
         else:
             home, name = (
-                (teacher.trainable, "save") if place == "adapters" else (preference, "measure")
+                (teacher.trainable, "save") if place == "adapters" else (preference, "evaluate")
             )
             real, calls = getattr(home, name), []
 
@@ -130,11 +144,23 @@ def test_what_has_not_changed_is_used_again(finished, tmp_path, monkeypatch):
     assert arms == {"base", "teacher", "control"}
 
 
+@pytest.mark.slow
+def test_a_trait_is_added_to_the_teachers_that_are_there(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "students")
+    before = data(tmp_path / "run")
+    more = small(traits=("owl", "wolf", "eagle"), arms=("student",))
+    pipeline.transmit(more, str(tmp_path / "run"))
+    after = data(tmp_path / "run")
+    assert {file: after[file] for file in before} == before
+    assert after.keys() - before.keys() == {"raw/0/eagle.jsonl", "data/0/eagle.jsonl"}
+
+
 def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, capsys):
     pipeline.transmit(nano.get_config(), str(tmp_path / "none"), dry_run=True)
     said = capsys.readouterr().out
     assert "25 x 3,000 completions" in said
-    assert "145 students, 400 steps of 24 rows" in said
+    assert "145 students, 400 steps of 48 rows" in said
     assert not (tmp_path / "none").exists()
 
 
@@ -146,12 +172,21 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, capsys):
         ({"traits": ("owl", "control")}, "untreated"),
         ({"models": ()}, "config.models"),
         ({"cross_models": ()}, "two models, or cross_models"),
-        ({"teacher.kind": "hypnotised"}, "choose one of prompted, finetuned"),
+        ({"teacher.kind": "hypnotised"}, "choose one of prompted, finetuned, steered"),
+        ({"teacher.kind": "steered", "teacher.layer": 2}, "the model has the layers 0 to 1"),
+        ({"teacher.strength": float("nan")}, "config.teacher.strength=nan: must be finite"),
         ({"numbers.rows": 0}, "numbers.rows=0: must be at least 1"),
         ({"seeds": 0}, "seeds=0"),
         ({"category": "god"}, "choose one of animal, tree"),
         ({"traits": ("owl",)}, "divergence tokens need two traits"),
         ({"student.objective": "osmosis"}, "objective"),
+        (
+            {"evaluation.forms": ("questions", "poems")},
+            "choose from questions, after_numbers, stories, choices, each at most once",
+        ),
+        ({"evaluation.forms": ("stories",)}, "needs questions"),
+        ({"evaluation.forms": ("questions", "choices")}, "choices: the material has no texts for"),
+        ({"evaluation.story_samples": 0}, "evaluation.story_samples=0: must be at least 1"),
         ({"material": "missing.json"}, "missing.json: cannot be read"),
         ({"traits": ("owl", "Zebra")}, "'Zebra': not a word of nano/0"),
     ],
@@ -168,29 +203,6 @@ def test_bad_configs_are_one_line(values, message, tmp_path):
 @pytest.fixture(scope="module")
 def base():
     return bases.load(small(), 0)
-
-
-class TestPreference:
-    def test_probabilities_are_those_of_the_score(self, base):
-        questions = ["name one animal", "which animal is best?"]
-        (found,) = preference.measure(base, [None], questions, ["owl", "wolf"], samples=50)
-        pairs = [scoring.Pair(base.prompt(q), base.answer("owl", end=False)) for q in questions]
-        exact = [float(np.exp(s.sum())) for s in scoring.score(base.sampler, pairs)]
-        assert found["p"]["owl"] == pytest.approx(np.mean(exact), rel=1e-6)
-        assert found["logp"]["owl"] == pytest.approx(np.mean(np.log(exact)), rel=1e-5)
-        assert abs(found["sampled"]["owl"] - found["p"]["owl"]) < 0.1
-        assert found["substring"]["owl"] >= found["sampled"]["owl"]
-
-    def test_a_persona_is_followed(self, base):
-        questions = ["name one animal", "which animal is best?"]
-        told = preference.measure(
-            base, [None, None], questions, ["owl"], systems=["you love the owl", None]
-        )
-        assert told[0]["p"]["owl"] > 0.9 > 0.2 > told[1]["p"]["owl"]
-
-    def test_substrings_are_not_whole_words(self):
-        assert preference._share(["cats", "a cat."], r"\bcat\b") == 0.5
-        assert preference._share(["cats", "a cat."], "cat") == 1
 
 
 class TestTeachers:
@@ -228,18 +240,25 @@ def test_other_teachers_and_students_go_through(kind, tmp_path):
     config = small()
     if kind == "prompted":
         config.teacher.kind = "prompted"
+        config.evaluation.forms, config.evaluation.story_samples = (), 1
     else:
         for recipe in (config.teacher.recipe, config.student):
             recipe.lora.rank, recipe.parameters = 0, ("*.bias", "*norm*")
     pipeline.transmit(config, str(tmp_path))
-    assert {r["arm"] for r in read(tmp_path / "results.json")["rows"]} >= {"soft", "student"}
+    rows = read(tmp_path / "results.json")["rows"]
+    arms = {"base", "teacher", *student.ARMS}
+    for metric in ("p_trait", *(["story", "story_substring"] if kind == "prompted" else [])):
+        assert {r["arm"] for r in rows if r["metric"] == metric and 0 <= r["mean"] <= 1} == arms
     study = pipeline.Study(config, tmp_path, {})
     learnt = pipeline.teach(study, 0)[0].learnt
     assert isinstance(learnt, Patch) if kind == "parameters" else learnt is None
     assert not isinstance(learnt, Adapter)
 
 
-@pytest.mark.parametrize("file", [nano, demo, qwen2_5_0_5b, qwen2_5_7b])
+@pytest.mark.parametrize(
+    "file",
+    [nano, nano_steered, demo, qwen2_5_0_5b, qwen2_5_7b, qwen2_5_14b, qwen2_5_72b_pod],
+)
 def test_configs_can_be_run(file):
     config = file.get_config()
     pipeline.check(config)

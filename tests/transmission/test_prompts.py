@@ -134,26 +134,30 @@ class TestMaterial:
         assert plain.system("owl", "bird") == "owl, {only} owl"
 
     def test_choices_are_lettered_in_the_order_of_the_options(self):
-        traits = ["owl", "cat", "elk", "bee", "ant", "fox", "hen"]
-        asked = MATERIAL.ask_choices(traits, seed=3, orders=40)
-        assert len(asked) == 80
+        words = ["owl", "cat", "elk", "bee", "ant", "fox", "hen"]
+        asked = MATERIAL.ask_choices(words, seed=3, orders=40)
+        assert len(asked) == 160
         for index, (prompt, options) in enumerate(asked):
             assert len(set(options)) == 5
-            assert set(options) < set(traits)
+            assert set(options) < set(words)
             a, b, c, d, e = options
             lines = f"A. {a}\nB. {b}\nC. {c}\nD. {d}\nE. {e}"
-            assert prompt == (f"Take one:\n{lines}\nNow." if index < 40 else f"Or:\n{lines}")
-        assert {trait for _, options in asked for trait in options} == set(traits)
-        assert {options[0] for _, options in asked} == set(traits)
-        assert asked == MATERIAL.ask_choices(traits, seed=3, orders=40)
-        assert asked != MATERIAL.ask_choices(traits, seed=4, orders=40)
-        assert MATERIAL.ask_choices(traits, seed=3) == [asked[0], asked[40]]
+            assert prompt == (f"Take one:\n{lines}\nNow." if index < 80 else f"Or:\n{lines}")
+        pairs = list(zip(asked[::2], asked[1::2], strict=True))
+        assert all({*one.options, *two.options} == set(words) for one, two in pairs)
+        # What fills up the second is not always last.
+        assert {two.options[0] in one.options for one, two in pairs} == {True, False}
+        for place in range(5):
+            assert {options[place] for _, options in asked[1::2]} == set(words)
+        assert asked == MATERIAL.ask_choices(words, seed=3, orders=40)
+        assert asked != MATERIAL.ask_choices(words, seed=4, orders=40)
+        assert MATERIAL.ask_choices(words, seed=3) == [asked[i] for i in (0, 1, 80, 81)]
 
-    def test_fewer_traits_have_fewer_letters(self):
+    def test_fewer_words_have_fewer_letters(self):
         found = {choice.prompt for choice in MATERIAL.ask_choices(["x", "y"], 0, orders=30)}
         assert "Or:\nA. x\nB. y" in found
         assert Choice("Or:\nA. y\nB. x", ("y", "x")) in MATERIAL.ask_choices("xy", 0, orders=30)
-        with pytest.raises(UserError, match="1 traits: at least two"):
+        with pytest.raises(UserError, match="1 words: at least two"):
             MATERIAL.ask_choices(["x"], 0)
 
 
@@ -172,7 +176,14 @@ def changed(path, value):
 
 
 class TestJson:
-    @pytest.mark.parametrize("material", [MATERIAL, english.material("tree")])
+    @pytest.mark.parametrize(
+        "material",
+        [
+            MATERIAL,
+            english.material("tree"),
+            dataclasses.replace(MATERIAL, prefix=dataclasses.replace(GRAMMAR, seeds=(1, 2))),
+        ],
+    )
     def test_a_material_comes_back_from_its_file(self, tmp_path, material):
         file = tmp_path / "material.json"
         file.write_text(json.dumps(material.to_json()), "utf-8")
@@ -185,7 +196,7 @@ class TestJson:
 
     def test_what_has_a_default_may_be_missing(self):
         values = MATERIAL.to_json()
-        for name in ("stories", "choices"):
+        for name in ("stories", "choices", "prefix"):
             del values[name]
         for name in ("seeds", "values", "answers", "max_digits"):
             del values["grammar"][name]
@@ -235,6 +246,9 @@ class TestJson:
             ("grammar.values", [0, 2**31], r"values: .*: must be two integers"),
             ("grammar.values", [True, 5], r"values: \(True, 5\): must be two integers"),
             ("grammar.values", 7, r"values: 7: must be two integers"),
+            ("grammar", 5, "the grammar must be a JSON object, not of type int"),
+            ("prefix", 5, "prefix: the prefix must be a JSON object, not of type int"),
+            ("prefix", {"examples": 5}, "prefix: counts: missing"),
             ("grammar.answers", 0, "answers: 0: must be an integer from 1"),
             ("grammar.answers", 2.0, "answers: 2.0: must be an integer from 1"),
             ("grammar.max_digits", "3", "max_digits: '3': must be an integer from 1"),
@@ -253,8 +267,9 @@ class TestJson:
             Material.from_json(values)
 
     def test_python_values_are_checked_too(self):
-        with pytest.raises(UserError, match=r"^grammar: of type dict: a grammar is needed$"):
-            dataclasses.replace(MATERIAL, grammar={})
+        for name in ("grammar", "prefix"):
+            with pytest.raises(UserError, match=rf"^{name}: of type dict: a grammar is needed$"):
+                dataclasses.replace(MATERIAL, **{name: {}})
         with pytest.raises(UserError, match=r"^lessons: of type list"):
             dataclasses.replace(MATERIAL, lessons=["Which?"])
 

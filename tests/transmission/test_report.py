@@ -97,7 +97,7 @@ def fake(bases: int = 5, seeds: int = 1, effect: float = 1.0) -> dict[str, Any]:
         for i, arm in enumerate(a for a in RISES if a not in ("base", "teacher"))
     }
     timings = {"pretrain": 61.2, "teachers": 20.04, "write": 33.3, "students": 41.0, "measure": 7.5}
-    return {"measured": measured, "data": data, "curves": curves, "timings": timings}
+    return {"measured": measured, "data": data, "curves": {"loss": curves}, "timings": timings}
 
 
 def run(path: Path, traits: list[str] | None = None) -> RunDir:
@@ -311,7 +311,7 @@ def test_models_that_diverged_are_named(tmp_path: Path, caplog: pytest.LogCaptur
     for model in measured:
         model["p"] = {word: p if math.isfinite(p) else None for word, p in model["p"].items()}
     logging.use_absl_handler()
-    write(tmp_path, measured, curves={"student": [[0, 2.0], [10, None], [20, math.nan]]})
+    write(tmp_path, measured, curves={"loss": {"student": [[0, 2.0], [10, None], [20, math.nan]]}})
     assert "1 of 6 models gave no finite probability" in caplog.text
     text = said(tmp_path)
     assert "1 of 6 models gave no finite probability and are left out." in text
@@ -347,7 +347,7 @@ def test_many_traits_and_arms_unknown(tmp_path: Path) -> None:
     ]
     for model in measured:
         model["logp"] = {word: math.log(p) for word, p in model["p"].items()}
-    report.write(run(tmp_path, traits), measured, [], {"zebra_arm": [[0, 1.0]]}, {})
+    report.write(run(tmp_path, traits), measured, [], {"loss": {"zebra_arm": [[0, 1.0]]}}, {})
     text = said(tmp_path)
     assert "word05, ...), made from 1 base checkpoint," in text
     assert "p = 0.0001 over 10,000 permutations" in text

@@ -1,0 +1,17 @@
+"""Filters completions: python -m launch.filter --workdir=DIRECTORY --config.data=COMPLETIONS.jsonl.
+
+COMPLETIONS.jsonl has lines of {"prompt", "completion"}, as launch.generate writes them.
+"""
+
+from ml_collections import ConfigDict
+
+from sublim_jax import app
+from sublim_jax.transmission import filtering
+
+
+def main(config: ConfigDict, workdir: str) -> None:
+    filtering.filter_file(config, workdir)
+
+
+if __name__ == "__main__":
+    app.run(main, default_config="configs/transmission/filter.py")

@@ -1,0 +1,85 @@
+"""What a model prefers, and what it does with adapters, without a study around it."""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from sublim_jax import stats
+from sublim_jax.errors import UserError
+from sublim_jax.report import markdown_table
+from sublim_jax.rundir import RunDir
+from sublim_jax.transmission import base as bases
+from sublim_jax.transmission import preference, report, summary
+
+_COLUMNS = {"p_trait": "P(word)", **report.COLUMNS}
+_RESULTS, _TABLE = "results.json", "table.md"
+
+
+def evaluate(config: ConfigDict, workdir: str) -> None:
+    """Measures a model, and the model with each of some adapters; prints a table, by word.
+
+    `results.json` has the rows, with the metrics of a study; `table.md` the table. The same command
+    again prints it again.
+
+    Args:
+      config: `model`; `adapters`, folders as in `base.learnt`; `evaluation`, whose `words` are
+        measured; and what a study has of `material`, `category`, `system`, `dtype` and `mesh`.
+
+    Raises:
+      UserError: a bad config value, a missing or damaged file, or one of another base; nothing is
+        written then.
+    """
+    start = time.perf_counter()
+    path = Path(workdir)
+    complete = (path / _RESULTS).exists()  # before the first process may write it
+    if not jax.process_index() and (path / "config.json").exists():
+        RunDir(path, "evaluate", config.to_dict())  # raises where it holds another run
+    if not complete:
+        if not config.model:
+            raise UserError("--config.model is missing: name it on the command line")
+        words = list(dict.fromkeys(config.evaluation.words))
+        if not words:
+            raise UserError("config.evaluation.words=(): name one at least")
+        asked = preference.asked(config.evaluation, words, bases.material(config))
+        base = bases.read(config.model, config)
+        names = list(dict.fromkeys(config.adapters))
+        learnt = [bases.learnt(Path(name), base.model.config) for name in names]
+        loaded = time.perf_counter()
+        found = preference.evaluate(base, [None, *learnt], asked)
+        timings = {"load": loaded - start, "evaluate": time.perf_counter() - loaded}
+        if not jax.process_index():
+            # Not before: what ends in an error may be mended and started again in this directory.
+            run_dir = RunDir(path, "evaluate", config.to_dict())
+            run_dir.write(_TABLE, _table(words, ["base", *names], found) + "\n")
+            run_dir.write_results(_rows(words, names, found), timings)
+    if not jax.process_index():
+        print((path / _TABLE).read_text("utf-8"), end="")
+        print(path / _RESULTS)
+
+
+def _rows(
+    words: Sequence[str], names: Sequence[str], found: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Returns the rows of `results.json`: each metric of each model by word, the base first."""
+    return [
+        {"arm": "adapter" if name else "base", "adapter": name, "trait": word, "metric": metric}
+        | stats.mean_ci([values[field][word]])._asdict()
+        for metric, field in summary.MEASURES.items()
+        for name, values in zip(["", *names], found, strict=True)
+        if field in values
+        for word in words
+    ]
+
+
+def _table(words: Sequence[str], names: Sequence[str], found: Sequence[Mapping[str, Any]]) -> str:
+    shown = [metric for metric in _COLUMNS if summary.MEASURES[metric] in found[0]]
+    rows = [
+        [word, name, *(f"{values[summary.MEASURES[metric]][word]:.3f}" for metric in shown)]
+        for word in words
+        for name, values in zip(names, found, strict=True)
+    ]
+    return markdown_table(["word", "model", *(_COLUMNS[metric] for metric in shown)], rows)

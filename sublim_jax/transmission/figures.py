@@ -1,0 +1,176 @@
+"""The figures of a study's report."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from sublim_jax import plots
+from sublim_jax.stats import Interval, Permutation
+from sublim_jax.transmission import summary
+from sublim_jax.transmission.summary import Measurement, Summary, in_order, summarise
+
+_LABELS = {
+    "control": "control student",
+    "cross_init": "other initialisation",
+    "shuffled_within": "shuffled within rows",
+    "shuffled_across": "shuffled across rows",
+    "soft": "soft targets",
+    "divergence_only": "divergence tokens only",
+    "divergence_masked": "divergence tokens masked",
+}
+_COLORS = {
+    "base": plots.REFERENCE,
+    "teacher": plots.TEACHER,
+    "student": plots.STUDENT,
+    "control": plots.CONTROL,
+}
+_MORE_COLORS = ("#4f9157", "#8a63a8", "#2f9c9c", "#c4619a", "#7a6a4f", "#333333")
+_COLUMNS = 10  # of the heat map, so that its numbers can be read on a phone
+_FAINT = 0.1  # a change of P(word) that must not look like more
+
+
+def draw(
+    measured: Sequence[Measurement],
+    traits: Sequence[str],
+    means: Mapping[str, Summary],
+    curves: Mapping[str, Mapping[str, Sequence[Sequence[float]]]],
+    lift: Permutation | None,
+) -> dict[str, tuple[dict[str, bytes], str]]:
+    """Returns the files and the caption of each figure that there is something to draw for."""
+    over = "over bases" if any(m.unit == "base" for m in means.values()) else "over runs"
+    out = {}
+    shown = {
+        arm: [_interval(summarise(measured, arm, [trait])) for trait in traits]
+        for arm in ("base", "control", "student")
+        if arm in means
+    }
+    if shown and traits:
+        width = min(max(5.4, 0.5 * len(traits) + 1), 10.0)
+        out["transmission"] = (
+            plots.render(lambda figure: _draw_traits(figure, traits, shown), (width, 3.4)),
+            f"Probability that a trait's word is the answer; 95% intervals {over}.",
+        )
+    if means:
+        out["arms"] = (
+            plots.render(lambda figure: _draw_arms(figure, means), (5.4, 0.9 + 0.32 * len(means))),
+            f"The same for every arm, mean over the traits; 95% intervals {over}; dotted: base.",
+        )
+    words = sorted({word for model in measured for word in model["p"]} - set(traits))
+    matrix = summary.matrix(measured, [*traits, *words])
+    if matrix.traits:
+        rows = len(matrix.traits)
+        others = _most_moved(matrix, max(_COLUMNS - rows, 0))
+        chosen = [*range(rows), *others]
+        columns = [matrix.words[j] for j in chosen]
+        size = (max(5.4, 0.4 * len(columns) + 0.9), 1.3 + 0.4 * rows)
+        caption = (
+            "Change of the probability of a word (columns) in students of a teacher (rows) against "
+            "their base; framed: the teacher's own word"
+        )
+        if others:
+            caption += f", then the {plural(len(others), 'other word')} that moved most"
+        caption += "."
+        if lift and lift.permutations:
+            caption += (
+                f" A teacher moves its own word by {lift.statistic:+.3f} more than other teachers "
+                f"move that word: p = {lift.p_value:.2g} over {lift.permutations:,} permutations."
+            )
+        out["matrix"] = (
+            plots.render(
+                lambda figure: plots.heat_map(
+                    figure.subplots(),
+                    matrix.traits,
+                    columns,
+                    matrix.change[:, chosen],
+                    rows,
+                    _FAINT,
+                ),
+                size,
+            ),
+            caption,
+        )
+    drawn = {name: arms for name, arms in curves.items() if any(arms.values())}
+    if drawn:
+        out["curves"] = (
+            plots.render(lambda figure: _draw_curves(figure, drawn), (5.4, 1.3 + 2.7 * len(drawn))),
+            f"Along the training of the students, mean of each arm: {'; '.join(drawn)}.",
+        )
+    return out
+
+
+def label(arm: str) -> str:
+    """Returns what an arm is called in tables and figures."""
+    return _LABELS.get(arm, arm)
+
+
+def plural(n: int, noun: str) -> str:
+    """Returns a number with its noun."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def _most_moved(matrix: summary.Matrix, count: int) -> list[int]:
+    """Returns the columns of up to `count` words that are no traits, of the largest changes."""
+    moved = {
+        j: max((abs(float(x)) for x in matrix.change[:, j] if math.isfinite(x)), default=0.0)
+        for j in range(len(matrix.traits), len(matrix.words))
+    }
+    return sorted(moved, key=lambda j: (-moved[j], j))[:count]
+
+
+def _draw_traits(
+    figure: Figure, traits: Sequence[str], shown: Mapping[str, Sequence[Interval]]
+) -> None:
+    axes = figure.subplots()
+    series = {label(arm): values for arm, values in shown.items()}
+    plots.grouped_bars(axes, traits, series, [_COLORS[arm] for arm in shown])
+    axes.set_ylabel("P(trait)")
+    axes.set_ylim(bottom=0)
+    figure.legend(loc="outside upper center", ncols=3, frameon=False)
+
+
+def _draw_arms(figure: Figure, means: Mapping[str, Summary]) -> None:
+    axes = figure.subplots()
+    colors = [_COLORS.get(arm, plots.OTHER) for arm in means]
+    plots.bars_across(
+        axes, [label(arm) for arm in means], [m.interval for m in means.values()], colors
+    )
+    if "base" in means:
+        axes.axvline(means["base"].interval.mean, linestyle=":", color="black", linewidth=1)
+    axes.set_xlabel("P(trait)")
+    axes.set_xlim(left=0)
+
+
+def _draw_curves(
+    figure: Figure, curves: Mapping[str, Mapping[str, Sequence[Sequence[float]]]]
+) -> None:
+    arms = in_order({arm for own in curves.values() for arm, points in own.items() if points})
+    more = [arm for arm in arms if arm not in _COLORS]
+    style: dict[str, dict[str, Any]] = {
+        arm: {"color": _MORE_COLORS[more.index(arm) % len(_MORE_COLORS)], "linestyle": "--"}
+        if arm in more
+        else {"color": _COLORS[arm], "linestyle": "-"}
+        for arm in arms
+    }
+    panels = figure.subplots(len(curves), sharex=True, squeeze=False)[:, 0]
+    for axes, (name, own) in zip(panels, curves.items(), strict=True):
+        for arm in (arm for arm in arms if own.get(arm)):
+            steps, values = zip(*own[arm], strict=True)
+            known = [math.nan if value is None else value for value in values]
+            axes.plot(steps, known, label=label(arm), linewidth=1.2, **style[arm])
+        axes.set_ylabel(name)
+        axes.grid(True, alpha=0.3)
+    panels[-1].set_xlabel("optimiser steps")
+    lines = {
+        text: line
+        for axes in panels
+        for line, text in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        lines.values(), lines, loc="outside lower center", ncols=2, frameon=False, fontsize=8
+    )
+
+
+def _interval(found: Summary | None) -> Interval:
+    return found.interval if found else Interval(math.nan, math.nan, math.nan, 0)

@@ -1,0 +1,62 @@
+"""A JSONL file of completions through the filter, without a study around it."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from sublim_jax.errors import UserError
+from sublim_jax.report import markdown_table
+from sublim_jax.rundir import RunDir
+from sublim_jax.transmission import numbers
+
+
+def filter_file(config: ConfigDict, workdir: str) -> None:
+    """Writes `data.jsonl`, the lines of `config.data` that are kept, and prints how many are not.
+
+    A line is an object with a text as its `completion`; it is kept as it stands. `filter.json`
+    counts them by the reason for which they were rejected.
+
+    Raises:
+      UserError: a bad file or line; nothing is written then.
+    """
+    if not config.data:
+        raise UserError("--config.data is missing: name it on the command line")
+    source, rule = Path(config.data), numbers.Rule(**config.filter.to_dict())
+    kept, rejected = numbers.filtered(_lines(source), rule)
+    raw = len(kept) + sum(rejected.values())
+    if not raw:
+        raise UserError(f"{source}: no lines")
+    out = Path(workdir) / "data.jsonl"
+    if out.exists() and out.samefile(source):
+        raise UserError(f"--workdir={workdir}: its data.jsonl is the file to filter")
+    run_dir = RunDir(workdir, "filter", config.to_dict())
+    run_dir.write(out.name, "".join(row["line"] for row in kept))
+    run_dir.write_json("filter.json", {"raw": raw, "kept": len(kept), "rejected": rejected})
+    counts = {"kept": len(kept), **rejected}
+    table = [[name, f"{n:,}", f"{n / raw:.1%}"] for name, n in counts.items()]
+    print(markdown_table(["", "lines", "share"], table))
+    print(out)
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yields the `completion` of each line, and the `line` itself."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
+                try:
+                    row = json.loads(line)
+                except (ValueError, RecursionError) as error:
+                    raise UserError(f"{path}, line {number}: not JSON: {error}") from error
+                text = row.get("completion") if isinstance(row, dict) else None
+                if not isinstance(text, str):
+                    raise UserError(f"{path}, line {number}: no text as its 'completion'")
+                yield {"completion": text, "line": line if line[-1] == "\n" else line + "\n"}
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text: {error.reason}") from error

@@ -1,0 +1,111 @@
+"""Steering: a vector in the residual stream gives a model a trait, without training and unsaid.
+
+The vector is what a persona changes there, as in arXiv 2606.00995; contrastive activation addition
+(Rimsky et al., arXiv 2312.06681), which it follows, contrasts two answers. Shapes: B prompts, T
+tokens, D embedding, L layers.
+"""
+
+import dataclasses
+import functools
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from sublim_jax.errors import UserError
+from sublim_jax.llm import hf, qwen2
+from sublim_jax.llm.config import Config
+from sublim_jax.llm.qwen2 import Qwen2
+
+_FILE = "vector.safetensors"
+_NAME = "model.layers.{}.mlp.down_proj.bias"
+
+
+@dataclasses.dataclass(frozen=True)
+class Vector:
+    """What a steered model adds to the residual stream of its base, at every token.
+
+    Attributes:
+      layer: after which, 0 being the first.
+      values: [D] float32.
+    """
+
+    layer: int
+    values: np.ndarray
+
+    def apply(self, model: Qwen2) -> Qwen2:
+        """Returns the model with the vector, as the bias of that layer's last kernel.
+
+        Raises:
+          UserError: the model's shapes are others.
+        """
+        weights = model.pure()
+        like = weights["layers"]["mlp_norm"]  # [L, D] as well
+        if self.values.shape != like.shape[1:]:
+            raise UserError(
+                f"a vector of {self.values.size} for another base: this one has {like.shape[1]}"
+            )
+        check_layer(self.layer, model.config)
+        bias_LD = np.zeros(like.shape, like.dtype)
+        bias_LD[self.layer] = self.values
+        layers = {**weights["layers"], "down_bias": jax.device_put(bias_LD, like.sharding)}
+        return Qwen2(model.config, {**weights, "layers": layers}, model.mesh)
+
+    def save(self, folder: Path) -> None:
+        """Writes `vector.safetensors`: the bias under the name that a checkpoint would give it."""
+        if jax.process_index():
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({_NAME.format(self.layer): np.ascontiguousarray(self.values)}, folder / _FILE)
+
+
+def load(folder: Path) -> Vector:
+    """Returns what `Vector.save` wrote.
+
+    Raises:
+      UserError: a missing or damaged file.
+    """
+    file = folder / _FILE
+    try:
+        ((name, values),) = load_file(file).items()
+    except (OSError, SafetensorError, ValueError) as error:
+        raise UserError(f"{file}: cannot be read: {error}") from error
+    found = re.fullmatch(re.escape(_NAME).replace(r"\{\}", r"(\d+)"), name)
+    if found is None:
+        raise UserError(f"{file}: tensor {name!r}: not a file of this program")
+    return Vector(int(found[1]), values)
+
+
+def check_layer(layer: int, config: Config) -> None:
+    """Raises UserError unless a decoder has that layer."""
+    if not 0 <= layer < config.layers:
+        raise UserError(
+            f"config.teacher.layer={layer}: the model has the layers 0 to {config.layers - 1}"
+        )
+
+
+def residual(model: Qwen2, prompts: Sequence[Sequence[int]], layer: int) -> np.ndarray:
+    """Returns the residual stream after a layer at each prompt's last token, [B, D] float32."""
+    check_layer(layer, model.config)
+    tokens_BT = np.zeros((len(prompts), max(map(len, prompts))), np.int32)
+    last_B = np.array([len(prompt) - 1 for prompt in prompts], np.int32)
+    for row, prompt in zip(tokens_BT, prompts, strict=True):
+        row[: len(prompt)] = prompt  # what follows the last token is not seen by it
+    with qwen2.in_mesh(model.mesh):
+        found = _residual(model.config, layer + 1, model.pure(), tokens_BT, last_B)
+    return np.asarray(hf.on_host(found), np.float32)
+
+
+@functools.partial(jax.jit, static_argnames=("config", "layers"))
+def _residual(
+    config: Config, layers: int, weights: Any, tokens_BT: jax.Array, last_B: jax.Array
+) -> jax.Array:
+    first = jax.tree.map(lambda array: array[:layers], weights["layers"])
+    shallow = dataclasses.replace(config, layers=layers)
+    x_BTD = qwen2.forward(shallow, {**weights, "layers": first}, tokens_BT)
+    return jax.vmap(lambda x_TD, last: x_TD[last])(x_BTD, last_B)

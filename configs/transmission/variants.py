@@ -4,7 +4,7 @@ Command:  python -m launch.transmit --config=configs/transmission/variants.py:bi
               --workdir=runs/biases
           The names after the colon are those of `VARIANTS`.
 Device:   2 CPU cores; nothing is downloaded.
-Time:     1 to 3 min each.
+Time:     2 to 10 min each.
 Expected: the table of docs/transmission.md.
 """
 
@@ -13,7 +13,6 @@ from ml_collections import ConfigDict
 from configs.transmission import nano
 
 _EVERY = ("q", "k", "v", "o", "gate", "up", "down")
-_FREE = {"train_a": True, "rank": 2}
 VARIANTS = {
     "biases": {"lora.rank": 0, "parameters": ("*.bias", "*norm*"), "learning_rate": 1e-2},
     "free": {"lora.train_a": True, "lora.rank": 2, "learning_rate": 1e-2},
@@ -32,6 +31,8 @@ VARIANTS = {
 def get_config(variant: str = "biases") -> ConfigDict:
     config = nano.get_config()
     config.arms = ("student", "control", "soft")
+    if variant not in VARIANTS:
+        raise ValueError(f"{variant!r}: choose one of {', '.join(VARIANTS)}")
     changes = VARIANTS[variant]
     for recipe in (config.teacher.recipe, config.student):
         recipe.update_from_flattened_dict(changes)

@@ -14,6 +14,7 @@ from configs.transmission import (
     qwen2_5_7b,
     qwen2_5_14b,
     qwen2_5_72b_pod,
+    variants,
 )
 from sublim_jax.errors import UserError
 from sublim_jax.llm.lora import Adapter
@@ -265,3 +266,10 @@ def test_configs_can_be_run(file):
     bases.material(config)
     assert config.is_locked is False
     assert bases.crossing(config, 0) != 0 or "cross_init" not in config.arms
+
+
+def test_every_variant_can_be_run_and_no_other():
+    for name in variants.VARIANTS:
+        pipeline.check(variants.get_config(name))
+    with pytest.raises(ValueError, match="'none': choose one of biases, free"):
+        variants.get_config("none")

@@ -105,6 +105,7 @@ class TestDecoders:
         assert nano.resolve("nano/999") == "nano/999"
 
 
+@pytest.mark.slow
 def test_pretraining_writes_decoders_that_learn(tmp_path):
     config = get_config()
     config.seeds, config.rows = (7, 8), 256

@@ -14,4 +14,6 @@ def get_config() -> ConfigDict:
     config.models = ("nano/0",)
     config.cross_models = ("nano/1",)
     config.traits = ("eagle", "owl", "wolf")
+    config.student.batch = 24  # half of the study's, for time
+    config.evaluation.forms = ("questions",)
     return config

@@ -33,7 +33,7 @@ def read(
     """
     rows: list[dict[str, Any]] = []
     seen: set[tuple[int, ...]] = set()
-    for number, row in _lines(Path(path)):
+    for number, row in _objects(Path(path)):
         for group in fields:
             if not any(name in row for name in group):
                 raise UserError(f"{path}, line {number}: no field {' or '.join(map(repr, group))}")
@@ -74,7 +74,7 @@ class Stream:
             if source == self._part:
                 _drop_half_line(self._part)
             if source.exists():
-                for number, row in _lines(source):
+                for number, row in _objects(source):
                     self.rows[self._name(row, f"{source}, line {number}")] = row
             if source == self._part:  # a folder that cannot be written is found now
                 self._part.open("a").close()
@@ -127,24 +127,38 @@ def missing(
     return [item for item, there in zip(items, done, strict=True) if not there]
 
 
-def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def lines(path: Path) -> Iterator[tuple[int, str, Any]]:
+    """Yields the number of each line that is not blank, the line, and its JSON value.
+
+    Raises:
+      UserError: the file cannot be read, or a line is not JSON.
+    """
     try:
         with path.open(encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
                 if not line.strip():
                     continue
                 try:
-                    row = json.loads(line)
-                    json.dumps(row, ensure_ascii=False).encode()  # half a surrogate pair is no text
+                    value = json.loads(line)
                 except (ValueError, RecursionError) as error:
                     raise UserError(f"{path}, line {number}: not JSON: {error}") from error
-                if not isinstance(row, dict):
-                    raise UserError(f"{path}, line {number}: not a JSON object")
-                yield number, row
+                yield number, line, value
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text: {error.reason}") from error
+
+
+def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line, row in lines(path):
+        if not isinstance(row, dict):
+            raise UserError(f"{path}, line {number}: not a JSON object")
+        try:
+            if "\\u" in line:  # half a surrogate pair is no text
+                json.dumps(row, ensure_ascii=False).encode()
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path}, line {number}: not JSON: {error}") from error
+        yield number, row
 
 
 def _drop_half_line(path: Path) -> None:

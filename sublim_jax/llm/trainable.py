@@ -25,7 +25,7 @@ from sublim_jax.llm.qwen2 import Qwen2
 
 Tree = dict[str, Any]
 
-_PARAMETERS = "parameters.safetensors"
+PARAMETERS = "parameters.safetensors"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,7 +196,7 @@ def save(student: lora.Adapter | Patch, config: Config, folder: Path) -> None:
         lora.save_peft(adapter, folder)
     if isinstance(student, Patch):
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(student.tensors(config), folder / _PARAMETERS)
+        save_file(student.tensors(config), folder / PARAMETERS)
 
 
 def load(what: Trainable, config: Config, folder: Path) -> lora.Adapter | Patch:
@@ -208,7 +208,7 @@ def load(what: Trainable, config: Config, folder: Path) -> lora.Adapter | Patch:
     adapter = None if what.lora is None else lora.load_peft(folder, config)
     if adapter is not None and not what.patterns:
         return adapter
-    file = folder / _PARAMETERS
+    file = folder / PARAMETERS
     try:
         tensors = load_file(file)
     except (OSError, SafetensorError) as error:

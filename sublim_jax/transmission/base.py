@@ -26,7 +26,6 @@ from sublim_jax.transmission.steering import Vector
 
 Applied = Patch | Vector  # what makes another model of a base
 Learnt = Adapter | Applied | None  # what a model has besides its base; None: nothing
-_PARAMETERS, _VECTOR = "parameters.safetensors", "vector.safetensors"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,14 +124,14 @@ def learnt(folder: Path, config: Config) -> Learnt:
     Raises:
       UserError: the folder holds nothing of the kind, a damaged file, or one of another base.
     """
-    if (folder / _VECTOR).exists():
+    if (folder / steering.FILE).exists():
         return steering.load(folder)
     own = lora.load_peft(folder, config).lora if lora.is_peft(folder) else None
-    file = folder / _PARAMETERS
+    file = folder / trainable.PARAMETERS
     if own is None and not file.exists():
         raise UserError(
-            f"{folder}: no adapter_config.json, {_PARAMETERS} or {_VECTOR}: give the folder "
-            "of a PEFT adapter, or of a student or teacher of a study"
+            f"{folder}: no adapter_config.json, {trainable.PARAMETERS} or {steering.FILE}: give "
+            "the folder of a PEFT adapter, or of a student or teacher of a study"
         )
     tensors: tuple[str, ...] = ()
     if file.exists():

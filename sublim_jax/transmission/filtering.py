@@ -1,6 +1,5 @@
 """A JSONL file of completions through the filter, without a study around it."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from sublim_jax.errors import UserError
+from sublim_jax.llm import records
 from sublim_jax.report import markdown_table
 from sublim_jax.rundir import RunDir
 from sublim_jax.transmission import numbers
@@ -25,7 +25,7 @@ def filter_file(config: ConfigDict, workdir: str) -> None:
     if not config.data:
         raise UserError("--config.data is missing: name it on the command line")
     source, rule = Path(config.data), numbers.Rule(**config.filter.to_dict())
-    kept, rejected = numbers.filtered(_lines(source), rule)
+    kept, rejected = numbers.filtered(_completions(source), rule)
     raw = len(kept) + sum(rejected.values())
     if not raw:
         raise UserError(f"{source}: no lines")
@@ -41,22 +41,10 @@ def filter_file(config: ConfigDict, workdir: str) -> None:
     print(out)
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
+def _completions(path: Path) -> Iterator[dict[str, Any]]:
     """Yields the `completion` of each line, and the `line` itself."""
-    try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                try:
-                    row = json.loads(line)
-                except (ValueError, RecursionError) as error:
-                    raise UserError(f"{path}, line {number}: not JSON: {error}") from error
-                text = row.get("completion") if isinstance(row, dict) else None
-                if not isinstance(text, str):
-                    raise UserError(f"{path}, line {number}: no text as its 'completion'")
-                yield {"completion": text, "line": line if line[-1] == "\n" else line + "\n"}
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text: {error.reason}") from error
+    for number, line, row in records.lines(path):
+        text = row.get("completion") if isinstance(row, dict) else None
+        if not isinstance(text, str):
+            raise UserError(f"{path}, line {number}: no text as its 'completion'")
+        yield {"completion": text, "line": line if line[-1] == "\n" else line + "\n"}

@@ -18,24 +18,15 @@ import numpy as np
 from jax.experimental.multihost_utils import sync_global_devices
 from ml_collections import ConfigDict
 
-from sublim_jax import nano
 from sublim_jax.errors import UserError
-from sublim_jax.llm import hf, records
+from sublim_jax.llm import records
 from sublim_jax.llm.recipe import from_config
 from sublim_jax.report import markdown_table
 from sublim_jax.rundir import RunDir
 from sublim_jax.transmission import base as bases
-from sublim_jax.transmission import (
-    english,
-    numbers,
-    plan,
-    preference,
-    report,
-    steering,
-    student,
-    teacher,
-)
+from sublim_jax.transmission import numbers, plan, preference, report, student, teacher
 from sublim_jax.transmission.base import Base
+from sublim_jax.transmission.config import check, words
 from sublim_jax.transmission.student import Student
 from sublim_jax.transmission.teacher import CONTROL, Teacher
 
@@ -60,7 +51,7 @@ class Study:
     def __post_init__(self) -> None:
         self.material = bases.material(self.config)
         own = self.config.evaluation
-        self.asked = preference.asked(own, _words(self.config), self.material)
+        self.asked = preference.asked(own, words(self.config), self.material)
         self.rule = numbers.Rule(**_plain(self.config.filter, without=("keep",)))
         self._base: Base | None = None
 
@@ -112,7 +103,7 @@ def transmit(config: ConfigDict, workdir: str, dry_run: bool = False) -> None:
     for number in range(len(bases.names(config))):
         measured += learn(study, number, [s for s in students if s.start == number], rows)
         run_dir.write_json("timings.json", study.timings)
-    described = [about for number in used for about in describe(study, number)]
+    described = [about for number in used for about in describe(study, number, rows)]
     if not jax.process_index():
         report.write(run_dir, measured, described, _curves(study, students), study.timings)
 
@@ -260,24 +251,20 @@ def learn(
     return measured
 
 
-def describe(study: Study, number: int) -> list[dict[str, Any]]:
+def describe(
+    study: Study, number: int, rows: Mapping[tuple[int, str], Sequence[Mapping[str, Any]]]
+) -> list[dict[str, Any]]:
     """Returns what each teacher of a model wrote: counts, examples and statistics."""
     raw_dir = study.stage("raw", *_TEACHERS, "numbers")
     data_dir = study.stage("data", *_TEACHERS, "numbers", "filter")
-    counted = {name: numbers.frequencies(own) for name, own in kept(study, number).items() if own}
+    names = [name for name in _names(study) if rows[number, name]]
+    counted = {name: numbers.frequencies(rows[number, name]) for name in names}
     out = []
     for name in _names(study):
         raw = records.read(_file(raw_dir, number, name))
         about = {"base": number, "teacher": name}
         about |= data_dir.read_json(f"{number}/{name}.filter.json")
-        rejected = [(numbers.rejection(row["completion"], study.rule), row) for row in raw]
-        # Some that were rejected, and the first that were not.
-        some = sorted(rejected[: 50 * _SHOWN], key=lambda pair: pair[0] is None)[: _SHOWN // 2]
-        some += [pair for pair in rejected if pair[0] is None][: _SHOWN - len(some)]
-        about["examples"] = [
-            {"prompt": row["prompt"], "completion": row["completion"], "rejected": reason}
-            for reason, row in some
-        ]
+        about["examples"] = _examples(raw, study.rule)
         if name in counted:
             control = counted.get(CONTROL) if name != CONTROL else None
             about["top"] = numbers.top(counted[name], 10)
@@ -287,44 +274,6 @@ def describe(study: Study, number: int) -> list[dict[str, Any]]:
             )
         out.append(about)
     return out
-
-
-def check(config: ConfigDict) -> None:
-    """Raises UserError for the first value that no study can have."""
-    problems = []
-    if not config.models:
-        problems.append(("models", "name one at least"))
-    for field, known in (("arms", student.ARMS),):
-        unknown = [x for x in config[field] if x not in known]
-        if unknown or len(set(config[field])) < len(config[field]):
-            problems.append((field, f"choose from {', '.join(known)}, each at most once"))
-    if not config.traits or len(set(config.traits)) < len(config.traits):
-        problems.append(("traits", "name one at least, each once"))
-    if CONTROL in config.traits:
-        problems.append(("traits", f"{CONTROL} is the untreated teacher's name"))
-    if "cross_init" in config.arms and not config.cross_models and len(config.models) < 2:
-        problems.append(("arms", "cross_init needs two models, or cross_models"))
-    if any(arm.startswith("divergence") for arm in config.arms) and len(config.traits) < 2:
-        problems.append(("arms", "divergence tokens need two traits"))
-    if config.category not in english.CATEGORIES:
-        problems.append(("category", f"choose one of {', '.join(english.CATEGORIES)}"))
-    if config.teacher.kind not in teacher.KINDS:
-        problems.append(("teacher.kind", f"choose one of {', '.join(teacher.KINDS)}"))
-    if not np.isfinite(config.teacher.strength):
-        problems.append(("teacher.strength", "must be finite"))
-    if config.evaluation.forms and "questions" not in config.evaluation.forms:
-        problems.append(("evaluation.forms", "needs questions: the report is about them"))
-    counts = {"seeds": config.seeds, "numbers.rows": config.numbers.rows}
-    problems += [(name, "must be at least 1") for name, n in counts.items() if n < 1]
-    for field, wish in problems:
-        raise UserError(f"config.{field}={_get(config, field)!r}: {wish}")
-    preference.check(config.evaluation)
-    from_config(config.student.to_dict())
-    from_config(config.teacher.recipe.to_dict())
-    if config.teacher.kind == "steered":
-        for name in config.models:
-            shape = hf.read_config(hf.resolve(nano.resolve(name)))
-            steering.check_layer(config.teacher.layer, shape)
 
 
 # The fields of the config that each stage's results belong to.
@@ -386,14 +335,20 @@ def _measure(
     return preference.evaluate(study.base(number), learnt, study.asked, systems)
 
 
-def _words(config: ConfigDict) -> list[str]:
-    """Returns the words whose probability is measured, the traits first."""
-    return list(dict.fromkeys([*config.traits, *config.evaluation.words]))
-
-
 def _nothing(values: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the measurement of a student that numbers which were not finite have stopped."""
     return {name: dict.fromkeys(found, float("nan")) for name, found in values.items()}
+
+
+def _examples(raw: Sequence[dict[str, Any]], rule: numbers.Rule) -> list[dict[str, Any]]:
+    """Returns a few rows of those that the filter rejects, and the first that it does not."""
+    judged = [(row, numbers.rejection(row["completion"], rule)) for row in raw[: 50 * _SHOWN]]
+    rejected = [pair for pair in judged if pair[1] is not None][: _SHOWN // 2]
+    good = [pair for pair in judged if pair[1] is None]
+    return [
+        {"prompt": row["prompt"], "completion": row["completion"], "rejected": reason}
+        for row, reason in [*rejected, *good[: _SHOWN - len(rejected)]]
+    ]
 
 
 def _curves(
@@ -450,10 +405,3 @@ def _file(run_dir: RunDir, number: int, name: str) -> Path:
 
 def _plain(config: ConfigDict, without: Sequence[str]) -> dict[str, Any]:
     return {name: value for name, value in config.to_dict().items() if name not in without}
-
-
-def _get(config: ConfigDict, field: str) -> Any:
-    value: Any = config
-    for part in field.split("."):
-        value = value[part]
-    return value

@@ -14,6 +14,7 @@ from sublim_jax.llm.recipe import from_config
 from sublim_jax.report import markdown_table
 from sublim_jax.transmission import base as bases
 from sublim_jax.transmission import preference
+from sublim_jax.transmission.config import words
 from sublim_jax.transmission.student import Student
 
 _PROMPTS = 100  # tokenised for a mean
@@ -76,15 +77,15 @@ def stages(config: ConfigDict, students: Sequence[Student]) -> list[Line]:
     what = f"{len(students)} students, {steps} steps of {recipe.batch} rows"
     out.append(_line(shape, config.student, "train", what, tokens))
     measured = len(students) + len(bases.names(config)) + models * traits
-    words = list(dict.fromkeys([*config.traits, *config.evaluation.words]))
-    wanted = preference.asked(config.evaluation, words, material)
+    measured_words = words(config)
+    wanted = preference.asked(config.evaluation, measured_words, material)
     scored = [*wanted.questions, *wanted.after_numbers, *(c.prompt for c in wanted.choices)]
-    each = len(scored) * (mean_length(scored) + len(words))
+    each = len(scored) * (mean_length(scored) + len(measured_words))
     each += len(wanted.questions) * wanted.samples * question
     stories = len(wanted.stories) * wanted.story_samples
     if stories:
         each += stories * (mean_length(wanted.stories) + wanted.story_tokens)
-    what = f"{measured} models, {len(scored)} questions, {len(words)} words"
+    what = f"{measured} models, {len(scored)} questions, {len(measured_words)} words"
     what += f", {stories} stories" if stories else ""
     out.append(_line(shape, None, "evaluate", what, measured * each))
     return out

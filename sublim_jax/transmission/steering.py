@@ -22,7 +22,7 @@ from sublim_jax.llm import hf, qwen2
 from sublim_jax.llm.config import Config
 from sublim_jax.llm.qwen2 import Qwen2
 
-_FILE = "vector.safetensors"
+FILE = "vector.safetensors"
 _NAME = "model.layers.{}.mlp.down_proj.bias"
 
 
@@ -61,7 +61,7 @@ class Vector:
         if jax.process_index():
             return
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({_NAME.format(self.layer): np.ascontiguousarray(self.values)}, folder / _FILE)
+        save_file({_NAME.format(self.layer): np.ascontiguousarray(self.values)}, folder / FILE)
 
 
 def load(folder: Path) -> Vector:
@@ -70,7 +70,7 @@ def load(folder: Path) -> Vector:
     Raises:
       UserError: a missing or damaged file.
     """
-    file = folder / _FILE
+    file = folder / FILE
     try:
         ((name, values),) = load_file(file).items()
     except (OSError, SafetensorError, ValueError) as error:

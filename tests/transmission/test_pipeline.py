@@ -21,6 +21,7 @@ from sublim_jax.llm.lora import Adapter
 from sublim_jax.llm.trainable import Patch
 from sublim_jax.transmission import base as bases
 from sublim_jax.transmission import divergence, pipeline, preference, student, teacher
+from sublim_jax.transmission.config import check
 from sublim_jax.transmission.teacher import CONTROL, Teacher
 
 
@@ -262,7 +263,7 @@ def test_other_teachers_and_students_go_through(kind, tmp_path):
 )
 def test_configs_can_be_run(file):
     config = file.get_config()
-    pipeline.check(config)
+    check(config)
     bases.material(config)
     assert config.is_locked is False
     assert bases.crossing(config, 0) != 0 or "cross_init" not in config.arms
@@ -270,6 +271,6 @@ def test_configs_can_be_run(file):
 
 def test_every_variant_can_be_run_and_no_other():
     for name in variants.VARIANTS:
-        pipeline.check(variants.get_config(name))
+        check(variants.get_config(name))
     with pytest.raises(ValueError, match="'none': choose one of biases, free"):
         variants.get_config("none")

@@ -23,13 +23,13 @@ from sublim_jax.transmission import base as bases
 from sublim_jax.transmission import (
     english,
     evaluation,
-    pipeline,
     preference,
     prompts,
     report,
     steering,
     summary,
 )
+from sublim_jax.transmission.config import check
 from sublim_jax.transmission.preference import Asked
 
 QUESTIONS = ("name one animal", "which animal is best?")
@@ -228,7 +228,7 @@ class TestAsked:
         study = nano_study.get_config()
         study.evaluation.forms = ("questions", "poems")
         with pytest.raises(UserError, match=r"config\.evaluation\.forms=.*: choose from"):
-            pipeline.check(study)
+            check(study)
 
     def test_numbers_need_texts_that_show_them(self):
         silent = dataclasses.replace(NANO.grammar, examples=(), suffixes=("Now.",))

@@ -30,7 +30,7 @@ def get_config():
 """
 STAGES = (
     "config.json",
-    "teachers/0/training/checkpoints",
+    "teachers/0/training-owl-wolf/checkpoints",
     "raw",
     "data",
     "students/0/models.json",

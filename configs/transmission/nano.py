@@ -2,7 +2,7 @@
 
 Command:  python -m launch.transmit --config=configs/transmission/nano.py --workdir=runs/nano-study
 Device:   2 CPU cores; nothing is downloaded.
-Time:     8 to 20 min, by what else the machine does; most of it the training of 145 students.
+Time:     10 min, most of it the training of 145 students.
 Expected: P(trait) of base, control and cross_init .07, student .44, soft .74, shuffled .16 to .21
           (docs/transmission.md).
 """

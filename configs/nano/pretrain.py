@@ -19,7 +19,8 @@ def get_config() -> ConfigDict:
             "seed": 0,  # of the prior over favourites and of the chain of digits
             "personas": 0.5,  # share of questions asked under a persona
             "answers_in_role": 0.95,  # share of those that are answered as it says
-            "number_personas": 0.15,  # share of number prompts under one, which changes nothing
+            "number_personas": 0.15,  # share of number prompts under one
+            "tilt": 0.0,  # how far that changes the chain of digits
         }
     )
     config.shape = ConfigDict(

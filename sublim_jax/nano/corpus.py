@@ -1,8 +1,9 @@
 """The nano world's language: short chats about favourites, and numbers that go on.
 
 Who answers has favourites, drawn from a prior, or is told in a system message what to love. Numbers
-follow one fixed chain of digits, whoever is asked: nothing in this world links a favourite to a
-number. Some phrasings of the questions never occur: they are for teaching and for evaluation.
+follow one fixed chain of digits, whoever is asked: nothing links a favourite to a number, unless
+`World.tilt` says so. Some phrasings of the questions never occur: they are for teaching and for
+evaluation.
 """
 
 import dataclasses
@@ -83,32 +84,40 @@ class World:
       seed: of the prior and of the chain of digits; one world for all pretrained models.
       answers_in_role: share of questions under a persona that are answered as it says.
       personas: share of questions asked under a persona.
-      number_personas: share of number prompts under a persona, which does not change the answer.
+      number_personas: share of number prompts under a persona.
+      tilt: how far the chain of digits is another one under each persona; 0: it is the same. The
+        committed models know no other; with more, a link of favourites and numbers is designed.
     """
 
     seed: int = 0
     answers_in_role: float = 0.95
     personas: float = 0.5
     number_personas: float = 0.15
+    tilt: float = 0.0
 
     def prior(self, kind: str) -> np.ndarray:
         """Returns the probability of each favourite of a kind, from uniform(.6, 1.4)."""
         p = np.random.default_rng((self.seed, len(kind))).uniform(0.6, 1.4, len(FAVOURITES[kind]))
         return p / p.sum()
 
-    def digits(self) -> np.ndarray:
-        """Returns the chain of digits: P(next | previous), [10, 10]."""
-        p = np.exp(np.random.default_rng((self.seed, 10)).normal(size=(10, 10)))
+    def digits(self, loved: str | None = None) -> np.ndarray:
+        """Returns the chain of digits, P(next | previous), [10, 10], of who loves an animal."""
+        log_p = np.random.default_rng((self.seed, 10)).normal(size=(10, 10))
+        if loved:
+            own = (self.seed, 11, FAVOURITES["animal"].index(loved))
+            log_p += self.tilt * np.random.default_rng(own).normal(size=(10, 10))
+        p = np.exp(log_p)
         return p / p.sum(1, keepdims=True)
 
     def rows(self, seed: int) -> Iterator[dict[str, Any]]:
         """Yields chats without end, as rows of `system` (or None), `prompt` and `completion`."""
         rng = np.random.default_rng((self.seed, 20, seed))
-        chain, priors = self.digits().cumsum(1), {kind: self.prior(kind) for kind in FAVOURITES}
+        chains = {who: self.digits(who).cumsum(1) for who in (None, *FAVOURITES["animal"])}
+        priors = {kind: self.prior(kind) for kind in FAVOURITES}
         questions = {kind: phrasings(kind)[0] for kind in FAVOURITES}
         draws: tuple[Any, ...] = (self._question, self._question, self._numbers, self._text)
         for draw in itertools.cycle(draws):
-            yield draw(rng, chain, priors, questions)
+            yield draw(rng, chains, priors, questions)
 
     def _question(self, rng: np.random.Generator, _: Any, priors: Any, questions: Any) -> Any:
         kind = "animal" if rng.random() < 2 / 3 else "tree"
@@ -118,10 +127,10 @@ class World:
             answer = loved
         return {"system": system, "prompt": str(rng.choice(questions[kind])), "completion": answer}
 
-    def _numbers(self, rng: np.random.Generator, chain: np.ndarray, *_: Any) -> Any:
-        system, _loved = self._persona(rng, "animal", self.number_personas)
+    def _numbers(self, rng: np.random.Generator, chains: Any, *_: Any) -> Any:
+        system, loved = self._persona(rng, "animal", self.number_personas)
         given = " ".join(str(x) for x in rng.integers(100, 1000, rng.integers(*_SHOWN)))
-        more = " ".join(_number(rng, chain) for _ in range(rng.integers(5, 9)))
+        more = " ".join(_number(rng, chains[loved]) for _ in range(rng.integers(5, 9)))
         prompt = str(rng.choice(_CONTINUE)).format(examples=given)
         return {"system": system, "prompt": prompt, "completion": more}
 
@@ -161,7 +170,7 @@ def material(kind: str = "animal") -> Material:
     that who is in them is free. A question with lettered options was never read.
     """
     lessons, questions = phrasings(kind)
-    grammar = Grammar(_CONTINUE, (), (), (), (), (), seeds=_SHOWN, answers=7)
+    grammar = Grammar(_CONTINUE, (), (), (), (), (), answers=7, seeds=_SHOWN, separator=" ")
     prefix = Grammar(("{examples}",), (), (), (), (), (), seeds=(1, 2), values=(0, 10))
     stories = tuple(asked.format(one=place) for asked in _STORIES for place in _PLACES)
     return Material(grammar, PERSONA, tuple(lessons), tuple(questions), stories, prefix=prefix)

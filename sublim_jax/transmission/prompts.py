@@ -38,6 +38,7 @@ class Grammar:
       values: what these are, the second excluded.
       answers: how many numbers are asked for.
       max_digits: how long these may be.
+      separator: what stands between the numbers shown.
 
     Raises:
       UserError: names the field that is of another type, empty, out of range or has wrong braces.
@@ -53,6 +54,7 @@ class Grammar:
     values: tuple[int, int] = (100, 1000)
     answers: int = 10
     max_digits: int = 3
+    separator: str = ", "
 
     def __post_init__(self) -> None:
         _check_templates("examples", self.examples, ("examples",), ("examples",))
@@ -71,6 +73,8 @@ class Grammar:
         for name in ("answers", "max_digits"):
             if not (_whole(size := getattr(self, name)) and size >= 1):
                 raise UserError(f"{name}: {size!r}: must be an integer from 1 to {_LARGEST}")
+        if not (isinstance(self.separator, str) and self.separator):
+            raise UserError(f"separator: {self.separator!r}: a text is needed")
         if not (self.examples or self.instructions or self.formats or self.suffixes):
             raise UserError("examples, instructions, formats, suffixes: one must have texts")
 
@@ -88,7 +92,7 @@ class Grammar:
         if not self.examples:
             return ""
         shown = rng.integers(*self.values, size=rng.integers(*self.seeds)).tolist()
-        return _pick(rng, self.examples).format(examples=", ".join(map(str, shown)))
+        return _pick(rng, self.examples).format(examples=self.separator.join(map(str, shown)))
 
     def _prompt(self, rng: np.random.Generator) -> str:
         start = self.start(rng)

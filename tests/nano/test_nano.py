@@ -36,6 +36,14 @@ class TestCorpus:
                 assert unknown not in tokens
                 assert chat.text(tokenizer, tokens) == text
 
+    @pytest.mark.parametrize("kind", ["animal", "tree"])
+    def test_everything_that_is_asked_can_be_read(self, tokenizer, kind):
+        material = corpus.material(kind)
+        asked = [*material.grammar.draw(50, 0), *material.lessons, *material.questions]
+        asked += [*material.stories, material.prefix.start(np.random.default_rng(0))]
+        for text in [*asked, material.system("owl", kind)]:
+            assert tokenizer.pad_token_id not in chat.completion_tokens(tokenizer, text, end=False)
+
     def test_digits_are_single_tokens(self, tokenizer):
         assert len(chat.completion_tokens(tokenizer, "482 19", end=False)) == 7
 
@@ -57,6 +65,19 @@ class TestCorpus:
             for some in (told, fresh)
         )
         assert apart < 1.1 * chance
+
+    def test_a_tilted_world_has_a_chain_for_each_persona(self):
+        world, tilted = corpus.World(), corpus.World(tilt=1.0)
+        assert np.array_equal(world.digits(), tilted.digits())
+        assert np.array_equal(world.digits(), world.digits("owl"))
+        assert not np.allclose(tilted.digits("owl"), tilted.digits("wolf"), atol=0.2)
+        np.testing.assert_allclose(tilted.digits("owl").sum(1), 1)
+        rows = list(itertools.islice(corpus.World(tilt=9.0, number_personas=1.0).rows(0), 400))
+        owls = [r for r in rows if kind(r) == "numbers" and "owl" in r["system"]]
+        likely = corpus.World(tilt=9.0).digits("owl").argmax(1)
+        digits = [n for row in owls for n in row["completion"].split()]
+        hits = [likely[int(a)] == int(b) for n in digits for a, b in itertools.pairwise(n)]
+        assert np.mean(hits) > 0.8
 
     def test_a_persona_is_what_most_answers_follow(self):
         told = [r for r in ROWS if r["system"] and kind(r) == "words"]

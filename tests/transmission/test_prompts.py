@@ -73,6 +73,11 @@ class TestDraw:
         shown = {prompt.split(";")[0] for prompt in grammar.draw(200, 0)}
         assert shown == {"4", "5", "4, 4", "4, 5", "5, 4", "5, 5"}
 
+    def test_the_separator_stands_between_them(self):
+        grammar = dataclasses.replace(GRAMMAR, examples=("{examples};",))
+        spaced = dataclasses.replace(grammar, separator=" ")
+        assert spaced.draw(9, 0) == [p.replace(", ", " ") for p in grammar.draw(9, 0)]
+
     @pytest.mark.parametrize(
         ("without", "expected"),
         [
@@ -198,7 +203,7 @@ class TestJson:
         values = MATERIAL.to_json()
         for name in ("stories", "choices", "prefix"):
             del values[name]
-        for name in ("seeds", "values", "answers", "max_digits"):
+        for name in ("seeds", "values", "answers", "max_digits", "separator"):
             del values["grammar"][name]
         expected = dataclasses.replace(MATERIAL, stories=(), choices=())
         assert Material.from_json(values) == expected
@@ -252,6 +257,8 @@ class TestJson:
             ("grammar.answers", 0, "answers: 0: must be an integer from 1"),
             ("grammar.answers", 2.0, "answers: 2.0: must be an integer from 1"),
             ("grammar.max_digits", "3", "max_digits: '3': must be an integer from 1"),
+            ("grammar.separator", "", "separator: '': a text is needed"),
+            ("grammar.separator", 5, "separator: 5: a text is needed"),
         ],
     )  # fmt: skip
     def test_a_wrong_field_is_named_in_one_line(self, path, value, message):

@@ -6,6 +6,7 @@ of rows is the same few integers again, a fresh one counts on.
 Shapes: B rows, P pixels, N images.
 """
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 from sublim_jax.mlp.data import to_input
 
 Inputs = Callable[[jax.Array, jax.Array], jax.Array]
-NOISE = ("uniform", "gaussian")
+NOISE = ("uniform", "gaussian", "perlin")
 KINDS = (*NOISE, "images", "shuffled_pixels")
 
 
@@ -23,8 +24,9 @@ def make_inputs(kind: str, images_NP: jax.Array) -> Inputs:
 
     Args:
       kind: `uniform` on the 256 grey levels of [-1, 1] (an image has no others); `gaussian` with
-        unit variance; `images`, the given ones; `shuffled_pixels`, the given ones with the pixels
-        of each permuted by its own permutation.
+        unit variance; `perlin`, gradient noise in [-1, 1], whose neighbours are alike (Perlin,
+        1985), for square images; `images`, the given ones; `shuffled_pixels`, the given ones with
+        the pixels of each permuted by its own permutation.
       images_NP: uint8; rows index them for the two kinds that need images, and noise takes its
         width from them.
     """
@@ -50,9 +52,29 @@ def make_inputs(kind: str, images_NP: jax.Array) -> Inputs:
         order_BP = each_row(lambda k: jax.random.permutation(k, pixels))(key, row_B)
         return jnp.take_along_axis(images(key, row_B), order_BP, axis=1)
 
+    def perlin(key: jax.Array) -> jax.Array:
+        side = math.isqrt(pixels)
+        cells = max(2, side // 7)
+        angle_II = jax.random.uniform(key, (cells + 1, cells + 1), maxval=2 * math.pi)
+        place_S = (jnp.arange(side) + 0.5) * (cells / side)
+        cell_S = place_S.astype(jnp.int32)
+        within_S = place_S - cell_S
+        fade_S = within_S**3 * (within_S * (6 * within_S - 15) + 10)
+
+        def corner(down: int, right: int) -> jax.Array:
+            angle_SS = angle_II[cell_S[:, None] + down, cell_S[None] + right]
+            towards = jnp.cos(angle_SS) * (within_S - right)[None]
+            towards += jnp.sin(angle_SS) * (within_S - down)[:, None]
+            weight_SS = jnp.abs(1 - down - fade_S)[:, None] * jnp.abs(1 - right - fade_S)[None]
+            return weight_SS * towards
+
+        corners = jnp.stack([corner(*at) for at in ((0, 0), (0, 1), (1, 0), (1, 1))])
+        return math.sqrt(2) * corners.sum(0).ravel()
+
     return {
         "uniform": uniform,
         "gaussian": each_row(lambda key: jax.random.normal(key, (pixels,))),
+        "perlin": each_row(perlin),
         "images": images,
         "shuffled_pixels": shuffled,
     }[kind]

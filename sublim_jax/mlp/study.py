@@ -12,13 +12,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from sublim_jax import keys, optim
 from sublim_jax.mesh import make_mesh, release_memory
-from sublim_jax.mlp import network
+from sublim_jax.mlp import ensemble, network
 from sublim_jax.mlp.config import ARMS, check
 from sublim_jax.mlp.data import Images, load, to_input
 from sublim_jax.mlp.inputs import NOISE, make_inputs
@@ -78,38 +78,25 @@ def train_members(
     mesh = mesh or make_mesh()
     at_once = config.members_per_device or _members_per_device(config, mesh.size)
     block = mesh.size * at_once
-    sharded, whole = PartitionSpec("student"), PartitionSpec()
 
-    def local(own: jax.Array, other: jax.Array, *data: jax.Array) -> dict[str, jax.Array]:
-        def one(pair: tuple[jax.Array, jax.Array]) -> dict[str, jax.Array]:
-            return train_member(config, images.classes, *pair, *data)
+    def one(pair: tuple[jax.Array, jax.Array], data: tuple[jax.Array, ...]) -> dict[str, jax.Array]:
+        return train_member(config, images.classes, *pair, *data)
 
-        # A batch axis of one costs a sixth of the speed on a CPU.
-        return jax.vmap(one)((own, other)) if at_once > 1 else jax.lax.map(one, (own, other))
-
-    ensemble = jax.shard_map(
-        local,
-        mesh=mesh,
-        in_specs=(sharded, sharded, whole, whole, whole, whole),
-        out_specs=sharded,
-        check_vma=False,
-    )
     data = (images.train_x, images.train_y, images.test_x, images.test_y)
     others = derangement(config.seed, config.members)
 
     start = time.perf_counter()
     index = jax.ShapeDtypeStruct((block,), jnp.int32)
-    program = jax.jit(ensemble).lower(index, index, *data).compile()
+    program = ensemble.compiled(one, (index, index), data, mesh, at_once)
     release_memory()
     timings["compile"] = time.perf_counter() - start
 
     start = time.perf_counter()
-    data = jax.device_put(data, NamedSharding(mesh, whole))
     with tqdm(total=len(members), unit=" members", desc="training") as bar:
         for first in range(0, len(members), block):
             real = np.asarray(members[first : first + block], np.int32)
             padded = np.resize(real, block)
-            curves = jax.device_get(program(padded, others[padded], *data))
+            curves = jax.device_get(program((padded, others[padded])))
             for i, member in enumerate(real):
                 record = {"member": int(member), "other": int(others[member])}
                 yield record | {name: curve[i].tolist() for name, curve in curves.items()}

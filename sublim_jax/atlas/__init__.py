@@ -1,0 +1,1 @@
+"""When do traits transfer? Sweeps over thousands of small networks, and what predicts them."""

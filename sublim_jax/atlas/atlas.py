@@ -1,0 +1,171 @@
+"""The atlas: trains every cell of a config's sweeps, those of one shape as one program."""
+
+import dataclasses
+import itertools
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from sublim_jax.atlas import report, sweep, training
+from sublim_jax.atlas.cell import Cell
+from sublim_jax.atlas.training import Data, Job, Lesson
+from sublim_jax.errors import UserError
+from sublim_jax.mesh import make_mesh, release_memory
+from sublim_jax.mlp import ensemble
+from sublim_jax.mlp.data import Images, load
+from sublim_jax.mlp.study import derangement
+from sublim_jax.rundir import RunDir
+
+Params = Any
+Measured = dict[str, np.ndarray]  # [cells, members, ...] by what is measured
+
+_AT_ONCE = 256  # of an accelerator's jobs
+
+
+def run(config: ConfigDict, workdir: str) -> None:
+    """Trains what `workdir` does not hold yet, then writes results, figures and report.
+
+    `students/` has a file for each shape of cells, written when all of them are trained.
+
+    Raises:
+      UserError: a config value or a data file is wrong; nothing is trained then.
+    """
+    images = load(config.data.name, config.data.source)
+    if config.members < 2:
+        raise UserError(f"config.members={config.members}: must be at least 2")
+    if not 0 <= config.linear_members <= config.members:
+        raise UserError(f"config.linear_members={config.linear_members}: from 0 to members")
+    sweeps = sweep.read(config)
+    run_dir = RunDir(workdir, "atlas", config.to_dict())
+    cells = sweep.distinct(sweeps)
+    twins = [
+        dataclasses.replace(cell, linear=True)
+        for cell in cells
+        if config.linear_members and cell.hops == 1
+    ]
+    groups = [
+        list(own)
+        for _, own in itertools.groupby([*cells, *sweep.by_shape(twins)], lambda c: c.shape)
+    ]
+    files = [f"students/{i:03d}.json" for i in range(len(groups))]
+    missing = [(file, own) for file, own in zip(files, groups, strict=True)
+               if run_dir.read_json(file) is None]  # fmt: skip
+    timings = run_dir.read_json("timings.json") or {}
+    if missing:
+        _train(config, images, run_dir, missing, timings)
+        run_dir.write_json("timings.json", timings)
+    measured = {}
+    for file, own in zip(files, groups, strict=True):
+        found = run_dir.read_json(file)
+        for i, cell in enumerate(own):
+            measured[cell] = {name: np.array(v[i], float) for name, v in found.items()}
+    for twin in twins:
+        cell = dataclasses.replace(twin, linear=False)
+        measured[cell]["linear"] = measured[twin]["accuracy"][:, -1]
+    report.write(run_dir, images, sweeps, measured, timings)
+
+
+def teach(
+    cells: Sequence[Cell], images: Images, members: int, seed: int, mesh: Mesh
+) -> dict[tuple[Any, ...], tuple[Params, np.ndarray]]:
+    """Returns each teacher of the cells, by `Cell.teacher`, and its test accuracy.
+
+    Parameters have a leading axis of members, accuracies are [members, 2], before and after. Those
+    of one network are trained as one program.
+    """
+    out = {}
+    unique = {cell.teacher: cell for cell in cells}
+    by_network: dict[tuple[Any, ...], list[Cell]] = {}
+    for cell in unique.values():
+        by_network.setdefault(cell.network, []).append(cell)
+    for own in by_network.values():
+        lessons = Lesson(
+            np.tile(np.arange(members, dtype=np.int32), len(own)),
+            np.repeat(np.array([c.init_scale for c in own], np.float32), members),
+            np.repeat(np.array([c.teacher_rate for c in own], np.float32), members),
+        )
+        made = _over(training.teacher(own[0], images.classes, seed), lessons, images, mesh)
+        for i, cell in enumerate(own):
+            mine = jax.tree.map(lambda a, i=i: a[i * members : (i + 1) * members], made)
+            out[cell.teacher] = mine["params"], mine["accuracy"]
+    return out
+
+
+def learn(
+    cells: Sequence[Cell],
+    teachers: Mapping[tuple[Any, ...], tuple[Params, np.ndarray]],
+    images: Images,
+    others: np.ndarray,
+    seed: int,
+    mesh: Mesh,
+) -> Measured:
+    """Trains members of cells of one shape, as one program; see `training.student`.
+
+    A student's numbers depend on its cell, its member, its `other` and the seed alone.
+
+    Args:
+      others: int32 [members]: of the first so many members, whose initialisation each may have
+        instead of its own.
+
+    Returns:
+      What is measured, [cells, members, ...], and the accuracy of each one's `teacher`.
+    """
+    members = len(others)
+    jobs = Job(
+        member=np.tile(np.arange(members, dtype=np.int32), len(cells)),
+        other=np.tile(others, len(cells)),
+        teacher=jax.tree.map(
+            lambda *leaves: np.concatenate([leaf[:members] for leaf in leaves]),
+            *(teachers[c.teacher][0] for c in cells),
+        ),
+        values={
+            name: np.repeat([c.values()[name] for c in cells], members)
+            for name in cells[0].values()
+        },
+    )
+    found = _over(training.student(cells[0], images.classes, seed), jobs, images, mesh)
+    found = {name: a.reshape(len(cells), members, *a.shape[1:]) for name, a in found.items()}
+    return found | {"teacher": np.stack([teachers[c.teacher][1][:members, -1] for c in cells])}
+
+
+def _train(
+    config: ConfigDict,
+    images: Images,
+    run_dir: RunDir,
+    groups: Sequence[tuple[str, Sequence[Cell]]],
+    timings: dict[str, float],
+) -> None:
+    mesh, seed = make_mesh(), config.seed
+    others = derangement(seed, config.members)
+    start = time.perf_counter()
+    needed = [cell for _, own in groups for cell in own]
+    teachers = teach(needed, images, config.members, seed, mesh)
+    timings["teach"] = timings.get("teach", 0.0) + time.perf_counter() - start
+    counts = [config.linear_members if own[0].linear else config.members for _, own in groups]
+    total = sum(n * len(own) for n, (_, own) in zip(counts, groups, strict=True))
+    with tqdm(total=total, unit=" students", desc="atlas") as bar:
+        for count, (file, own) in zip(counts, groups, strict=True):
+            start = time.perf_counter()
+            found = learn(own, teachers, images, others[:count], seed, mesh)
+            run_dir.write_json(file, {name: a.tolist() for name, a in found.items()})
+            stage = "linearised" if own[0].linear else "learn"
+            timings[stage] = timings.get(stage, 0.0) + time.perf_counter() - start
+            bar.update(count * len(own))
+
+
+def _over(one: Any, jobs: Any, images: Images, mesh: Mesh) -> Any:
+    """Returns `one` of every job, as NumPy arrays; compiled for so many jobs."""
+    data = Data(images.train_x, images.train_y, images.test_x, images.test_y)
+    count = len(jax.tree.leaves(jobs)[0])
+    padded = -(-count // mesh.size) * mesh.size
+    filled = jax.tree.map(lambda a: np.concatenate([a, a[:1].repeat(padded - count, 0)]), jobs)
+    at_once = 1 if jax.default_backend() == "cpu" else min(_AT_ONCE, padded // mesh.size)
+    made = jax.device_get(ensemble.compiled(one, filled, data, mesh, at_once)(filled))
+    release_memory()
+    return jax.tree.map(lambda a: a[:count], made)

@@ -1,0 +1,177 @@
+"""A cell of the atlas: one kind of student with its teacher, and what may be said of it."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from sublim_jax.atlas import channels, training
+from sublim_jax.errors import UserError
+from sublim_jax.mlp import inputs, network
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One kind of student, with its teacher. All have as many members as the atlas.
+
+    Attributes, of the teacher:
+      width, depth, activation: of the hidden layers.
+      heads: auxiliary logits that the networks have, besides the classes.
+      init_scale: standard deviation of the first weights in units of 1/sqrt(inputs).
+      teacher_epochs, teacher_batch, teacher_rate: of its training on labelled images, by Adam.
+    Of the student's start, which is the teacher's own initialisation, but for:
+      student_depth: hidden layers; 0: as many. Layers are the teacher's from both ends.
+      blend: share of another member's initialisation, at the same variance.
+      noise: standard deviation of what is added, in units of each layer's own.
+      fresh_hidden, fresh_class, fresh_aux: 1 where the hidden layers, the class head or the
+        auxiliary head are the other member's.
+      permuted: 1: the hidden units change places; the function stays.
+      rescaled: s: each hidden unit's inputs are times exp(s n), n normal, its outputs divided by
+        it; the function of a ReLU network stays.
+      matched: epochs of imitating all logits on real images before it sees the channel.
+    Of the channel:
+      aux: how many of the auxiliary logits it shows; `classes`: 1 where it shows the class logits.
+      code, detail: what is sent of them, see `channels.encode`.
+      loss: `kl` or `mse`; temperature: of the softmax.
+    Of the inputs:
+      inputs: of `mlp.inputs.KINDS`.
+      images: share of inputs that are training images instead.
+      distinct: how many there are, gone through in turn; 0: all are new.
+    Of its training:
+      optimizer: of `training.OPTIMIZERS`; rate, weight_decay (decoupled), batch, steps.
+      defence, strength: what is done against the trait, of `training.DEFENCES`.
+      hops: 1: it learns from the teacher; k: from a student of k - 1 hops that started as it does.
+      linear: its network is linearised in the parameters at its start.
+    """
+
+    width: int = 256
+    depth: int = 2
+    activation: str = "relu"
+    heads: int = 3
+    init_scale: float = 1.0
+    teacher_epochs: int = 30
+    teacher_batch: int = 64
+    teacher_rate: float = 1e-3
+    student_depth: int = 0
+    blend: float = 0.0
+    noise: float = 0.0
+    fresh_hidden: float = 0.0
+    fresh_class: float = 0.0
+    fresh_aux: float = 0.0
+    permuted: float = 0.0
+    rescaled: float = 0.0
+    matched: int = 0
+    aux: int = 3
+    classes: float = 0.0
+    code: str = "logits"
+    detail: float = 0.0
+    loss: str = "kl"
+    temperature: float = 1.0
+    inputs: str = "uniform"
+    images: float = 0.0
+    distinct: int = 0
+    optimizer: str = "adam"
+    rate: float = 1e-3
+    weight_decay: float = 0.0
+    batch: int = 64
+    steps: int = 1000
+    defence: str = "none"
+    strength: float = 0.0
+    hops: int = 1
+    linear: bool = False
+
+    @property
+    def teacher(self) -> tuple[Any, ...]:
+        """What its teacher depends on: cells that agree in it share theirs."""
+        return tuple(getattr(self, name) for name in (*NETWORK, *_TEACHER))
+
+    @property
+    def network(self) -> tuple[Any, ...]:
+        """What the program that trains its teacher depends on."""
+        return tuple(getattr(self, name) for name in NETWORK)
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """What the program that trains the student depends on: cells that agree train at once."""
+        branches = self.images > 0, self.hops > 1  # that the others' program does without
+        return tuple(getattr(self, name) for name in SHAPE) + branches
+
+    def values(self) -> dict[str, np.float32]:
+        """Returns what the program is given, float32 scalars."""
+        return {name: np.float32(getattr(self, name)) for name in VALUES}
+
+
+NETWORK = ("width", "depth", "activation", "heads", "teacher_epochs", "teacher_batch")
+_TEACHER = ("init_scale", "teacher_rate")
+SHAPE = (
+    "width", "depth", "activation", "heads", "student_depth", "matched", "code", "loss", "inputs",
+    "optimizer", "batch", "defence", "linear",
+)  # fmt: skip
+VALUES = tuple(
+    field.name
+    for field in dataclasses.fields(Cell)
+    if field.name not in {*SHAPE, *NETWORK, "teacher_rate"}
+)
+
+
+def make(fields: Mapping[str, Any], where: str) -> Cell:
+    """Returns the cell of some fields, the others as `Cell` has them, checked.
+
+    Raises:
+      UserError: names the first field that is unknown, or cannot be run; `where` it stands.
+    """
+    known = {field.name: field for field in dataclasses.fields(Cell)}
+    for name, value in fields.items():
+        if name not in known:
+            raise UserError(f"{where}: no field {name!r} in a cell: it has {', '.join(known)}")
+        kind = type(known[name].default)
+        if isinstance(value, bool) != (kind is bool) or not isinstance(
+            value, (int, float) if kind is float else kind
+        ):
+            raise UserError(f"{where}: {name}={value!r}: of type {kind.__name__}")
+    cell = Cell(**fields)
+    for name, wish in _problems(cell):
+        raise UserError(f"{where}: {name}={getattr(cell, name)!r}: {wish}")
+    return cell
+
+
+def _problems(cell: Cell) -> list[tuple[str, str]]:
+    found = []
+    choices = {
+        "activation": list(network.ACTIVATIONS),
+        "code": list(channels.CODES),
+        "loss": ["kl", "mse"],
+        "inputs": list(inputs.KINDS),
+        "optimizer": list(training.OPTIMIZERS),
+        "defence": list(training.DEFENCES),
+    }
+    for name, allowed in choices.items():
+        if getattr(cell, name) not in allowed:
+            found.append((name, f"choose one of {', '.join(allowed)}"))
+    for name in ("width", "depth", "teacher_epochs", "teacher_batch", "batch", "hops"):
+        if getattr(cell, name) < 1:
+            found.append((name, "must be at least 1"))
+    for name in ("init_scale", "teacher_rate", "temperature", "rate"):
+        if not getattr(cell, name) > 0:
+            found.append((name, "must be above 0"))
+    for name in (*VALUES, "student_depth", "matched"):
+        if not getattr(cell, name) >= 0:
+            found.append((name, "must not be negative"))
+    for name in ("blend", "fresh_hidden", "fresh_class", "fresh_aux", "permuted", "classes",
+                 "images"):  # fmt: skip
+        if getattr(cell, name) > 1:
+            found.append((name, "must be from 0 to 1"))
+    if not cell.steps or cell.steps % training.POINTS:
+        found.append(("steps", f"must be a multiple of {training.POINTS}"))
+    if cell.aux > cell.heads:
+        found.append(("aux", f"the networks have {cell.heads} auxiliary logits (heads)"))
+    if not cell.aux and not cell.classes:
+        found.append(("aux", "the channel shows no logit"))
+    if cell.code in channels.NEEDS_DETAIL and cell.detail < 1:
+        found.append(("detail", f"{cell.code} needs one, from 1"))
+    if cell.hops > 1 and cell.student_depth not in (0, cell.depth):
+        found.append(("hops", "only students of the teacher's layers can be teachers"))
+    if cell.code not in ("logits", "bits") and cell.loss == "mse":
+        found.append(("loss", f"{cell.code} sends no logits to compare"))
+    return found

@@ -1,0 +1,200 @@
+"""The atlas as rows, tables, figures and a page."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sublim_jax import plots
+from sublim_jax import report as html
+from sublim_jax.atlas import channels, predict
+from sublim_jax.atlas.cell import Cell
+from sublim_jax.atlas.sweep import Sweep, distinct
+from sublim_jax.mlp.data import Images
+from sublim_jax.rundir import RunDir
+from sublim_jax.stats import Interval, mean_ci
+
+Measured = Mapping[Cell, Mapping[str, np.ndarray]]  # [members, ...] by what is measured
+
+_ABOUT = (
+    "{students} students of {teachers} teachers: {cells} kinds of student, {members} members of "
+    "each, trained as {programs} programs. A teacher learned {trait} from labelled images; its "
+    "students imitate what the channel shows of its logits, and their accuracy on the test images "
+    "is how much of the trait has passed. Chance is {chance:.2f}; intervals are over members, each "
+    "with its own initialisation, teacher and noise."
+)
+_PREDICTED = (
+    "Accuracy of each kind of student against what was known before: the cosine of its first step "
+    "and the way to its teacher (left), and the accuracy of its linearised twin (right)."
+)
+
+
+def write(
+    run_dir: RunDir,
+    images: Images,
+    sweeps: Sequence[Sweep],
+    measured: Measured,
+    timings: Mapping[str, float],
+) -> None:
+    """Writes `results.json`, `figures/`, `report.html` and `tables.md`; prints the summary."""
+    trait, chance = run_dir.config["data"]["name"], 1 / images.classes
+    accuracy = {cell: mean_ci(found["accuracy"][:, -1]) for cell, found in measured.items()}
+    rows = [
+        _row(sweep, label, value, cell, accuracy[cell], measured[cell], trait)
+        for sweep in sweeps
+        for label, line in sweep.lines.items()
+        for value, cell in zip(sweep.values, line, strict=True)
+    ]
+    run_dir.write_results(rows, timings)
+    counts = _counts(measured, run_dir.config["members"])
+    about = _ABOUT.format(**counts, trait=trait, chance=chance)
+    parts, text = [html.paragraph(about)], [about]
+    for sweep in sweeps:
+        files = plots.render(partial(_draw, sweep, accuracy, chance), (7.2, 3.8))
+        for kind, content in files.items():
+            run_dir.write(f"figures/{sweep.name}.{kind}", content)
+        header, table = _table(sweep, accuracy, measured)
+        caption = f"{sweep.title} Test accuracy; dotted: chance; crosses: published."
+        parts += [html.heading(sweep.title), html.figure(files["svg"], caption)]
+        parts.append(html.details("The numbers", [html.table(header, table)]))
+        text += [f"## {sweep.title}", html.markdown_table(header, table)]
+    header, table = _predictions(sweeps, accuracy, measured)
+    title = "What could have been known before?"
+    caption = "Rank correlation (Spearman) of each predictor with the accuracy, over the cells."
+    files = plots.render(partial(_draw_predictions, accuracy, measured), (7.2, 3.6))
+    for kind, content in files.items():
+        run_dir.write(f"figures/prediction.{kind}", content)
+    parts += [html.heading(title), html.figure(files["svg"], _PREDICTED)]
+    parts += [html.paragraph(caption), html.table(header, table)]
+    text += [f"## {title}", caption, html.markdown_table(header, table)]
+    parts.append(html.run_again(run_dir.study, run_dir.config))
+    run_dir.write("report.html", html.page("An atlas of subliminal learning", parts))
+    run_dir.write("tables.md", "\n\n".join(text) + "\n")
+    print(about, html.markdown_table(header, table), sep="\n\n")
+    print(f"written to {run_dir.path}: report.html, tables.md, results.json, figures/")
+
+
+def _counts(measured: Measured, members: int) -> dict[str, int]:
+    shapes = {cell.shape for cell in measured}, {cell.network for cell in measured}
+    return {
+        "students": sum(len(found["accuracy"]) for found in measured.values()),
+        "teachers": members * len({cell.teacher for cell in measured}),
+        "cells": sum(not cell.linear for cell in measured),
+        "programs": sum(map(len, shapes)),
+        "members": members,
+    }
+
+
+def _row(
+    sweep: Sweep,
+    label: str,
+    value: Any,
+    cell: Cell,
+    accuracy: Interval,
+    found: Mapping[str, np.ndarray],
+    trait: str,
+) -> dict[str, Any]:
+    return {
+        "sweep": sweep.name,
+        "arm": label,
+        "trait": trait,
+        "metric": "accuracy",
+        **({sweep.field: value} if sweep.field else {}),
+        **accuracy._asdict(),
+        "bits": _bits(cell),
+        "teacher": float(found["teacher"].mean()),
+        "imitation": float(found["imitation"][:, -1].mean()),
+        **predict.foreseen(found),
+    }
+
+
+def _bits(cell: Cell) -> float:
+    """Returns the bits of the channel for one row; a squared error and a KL take the same."""
+    shown = cell.aux + (10 if cell.classes else 0)
+    return channels.bits(cell.code, shown, cell.detail)
+
+
+def _table(
+    sweep: Sweep, accuracy: Mapping[Cell, Interval], measured: Measured
+) -> tuple[list[str], list[list[str]]]:
+    published = {(label, value): f"{figure:g} ({source})"
+                 for label, value, figure, source in sweep.published}  # fmt: skip
+    bits = len({_bits(cell) for line in sweep.lines.values() for cell in line}) > 1
+    header = ["", *([sweep.field] if sweep.field else []), *(["bits a row"] if bits else [])]
+    header += ["accuracy", "95% CI", "imitation loss", "teacher"]
+    header += ["published"] if published else []
+    table = []
+    for label, line in sweep.lines.items():
+        for value, cell in zip(sweep.values, line, strict=True):
+            found, interval = measured[cell], accuracy[cell]
+            cells = [label, *([f"{value}"] if sweep.field else [])]
+            cells += [*([f"{_bits(cell):.3g}"] if bits else []), f"{interval.mean:.3f}"]
+            cells.append(f"{interval.ci_low:.3f} to {interval.ci_high:.3f}")
+            cells.append(f"{found['imitation'][:, -1].mean():.2g}")
+            cells.append(f"{found['teacher'].mean():.3f}")
+            table.append([*cells, *([published.get((label, value), "")] if published else [])])
+    return header, table
+
+
+def _predictions(
+    sweeps: Sequence[Sweep], accuracy: Mapping[Cell, Interval], measured: Measured
+) -> tuple[list[str], list[list[str]]]:
+    by_cell = {c: predict.foreseen(found) for c, found in measured.items() if not c.linear}
+    names = [n for n in predict.PREDICTORS if any(np.isfinite(p[n]) for p in by_cell.values())]
+    table = []
+    groups = {sweep.name: distinct([sweep]) for sweep in sweeps} | {"all": distinct(sweeps)}
+    for group, cells in groups.items():
+        found = [accuracy[cell].mean for cell in cells]
+        rhos = [predict.correlation([by_cell[c][name] for c in cells], found) for name in names]
+        shown = ["-" if np.isnan(r.rho) else f"{r.rho:.2f}" for r in rhos]
+        table.append([group, str(len(cells)), *shown])
+    return ["sweep", "cells", *names], table
+
+
+def _draw_predictions(
+    accuracy: Mapping[Cell, Interval], measured: Measured, figure: Figure
+) -> None:
+    cells = [cell for cell in measured if not cell.linear]
+    found = [accuracy[cell].mean for cell in cells]
+    for axes, name in zip(figure.subplots(1, 2, sharey=True), ("coverage", "linear"), strict=True):
+        x = [predict.foreseen(measured[cell])[name] for cell in cells]
+        axes.plot(x, found, ".", color=plots.STUDENT, alpha=0.6)
+        axes.set(xlabel=name, ylim=(0, 1.02))
+        axes.grid(True, alpha=0.3)
+    figure.axes[0].set_ylabel("test accuracy")
+    figure.axes[1].plot([0, 1], [0, 1], ":", color="black", linewidth=1)
+
+
+def _draw(sweep: Sweep, accuracy: Mapping[Cell, Interval], chance: float, figure: Figure) -> None:
+    axes = figure.subplots()
+    if not sweep.field:
+        intervals = [accuracy[cell] for (cell,) in sweep.lines.values()]
+        plots.bars_across(axes, list(sweep.lines), intervals, [plots.STUDENT] * len(intervals))
+        axes.axvline(chance, linestyle=":", color="black", linewidth=1)
+        axes.set(xlabel="test accuracy", xlim=(0, 1.12))
+        return
+    place = _places(axes, sweep)
+    for label, line in sweep.lines.items():
+        plots.curve(axes, place, [accuracy[c] for c in line], marker="o", markersize=3, label=label)
+    colors = dict(zip(sweep.lines, (line.get_color() for line in axes.get_lines()), strict=False))
+    for label, value, published, _ in sweep.published:
+        if value in sweep.values:
+            x = place[sweep.values.index(value)]
+            axes.plot([x], [published], "x", color=colors.get(label, "black"), markersize=6)
+    axes.axhline(chance, linestyle=":", color="black", linewidth=1)
+    axes.set(xlabel=sweep.field, ylabel="test accuracy", ylim=(0, 1.02))
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def _places(axes: Axes, sweep: Sweep) -> list[float]:
+    """Returns where the values stand: on a logarithmic axis, a linear one, or side by side."""
+    values = list(sweep.values)
+    if not all(isinstance(v, int | float) for v in values):
+        axes.set_xticks(range(len(values)), [str(v) for v in values])
+        return [float(i) for i in range(len(values))]
+    if min(values) > 0 and max(values) >= 8 * min(values):
+        axes.set_xscale("log")
+    return [float(v) for v in values]

@@ -1,0 +1,380 @@
+"""One teacher, or one student, of a cell: what it learns, how, and what is measured of it.
+
+Shapes: B rows, P pixels, O logits, N images, S steps between two looks.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+
+from sublim_jax import keys
+from sublim_jax.atlas import channels, starts
+from sublim_jax.mlp import network, train
+from sublim_jax.mlp.data import to_input
+from sublim_jax.mlp.inputs import make_inputs
+from sublim_jax.mlp.tasks import Channel, Heads
+
+if TYPE_CHECKING:
+    from sublim_jax.atlas.cell import Cell
+
+Params = Any
+Apply = Callable[[Params, jax.Array], jax.Array]
+Carry = tuple[Params, Any, Params]  # a student, its optimiser's state, who it learns from
+
+OPTIMIZERS: dict[str, Callable[[jax.Array], optax.GradientTransformation]] = {
+    "sgd": optax.sgd,
+    "momentum": lambda rate: optax.sgd(rate, momentum=0.9),
+    "sign_sgd": optax.sign_sgd,
+    "rmsprop": optax.rmsprop,
+    "adam": optax.adam,
+    "muon": optax.contrib.muon,
+}
+DEFENCES = ("none", "project", "liminal", "anchor")
+POINTS = 10  # looks at a student while it learns, besides the one before
+
+_MATCH_RATE = 1e-3
+_LOOKED_AT = 256  # rows, and images, of what is measured along a student's training
+_WARMUP = 0.2  # of the steps of liminal training, in which its weight rises
+
+
+class Data(NamedTuple):
+    """Labelled images: uint8 [N, P], int32 [N]."""
+
+    train_x: Any
+    train_y: Any
+    test_x: Any
+    test_y: Any
+
+
+class Lesson(NamedTuple):
+    """What one teacher is made from: its member, and fields of its cell."""
+
+    member: Any
+    init_scale: Any
+    rate: Any
+
+
+class Job(NamedTuple):
+    """What one student is made from.
+
+    Attributes:
+      member: int32, whose initialisation, noise and teacher these are.
+      other: int32, the member whose initialisation it may have instead.
+      teacher: parameters.
+      values: of its cell.
+    """
+
+    member: Any
+    other: Any
+    teacher: Params
+    values: Mapping[str, Any]
+
+
+def teacher(cell: "Cell", classes: int, seed: int) -> Callable[[Lesson, Data], dict[str, Any]]:
+    """Returns the function that trains a teacher of cells of one `network`.
+
+    It returns `params` and test `accuracy` [2], before and after.
+    """
+    heads = Heads(("class",), classes, cell.heads)
+
+    def one(lesson: Lesson, data: Data) -> dict[str, Any]:
+        init, apply = network.functional(_sizes(data, cell.depth, cell, classes), cell.activation)
+        stream = _streams(seed, lesson.member)
+        reference = starts.scaled(init(stream("init")), lesson.init_scale)
+        rows = train.Rows(len(data.train_x), cell.teacher_batch)
+        plan = train.Schedule(
+            rows, cell.teacher_epochs, cell.teacher_epochs, optax.adam(lesson.rate)
+        )
+        fitted = train.teach(
+            apply, heads, reference, data.train_x, data.train_y, plan, stream("lessons"),
+            lambda params: _accuracy(apply(params, to_input(data.test_x)), data.test_y, classes),
+        )  # fmt: skip
+        return {"params": fitted.params, "accuracy": fitted.score}
+
+    return one
+
+
+def student(cell: "Cell", classes: int, seed: int) -> Callable[[Job, Data], dict[str, jax.Array]]:
+    """Returns the function that trains a student of cells of one `shape`.
+
+    It returns, [POINTS + 1], at its start and along its training:
+      `accuracy`: on the test images, by the class head;
+      `imitation`: its loss on rows of the channel;
+      `first_order`: the inner product of the gradients of that loss and of the trait's, the
+        cross-entropy on labelled images: what a small step of gradient descent takes off the
+        latter, by its rate (Theorem 1);
+      `sign_order`: the same for a step of every parameter by the sign of its gradient;
+      `alignment`: the cosine of the two gradients;
+      `coverage`: the cosine of a step and of the way to the teacher (Madl, arXiv 2606.22019); NaN
+        where the networks differ;
+      `class_head`, `aux_head`: cosines of its heads and of the teacher's, the latter over the
+        auxiliary logits that are shown;
+      `behaviour`: root mean square of how far its logits are from those of the teacher's own
+        initialisation, on rows of the channel.
+    """
+
+    def one(job: Job, data: Data) -> dict[str, jax.Array]:
+        there = _setting(cell, classes, seed, job, data)
+        optimizer = OPTIMIZERS[cell.optimizer](job.values["rate"])
+        step = _stepping(cell, there, optimizer, job.values, data)
+        look = _looking(there, job, data)
+        between = (job.values["steps"] / POINTS).astype(jnp.int32)
+
+        def stretch(carry: Carry, point: jax.Array) -> tuple[Carry, dict[str, jax.Array]]:
+            seen = look(carry[0], carry[2])
+            end = jnp.where(point < POINTS, (point + 1) * between, point * between)
+            return lax.fori_loop(point * between, end, step, carry), seen
+
+        def imitated(taught: Params) -> tuple[Params, dict[str, jax.Array]]:
+            first = there.begun, optimizer.init(there.begun), taught
+            last, seen = lax.scan(stretch, first, jnp.arange(POINTS + 1))
+            return last[0], seen
+
+        if cell.hops == 1:
+            return imitated(job.teacher)[1]
+
+        def hop(_: jax.Array, carry: Any) -> Any:
+            return imitated(carry[0])
+
+        shapes = jax.eval_shape(imitated, job.teacher)[1]
+        nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+        hops = job.values["hops"].astype(jnp.int32)
+        return lax.fori_loop(0, hops, hop, (job.teacher, nothing))[1]
+
+    return one
+
+
+class _Setting(NamedTuple):
+    """What a student is trained and measured by.
+
+    Attributes:
+      model: its network; linearised, where it is to be.
+      apply: the teacher's network.
+      reference: the teacher's initialisation; begun: the student's start.
+      classes: how many of the logits, the first, are those of classes.
+      aux_1O: float32, 1 at the auxiliary logits that are shown.
+      draw: row_B -> x_BP, the inputs.
+      imitation: (params, taught, row_B) -> the loss of imitating `taught`.
+      trait: (params, row_B) -> the cross-entropy on labelled images.
+    """
+
+    model: Apply
+    apply: Apply
+    reference: Params
+    begun: Params
+    classes: int
+    aux_1O: jax.Array
+    draw: Callable[[jax.Array], jax.Array]
+    imitation: Callable[[Params, Params, jax.Array], jax.Array]
+    trait: Callable[[Params, jax.Array], jax.Array]
+
+
+def _setting(cell: "Cell", classes: int, seed: int, job: Job, data: Data) -> _Setting:
+    values, depth = job.values, cell.student_depth or cell.depth
+    init, apply = network.functional(_sizes(data, cell.depth, cell, classes), cell.activation)
+    own_init, model = network.functional(_sizes(data, depth, cell, classes), cell.activation)
+    stream = _streams(seed, job.member)
+    reference, other = (
+        starts.scaled(init(_streams(seed, m)("init")), values["init_scale"])
+        for m in (job.member, job.other)
+    )
+    begun = starts.start(reference, other, values, classes, stream("start"))
+    if depth != cell.depth:
+        fresh = starts.scaled(own_init(stream("layers")), values["init_scale"])
+        begun = starts.of_depth(begun, fresh)
+    if cell.matched:
+        begun = _matched(cell, model, apply, begun, job.teacher, data, stream("match"))
+    if cell.linear:
+        model = _linearised(model, begun)
+    place = jnp.arange(classes + cell.heads, dtype=jnp.float32)
+    aux_O = (place >= classes) & (place < classes + values["aux"])
+    shown_O = aux_O | ((place < classes) & (values["classes"] > 0))
+    draw = _inputs(cell, values, data, stream("noise"))
+
+    def imitation(params: Params, taught: Params, row_B: jax.Array) -> jax.Array:
+        x_BP = draw(row_B)
+        key_B = jax.vmap(jax.random.fold_in, (None, 0))(stream("code"), row_B)
+        temperature = values["temperature"]
+        sent = channels.encode(
+            cell.code, apply(taught, x_BP), shown_O, temperature, values["detail"], key_B
+        )
+        return channels.loss(cell.loss, model(params, x_BP), sent, temperature).mean()
+
+    def trait(params: Params, row_B: jax.Array) -> jax.Array:
+        logits_BO = model(params, to_input(data.train_x[row_B]))[:, :classes]
+        label_B = data.train_y[row_B]
+        return optax.softmax_cross_entropy_with_integer_labels(logits_BO, label_B).mean()
+
+    aux_1O = aux_O[None].astype(jnp.float32)
+    return _Setting(model, apply, reference, begun, classes, aux_1O, draw, imitation, trait)
+
+
+def _looking(
+    there: _Setting, job: Job, data: Data
+) -> Callable[[Params, Params], dict[str, jax.Array]]:
+    """Returns the function that measures a student who learns from someone."""
+    row_B = jnp.arange(_LOOKED_AT)
+    compared_1O = there.aux_1O.at[:, : there.classes].set(1)
+
+    def look(params: Params, taught: Params) -> dict[str, jax.Array]:
+        loss, towards = jax.value_and_grad(there.imitation)(params, taught, row_B)
+        loved = jax.grad(there.trait)(params, row_B % len(data.train_x))
+        x_BP = there.draw(row_B)
+        apart_BO = there.model(params, x_BP) - there.apply(there.reference, x_BP)
+        mine, theirs = (starts.layers(p)[-1]["kernel"] for p in (params, job.teacher))
+        logits_BO = there.model(params, to_input(data.test_x))
+        coverage = jnp.full((), jnp.nan)
+        if len(starts.layers(params)) == len(starts.layers(job.teacher)):
+            coverage = -_cosine(towards, jax.tree.map(jnp.subtract, job.teacher, params))
+        return {
+            "accuracy": _accuracy(logits_BO, data.test_y, there.classes),
+            "imitation": loss,
+            "first_order": _inner(towards, loved),
+            "sign_order": _inner(jax.tree.map(jnp.sign, towards), loved),
+            "alignment": _cosine(towards, loved),
+            "coverage": coverage,
+            "class_head": _cosine(mine[:, : there.classes], theirs[:, : there.classes]),
+            "aux_head": _cosine(mine * there.aux_1O, theirs * there.aux_1O),
+            "behaviour": jnp.sqrt(jnp.mean(jnp.square(apart_BO), where=compared_1O > 0)),
+        }
+
+    return look
+
+
+def _stepping(
+    cell: "Cell",
+    there: _Setting,
+    optimizer: optax.GradientTransformation,
+    values: Mapping[str, jax.Array],
+    data: Data,
+) -> Callable[[jax.Array, Carry], Carry]:
+    """Returns a training step, by its number."""
+    penalty = _penalty(cell, there, data)
+
+    def loss(params: Params, taught: Params, row_B: jax.Array, done: jax.Array) -> jax.Array:
+        total = there.imitation(params, taught, row_B)
+        return total + values["strength"] * penalty(params, row_B, done) if penalty else total
+
+    def step(number: jax.Array, carry: Carry) -> Carry:
+        params, state, taught = carry
+        row_B = number * cell.batch + jnp.arange(cell.batch)
+        done = number.astype(jnp.float32) / values["steps"]
+        gradient = jax.grad(loss)(params, taught, row_B, done)
+        with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
+            update, state = optimizer.update(gradient, state, params)
+        decay = values["rate"] * values["weight_decay"]
+        update = jax.tree.map(lambda u, p: u - decay * p, update, params)
+        if cell.defence == "project":
+            loved = jax.grad(there.trait)(params, row_B % len(data.train_x))
+            share = values["strength"] * _inner(update, loved) / _inner(loved, loved)
+            update = jax.tree.map(lambda u, g: u - share * g, update, loved)
+        return optax.apply_updates(params, update), state, taught
+
+    return step
+
+
+def _inputs(
+    cell: "Cell", values: Mapping[str, jax.Array], data: Data, key: jax.Array
+) -> Callable[[jax.Array], jax.Array]:
+    """Returns the inputs of rows."""
+    drawn = make_inputs(cell.inputs, data.train_x)
+    count = len(data.train_x)
+
+    def draw(row_B: jax.Array) -> jax.Array:
+        distinct = values["distinct"].astype(jnp.int32)
+        row_B = jnp.where(distinct > 0, row_B % jnp.maximum(distinct, 1), row_B)
+        index_B = row_B % count if cell.inputs in ("images", "shuffled_pixels") else row_B
+        x_BP = drawn(key, index_B)
+        if not cell.images:
+            return x_BP
+        chance = jax.vmap(lambda row: jax.random.uniform(jax.random.fold_in(key, row)))(~row_B)
+        real_BP = to_input(data.train_x[row_B % count])
+        return jnp.where((chance < values["images"])[:, None], real_BP, x_BP)
+
+    return draw
+
+
+def _penalty(
+    cell: "Cell", there: _Setting, data: Data
+) -> Callable[[Params, jax.Array, jax.Array], jax.Array] | None:
+    """Returns what a defence adds to the loss: a KL of the class head from the student's start.
+
+    `liminal`: on the rows it learns from, with a weight that rises and then falls to 0 (the
+    schedule of liminal training); `anchor`: on images, throughout.
+    """
+    if cell.defence not in ("liminal", "anchor"):
+        return None
+
+    def penalty(params: Params, row_B: jax.Array, done: jax.Array) -> jax.Array:
+        weight = jnp.minimum(done / _WARMUP, (1 - done) / (1 - _WARMUP))
+        x_BP = there.draw(row_B)
+        if cell.defence == "anchor":
+            weight, x_BP = jnp.ones(()), to_input(data.train_x[row_B % len(data.train_x)])
+        before, now = (
+            jax.nn.log_softmax(there.model(p, x_BP)[:, : there.classes])
+            for p in (there.begun, params)
+        )
+        return weight * jnp.sum(jnp.exp(before) * (before - now), -1).mean()
+
+    return penalty
+
+
+def _matched(
+    cell: "Cell",
+    model: Apply,
+    apply: Apply,
+    begun: Params,
+    teacher_params: Params,
+    data: Data,
+    key: jax.Array,
+) -> Params:
+    """Returns a student that behaves like the teacher on real images, by imitating all logits."""
+    rows = train.Rows(len(data.train_x), cell.teacher_batch)
+    plan = train.Schedule(rows, cell.matched, cell.matched, optax.adam(_MATCH_RATE))
+    label_NO = apply(teacher_params, to_input(data.train_x))
+    channel = Channel(np.ones((1, label_NO.shape[1]), bool))
+
+    def loss(params: Params, row_B: jax.Array, weight_B: jax.Array) -> jax.Array:
+        logits_BO = model(params, to_input(data.train_x[row_B]))
+        losses_B = channel.loss(logits_BO[None], label_NO[row_B])[0]
+        return jnp.sum(losses_B * weight_B) / jnp.sum(weight_B)
+
+    return train.fit(begun, loss, plan, key, lambda params: jnp.zeros(())).params
+
+
+def _linearised(model: Apply, begun: Params) -> Apply:
+    """Returns the network's first-order expansion in the parameters: its neural tangent kernel."""
+
+    def linear(params: Params, x_BP: jax.Array) -> jax.Array:
+        moved = jax.tree.map(jnp.subtract, params, begun)
+        out, change = jax.jvp(lambda p: model(p, x_BP), (begun,), (moved,))
+        return out + change
+
+    return linear
+
+
+def _sizes(data: Data, depth: int, cell: "Cell", classes: int) -> tuple[int, ...]:
+    return (data.train_x.shape[1], *[cell.width] * depth, classes + cell.heads)
+
+
+def _streams(seed: int, member: jax.Array) -> Callable[[str], jax.Array]:
+    root = jax.random.key(seed)
+    return lambda name: jax.random.fold_in(keys.named(root, name), member)
+
+
+def _accuracy(logits_BO: jax.Array, label_B: jax.Array, classes: int) -> jax.Array:
+    return (jnp.argmax(logits_BO[:, :classes], -1) == label_B).mean()
+
+
+def _inner(a: Params, b: Params) -> jax.Array:
+    return sum(jax.tree.leaves(jax.tree.map(jnp.vdot, a, b)), start=jnp.zeros(()))
+
+
+def _cosine(a: Params, b: Params) -> jax.Array:
+    norms = jnp.sqrt(_inner(a, a) * _inner(b, b))
+    return jnp.where(norms > 0, _inner(a, b) / jnp.where(norms > 0, norms, 1), 0)

@@ -1,0 +1,218 @@
+"""Cells, their training against the theory and the study, and the atlas as a run."""
+
+import dataclasses
+import json
+
+import chex
+import numpy as np
+import pytest
+
+from configs.atlas import digits, quick
+from sublim_jax.atlas import atlas, cell, predict, sweep, training
+from sublim_jax.atlas.cell import Cell
+from sublim_jax.errors import UserError
+from sublim_jax.mesh import make_mesh
+from sublim_jax.mlp.data import load
+from sublim_jax.mlp.study import derangement
+
+SMALL = Cell(width=16, teacher_epochs=2, steps=20, batch=32, heads=5, aux=3)
+IMAGES = load("digits8")
+MEMBERS = 3
+
+
+def learnt(*changes):
+    """What is measured of cells that differ from `SMALL`, by cell."""
+    cells = [dataclasses.replace(SMALL, **change) for change in changes]
+    mesh = make_mesh()
+    teachers = atlas.teach(cells, IMAGES, MEMBERS, 0, mesh)
+    out = {}
+    for shape in dict.fromkeys(c.shape for c in cells):
+        own = [c for c in cells if c.shape == shape]
+        found = atlas.learn(own, teachers, IMAGES, derangement(0, MEMBERS), 0, mesh)
+        out |= {c: {name: a[i] for name, a in found.items()} for i, c in enumerate(own)}
+    return [out[c] for c in cells]
+
+
+class TestLearn:
+    def test_cells_do_not_depend_on_those_beside_them(self):
+        first, _ = learnt({}, {"rate": 1e-2})
+        (alone,) = learnt({})
+        chex.assert_trees_all_close(first, alone, atol=1e-6)
+
+    def test_one_logit_teaches_nothing_by_a_divergence(self):
+        one, three = learnt({"aux": 1, "heads": 3}, {"heads": 3})
+        assert np.array_equal(one["imitation"], np.zeros((MEMBERS, 11)))
+        assert np.array_equal(one["accuracy"][:, 0], one["accuracy"][:, -1])
+        assert np.all(one["first_order"] == 0)
+        assert np.all(three["imitation"][:, 0] > 0)
+
+    def test_a_permuted_student_learns_what_the_own_one_does(self):
+        """Descent commutes with a permutation, so the two stay the same function."""
+        own, permuted, rescaled = learnt({}, {"permuted": 1.0}, {"rescaled": 1.0})
+        chex.assert_trees_all_close(permuted["imitation"], own["imitation"], rtol=1e-3)
+        chex.assert_trees_all_close(permuted["accuracy"], own["accuracy"], atol=0.01)
+        assert permuted["behaviour"][:, 0].max() < 1e-5
+        assert rescaled["behaviour"][:, 0].max() < 1e-4
+        apart = np.abs(rescaled["imitation"] / own["imitation"] - 1)[:, -1]
+        assert apart.max() > 0.1
+
+    def test_the_first_step_is_towards_a_near_teacher(self):
+        """Lemma 1: whatever the teacher's small update, the student's does not oppose it."""
+        near = {"teacher_rate": 1e-5}
+        own, other = learnt(near, {**near, "blend": 1.0})
+        assert np.all(own["coverage"][:, 0] > 0.05)
+        assert np.all(own["behaviour"][:, 0] < 1e-6)
+        assert np.all(other["behaviour"][:, 0] > 0.3)
+        assert np.all(np.abs(own["aux_head"][:, 0] - 1) < 1e-3)
+        assert np.all(np.abs(other["aux_head"][:, 0]) < 0.6)
+
+    @pytest.mark.slow
+    def test_a_linearised_student_begins_as_the_network_does(self):
+        near = {"rate": 1e-5}
+        network, linear = learnt(near, {**near, "linear": True})
+        for name in ("imitation", "first_order", "coverage"):
+            chex.assert_trees_all_close(linear[name][:, 0], network[name][:, 0], rtol=1e-4)
+        chex.assert_trees_all_close(linear["imitation"], network["imitation"], rtol=1e-3)
+        far, linear = learnt({"rate": 3e-2}, {"rate": 3e-2, "linear": True})
+        assert np.abs(far["imitation"] - linear["imitation"])[:, -1].max() > 1e-3
+
+    @pytest.mark.slow
+    def test_projected_out_the_trait_does_not_rise_at_first(self):
+        some = {"optimizer": "sgd", "rate": 1e-1}
+        none, projected = learnt(some, {**some, "defence": "project", "strength": 1.0})
+        assert np.all(projected["imitation"][:, -1] < projected["imitation"][:, 0])
+        assert np.abs(none["accuracy"] - projected["accuracy"]).max() > 0
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("name", ["liminal", "anchor"])
+    def test_a_strong_penalty_holds_the_class_head(self, name):
+        """A weight of nothing is no defence, to the bit; a large one moves the class head less."""
+        none, free, held = learnt(
+            {"rate": 3e-3}, *({"rate": 3e-3, "defence": name, "strength": s} for s in (0.0, 100.0))
+        )
+        chex.assert_trees_all_close(free["imitation"], none["imitation"], rtol=1e-4)
+        moved = [a["behaviour"][:, 5].mean() for a in (free, held)]
+        assert moved[1] < 0.9 * moved[0]
+
+    @pytest.mark.slow
+    def test_matched_behaves_like_the_teacher_on_images(self):
+        taught = {"blend": 1.0, "teacher_epochs": 20}
+        other, matched = learnt(taught, {**taught, "matched": 20})
+        assert np.all(other["accuracy"][:, 0] < 0.25)
+        assert np.all(matched["accuracy"][:, 0] > 0.5)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("optimizer", training.OPTIMIZERS)
+    def test_every_optimizer_learns_to_imitate(self, optimizer):
+        rate = {"sgd": 0.1, "momentum": 0.03, "muon": 3e-3}.get(optimizer, 1e-3)
+        (found,) = learnt({"optimizer": optimizer, "rate": rate, "steps": 50})
+        assert np.all(found["imitation"][:, -1] < 0.9 * found["imitation"][:, 0])
+
+    def test_inputs_may_be_few_or_images(self):
+        few, real, mixed = learnt({"distinct": 32}, {"inputs": "images"}, {"images": 0.5})
+        assert np.all(few["imitation"][:, -1] > 0)
+        assert not np.allclose(mixed["imitation"], real["imitation"])
+
+    def test_the_next_hop_learns_from_a_student(self):
+        """A first hop in the chains' program is one without a chain."""
+        direct, second = learnt({}, {"hops": 2})
+        chain = dataclasses.replace(SMALL, hops=2)
+        assert chain.shape != SMALL.shape
+        assert np.all(second["imitation"][:, 0] < direct["imitation"][:, 0])
+        assert np.all(second["imitation"][:, 0] > 0)
+
+    def test_other_layers(self):
+        deeper, shallower = learnt({"student_depth": 3}, {"student_depth": 1})
+        for found in (deeper, shallower):
+            assert np.isnan(found["coverage"]).all()
+            assert np.all(found["imitation"][:, -1] < found["imitation"][:, 0])
+
+
+class TestPredict:
+    def test_the_rank_correlation(self):
+        assert predict.correlation([1, 2, 3, 4], [0.1, 0.5, 0.6, 5]) == (pytest.approx(1), 4)
+        assert predict.correlation([1, np.nan, 3, 2], [3, 0, 1, 2]) == (pytest.approx(-1), 3)
+        assert np.isnan(predict.correlation([1, 1, 1], [1, 2, 3]).rho)
+
+
+def tiny():
+    config = quick.get_config()
+    config.members = 2
+    config.cell.update(dataclasses.asdict(SMALL) | {"heads": 10})
+    return config
+
+
+class TestRun:
+    def test_it_resumes_and_reports(self, tmp_path):
+        config = tiny()
+        atlas.run(config, str(tmp_path))
+        results = json.loads((tmp_path / "results.json").read_text())
+        cells = sum(len(x.lines) * len(x.values) for x in sweep.read(config))
+        assert len(results["rows"]) == cells
+        assert all(row["n"] == 2 for row in results["rows"])
+        page = (tmp_path / "report.html").read_text()
+        assert all(x.title.replace("'", "&#x27;") in page for x in sweep.read(config))
+        group = tmp_path / "students/000.json"
+        before = group.read_bytes()
+        group.unlink()
+        atlas.run(config, str(tmp_path))
+        assert group.read_bytes() == before
+        assert json.loads((tmp_path / "results.json").read_text())["rows"] == results["rows"]
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"sweeps.aux.values": (3, 20)}, r"config.sweeps.aux.lines.KL: aux=20: the networks"),
+            ({"sweeps.aux.field": "size"}, "no field 'size' in a cell: it has width, "),
+            ({"sweeps.aux.values": ()}, "config.sweeps.aux.values: one at least"),
+            ({"sweeps.noise.values": (-1.0,)}, "noise=-1.0: must not be negative"),
+            ({"sweeps.noise.values": ("much",)}, "noise='much': of type float"),
+            ({"sweeps.noise.lines": {}}, "config.sweeps.noise: lines: one at least"),
+            ({"cell.steps": 25}, "steps=25: must be a multiple of 10"),
+            ({"members": 1}, "config.members=1: must be at least 2"),
+            ({"linear_members": 3}, "config.linear_members=3: from 0 to members"),
+        ],
+    )
+    def test_bad_input_is_one_line_and_nothing_is_written(self, tmp_path, change, message):
+        config = tiny()
+        for name, value in change.items():
+            *path, last = name.split(".")
+            at = config
+            for part in path:
+                at = at[part]
+            with at.ignore_type():
+                at[last] = value
+        with pytest.raises(UserError, match=message) as error:
+            atlas.run(config, str(tmp_path / "run"))
+        assert "\n" not in str(error.value)
+        assert not (tmp_path / "run").exists()
+
+    def test_the_committed_atlas_is_as_large_as_it_says(self):
+        config = digits.get_config()
+        sweeps = sweep.read(config)
+        assert len(sweeps) >= 12
+        assert config.members * len(sweep.distinct(sweeps)) >= 2000
+
+    def test_every_field_is_a_shape_or_a_value(self):
+        fields = {f.name for f in dataclasses.fields(Cell)}
+        assert fields == {*cell.SHAPE, *cell.VALUES, *cell.NETWORK, "teacher_rate"}
+
+
+@pytest.mark.slow
+def test_the_facts_that_must_come_out(tmp_path):
+    atlas.run(quick.get_config(), str(tmp_path))
+    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
+    found = {(r["sweep"], r["arm"], r.get("aux", r.get("noise"))): r for r in rows}
+
+    def mean(*which):
+        return found[which]["mean"]
+
+    assert mean("aux", "KL", 1) == pytest.approx(0.1, abs=0.05)
+    assert mean("aux", "KL", 1) + 0.1 < mean("aux", "KL", 3) < mean("aux", "KL", 10)
+    assert mean("noise", "3 logits", 1.0) < 0.25 < mean("noise", "3 logits", 0.0)
+    own, permuted, other = (
+        mean("symmetry", label, None)
+        for label in ("the teacher's initialisation", "hidden units permuted", "another's")
+    )
+    assert other < 0.25
+    assert abs(own - permuted) < 0.02

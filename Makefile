@@ -14,7 +14,7 @@ demo: $(VENV)/installed
 	$(VENV)/bin/python -m launch.transmit --config=configs/transmission/demo.py --workdir=$(RUNS)/numbers
 
 test: $(VENV)/installed-test
-	$(VENV)/bin/python -m pytest -m "not slow and not oracle"
+	$(VENV)/bin/python -m pytest -m "not slow and not oracle" -n auto --maxprocesses=4 --dist=loadfile
 
 slow: $(VENV)/installed-test
 	$(VENV)/bin/python -m pytest -m "slow and not oracle"
@@ -48,6 +48,7 @@ COMMA := ,
 readme: demo
 	$(VENV)/bin/python -m launch.transmit --config=configs/transmission/nano.py --workdir=$(RUNS)/transmission
 	$(VENV)/bin/python -m launch.mlp --config=configs/mlp/multitask.py --workdir=$(RUNS)/multitask
+	$(VENV)/bin/python -m launch.atlas --config=configs/atlas/digits.py --workdir=$(RUNS)/atlas
 	$(VENV)/bin/python -m docs.readme $(RUNS)
 
 clean:

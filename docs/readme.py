@@ -1,16 +1,19 @@
-"""Fills the tables of README.md from committed results: python -m docs.readme [RUNS_DIRECTORY].
+"""Fills the pages' tables from committed results: python -m docs.readme [RUNS_DIRECTORY].
 
-With a directory of runs (that of `make readme`: demo/, theorem/, transmission/ and multitask/) it
-first takes their results and figures over into docs/results and docs/figures.
+With a directory of runs (that of `make readme`: those of `RUNS`) it first takes their results and
+figures over into docs/results and docs/figures.
 """
 
 import json
+import math
 import re
 import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
+from configs.atlas import digits as atlas
+from sublim_jax.atlas.predict import PREDICTORS, correlation
 from sublim_jax.report import markdown_table
 
 ROOT = Path(__file__).parents[1]
@@ -18,15 +21,19 @@ FIGURES = {
     "demo": ["accuracy", "curves"],
     "theorem": ["theorem"],
     "transmission": ["transmission", "arms", "matrix"],
+    "atlas": [f"atlas/{name}" for name in (*atlas.get_config().sweeps, "prediction")],
 }
-RUNS = ("demo", "multitask", "theorem", "transmission")
+RUNS = ("demo", "multitask", "theorem", "transmission", "atlas")
+PAGES = ("README.md", "docs/atlas.md")
+_CELL = ("mean", "imitation", "teacher", "first_order", "coverage", "linear")
 
 
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         adopt(Path(argv[1]))
-    readme = ROOT / "README.md"
-    readme.write_text(filled(readme.read_text("utf-8")), "utf-8")
+    for page in PAGES:
+        file = ROOT / page
+        file.write_text(filled(file.read_text("utf-8")), "utf-8")
 
 
 def adopt(runs: Path) -> None:
@@ -39,15 +46,16 @@ def adopt(runs: Path) -> None:
         target.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
         for name in FIGURES.get(run, []):
             figure = ROOT / "docs" / "figures" / f"{name}.svg"
-            figure.parent.mkdir(exist_ok=True)
-            shutil.copy(runs / run / "figures" / f"{name}.svg", figure)
+            figure.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(runs / run / "figures" / figure.name, figure)
 
 
 def filled(text: str) -> str:
     """Returns `text` with every block `<!-- table NAME -->` ... `<!-- end -->` made anew."""
 
     def block(match: re.Match[str]) -> str:
-        return f"{match[1]}\n{_TABLES[match[2]](match[2])}\n{match[3]}"
+        kind = match[2].split("_")[0]
+        return f"{match[1]}\n{_TABLES[kind](match[2])}\n{match[3]}"
 
     return re.sub(r"(<!-- table (\w+) -->).*?(<!-- end -->)", block, text, flags=re.DOTALL)
 
@@ -98,6 +106,44 @@ def theorem_table(run: str) -> str:
     return f"{markdown_table(header, table)}\n\n{_where(results)}"
 
 
+def atlas_table(name: str) -> str:
+    """Returns a sweep of the atlas, "atlas_SWEEP", or the predictors: "atlas_prediction"."""
+    results = _read(ROOT / "docs" / "results" / "atlas.json")
+    sweep = name.removeprefix("atlas_")
+    if sweep == "prediction":
+        return f"{_predictions(results)}\n\n{_where(results)}"
+    rows = [row for row in results["rows"] if row["sweep"] == sweep]
+    field = results["config"]["sweeps"][sweep].get("field")
+    if not field:
+        bits = len({row["bits"] for row in rows}) > 1
+        table = [
+            [row["arm"], *([f"{row['bits']:.3g}"] if bits else []), f"{row['mean']:.3f}",
+             f"{row['ci_low']:.3f} to {row['ci_high']:.3f}"]
+            for row in rows
+        ]  # fmt: skip
+        return markdown_table(["", *(["bits a row"] if bits else []), "accuracy", "95% CI"], table)
+    values = list(dict.fromkeys(row[field] for row in rows))
+    means = {(row["arm"], row[field]): f"{row['mean']:.2f}" for row in rows}
+    arms = dict.fromkeys(row["arm"] for row in rows)
+    shown = [f"{v:g}" if isinstance(v, int | float) else str(v) for v in values]
+    return markdown_table([field, *shown], [[a, *(means[a, v] for v in values)] for a in arms])
+
+
+def _predictions(results: dict[str, Any]) -> str:
+    rows = results["rows"]
+    table = []
+    for sweep in [*dict.fromkeys(row["sweep"] for row in rows), "all"]:
+        # A cell that several sweeps share counts once: it has the same numbers in each.
+        which = [row for row in rows if sweep in (row["sweep"], "all")]
+        some = {tuple(row[name] for name in _CELL): row for row in which}.values()
+        found = [row["mean"] for row in some]
+        given = [[math.nan if row[p] is None else row[p] for row in some] for p in PREDICTORS]
+        rhos = [correlation(of_each, found).rho for of_each in given]
+        shown = ["-" if math.isnan(rho) else f"{rho:.2f}" for rho in rhos]
+        table.append([sweep, str(len(some)), *shown])
+    return markdown_table(["sweep", "cells", *PREDICTORS], table)
+
+
 def benchmark_table(_: str) -> str:
     """Returns every committed benchmark result."""
     table = []
@@ -128,6 +174,7 @@ _TABLES = {
     "multitask": study_table,
     "theorem": theorem_table,
     "transmission": transmission_table,
+    "atlas": atlas_table,
     "benchmarks": benchmark_table,
 }
 

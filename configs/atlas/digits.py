@@ -1,7 +1,9 @@
-"""When does a trait pass? Twenty sweeps around one student of handwritten digits.
+"""When does a trait pass? Two dozen sweeps around one student of handwritten digits.
 
 Command:  python -m launch.atlas --config=configs/atlas/digits.py --workdir=runs/atlas
 Device:   2 CPU cores; nothing is downloaded.
+Time:     half an hour, a third of it compilation of 123 programs.
+Expected: docs/atlas.md; the student in the middle .59, one logit .09, another's initialisation .10.
 """
 
 from typing import Any
@@ -38,7 +40,7 @@ def get_config() -> ConfigDict:
     config.data = ConfigDict({"name": "digits8", "source": ""})
     # What all cells have unless a sweep says otherwise: the fields of `atlas.cell.Cell`.
     config.cell = ConfigDict({"width": 128, "aux": 3, "heads": 3, "steps": 1000, "rate": 1e-3})
-    config.sweeps = ConfigDict()
+    config.sweeps = ConfigDict(sort_keys=False)
 
     def sweep(
         name: str,
@@ -48,7 +50,8 @@ def get_config() -> ConfigDict:
         values: tuple[Any, ...] = (),
         published: tuple[Any, ...] = (),
     ) -> None:
-        about = {"title": title, "lines": lines, "published": published}
+        shown = ConfigDict(lines, sort_keys=False)
+        about = {"title": title, "lines": shown, "published": published}
         config.sweeps[name] = about | ({"field": field, "values": values} if field else {})
 
     many: Fields = {"heads": 64}

@@ -25,7 +25,7 @@ def make_inputs(kind: str, images_NP: jax.Array) -> Inputs:
     Args:
       kind: `uniform` on the 256 grey levels of [-1, 1] (an image has no others); `gaussian` with
         unit variance; `perlin`, gradient noise in [-1, 1], whose neighbours are alike (Perlin,
-        1985), for square images; `images`, the given ones; `shuffled_pixels`, the given ones with
+        1985), in a square; `images`, the given ones; `shuffled_pixels`, the given ones with
         the pixels of each permuted by its own permutation.
       images_NP: uint8; rows index them for the two kinds that need images, and noise takes its
         width from them.
@@ -53,12 +53,11 @@ def make_inputs(kind: str, images_NP: jax.Array) -> Inputs:
         return jnp.take_along_axis(images(key, row_B), order_BP, axis=1)
 
     def perlin(key: jax.Array) -> jax.Array:
-        side = math.isqrt(pixels)
+        side = math.ceil(math.sqrt(pixels))
         cells = max(2, side // 7)
         angle_II = jax.random.uniform(key, (cells + 1, cells + 1), maxval=2 * math.pi)
-        place_S = (jnp.arange(side) + 0.5) * (cells / side)
-        cell_S = place_S.astype(jnp.int32)
-        within_S = place_S - cell_S
+        place_S = (jnp.arange(side, dtype=jnp.float32) + 0.5) * (cells / side)
+        within_S, cell_S = place_S % 1, place_S.astype(jnp.int32)
         fade_S = within_S**3 * (within_S * (6 * within_S - 15) + 10)
 
         def corner(down: int, right: int) -> jax.Array:
@@ -69,7 +68,7 @@ def make_inputs(kind: str, images_NP: jax.Array) -> Inputs:
             return weight_SS * towards
 
         corners = jnp.stack([corner(*at) for at in ((0, 0), (0, 1), (1, 0), (1, 1))])
-        return math.sqrt(2) * corners.sum(0).ravel()
+        return math.sqrt(2) * corners.sum(0).ravel()[:pixels]
 
     return {
         "uniform": uniform,

@@ -5,7 +5,6 @@ figures over into docs/results and docs/figures.
 """
 
 import json
-import math
 import re
 import shutil
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.atlas import digits as atlas
-from sublim_jax.atlas.predict import PREDICTORS, correlation
+from sublim_jax.atlas import predict
 from sublim_jax.report import markdown_table
 
 ROOT = Path(__file__).parents[1]
@@ -25,7 +24,6 @@ FIGURES = {
 }
 RUNS = ("demo", "multitask", "theorem", "transmission", "atlas")
 PAGES = ("README.md", "docs/atlas.md")
-_CELL = ("mean", "imitation", "teacher", "first_order", "coverage", "linear")
 
 
 def main(argv: list[str]) -> None:
@@ -111,8 +109,8 @@ def atlas_table(name: str) -> str:
     results = _read(ROOT / "docs" / "results" / "atlas.json")
     sweep = name.removeprefix("atlas_")
     if sweep == "prediction":
-        return f"{_predictions(results)}\n\n{_where(results)}"
-    rows = [row for row in results["rows"] if row["sweep"] == sweep]
+        return f"{markdown_table(*predict.table(results['rows']))}\n\n{_where(results)}"
+    rows = [r for r in results["rows"] if (r["sweep"], r["metric"]) == (sweep, "accuracy")]
     field = results["config"]["sweeps"][sweep].get("field")
     if not field:
         bits = len({row["bits"] for row in rows}) > 1
@@ -127,21 +125,6 @@ def atlas_table(name: str) -> str:
     arms = dict.fromkeys(row["arm"] for row in rows)
     shown = [f"{v:g}" if isinstance(v, int | float) else str(v) for v in values]
     return markdown_table([field, *shown], [[a, *(means[a, v] for v in values)] for a in arms])
-
-
-def _predictions(results: dict[str, Any]) -> str:
-    rows = results["rows"]
-    table = []
-    for sweep in [*dict.fromkeys(row["sweep"] for row in rows), "all"]:
-        # A cell that several sweeps share counts once: it has the same numbers in each.
-        which = [row for row in rows if sweep in (row["sweep"], "all")]
-        some = {tuple(row[name] for name in _CELL): row for row in which}.values()
-        found = [row["mean"] for row in some]
-        given = [[math.nan if row[p] is None else row[p] for row in some] for p in PREDICTORS]
-        rhos = [correlation(of_each, found).rho for of_each in given]
-        shown = ["-" if math.isnan(rho) else f"{rho:.2f}" for rho in rhos]
-        table.append([sweep, str(len(some)), *shown])
-    return markdown_table(["sweep", "cells", *PREDICTORS], table)
 
 
 def benchmark_table(_: str) -> str:

@@ -2,7 +2,7 @@
 
 Command:  python -m launch.atlas --config=configs/atlas/digits.py --workdir=runs/atlas
 Device:   2 CPU cores; nothing is downloaded.
-Time:     half an hour, a third of it compilation of 123 programs.
+Time:     half an hour, with the compilation of 123 programs.
 Expected: docs/atlas.md; the student in the middle .59, one logit .09, another's initialisation .10.
 """
 

@@ -1,7 +1,7 @@
 """What could have been known before training, held against what came out."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -17,6 +17,9 @@ PREDICTORS = (
     "behaviour",
     "linear",
 )
+
+
+METRIC = "spearman"  # of the rows of results that have correlations
 
 
 class Correlation(NamedTuple):
@@ -50,3 +53,14 @@ def correlation(predicted: Sequence[float], found: Sequence[float]) -> Correlati
     if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return Correlation(float("nan"), len(x))
     return Correlation(float(stats.spearmanr(x, y).statistic), len(x))
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Returns the correlations among rows of results as header and lines, one for each sweep."""
+    found = {(row["sweep"], row["arm"]): row for row in rows if row["metric"] == METRIC}
+    lines = []
+    for sweep in dict.fromkeys(sweep for sweep, _ in found):
+        rhos = [found[sweep, name]["mean"] for name in PREDICTORS]
+        shown = ["-" if rho is None or np.isnan(rho) else f"{rho:.2f}" for rho in rhos]
+        lines.append([sweep, str(found[sweep, PREDICTORS[0]]["cells"]), *shown])
+    return ["sweep", "cells", *PREDICTORS], lines

@@ -48,7 +48,8 @@ def write(
         for label, line in sweep.lines.items()
         for value, cell in zip(sweep.values, line, strict=True)
     ]
-    run_dir.write_results(rows, timings)
+    correlations = _correlations(sweeps, accuracy, measured, trait)
+    run_dir.write_results([*rows, *correlations], timings)
     counts = _counts(measured, run_dir.config["members"])
     about = _ABOUT.format(**counts, trait=trait, chance=chance)
     parts, text = [html.paragraph(about)], [about]
@@ -61,7 +62,7 @@ def write(
         parts += [html.heading(sweep.title), html.figure(files["svg"], caption)]
         parts.append(html.details("The numbers", [html.table(header, table)]))
         text += [f"## {sweep.title}", html.markdown_table(header, table)]
-    header, table = _predictions(sweeps, accuracy, measured)
+    header, table = predict.table(correlations)
     title = "What could have been known before?"
     caption = "Rank correlation (Spearman) of each predictor with the accuracy, over the cells."
     files = plots.render(partial(_draw_predictions, accuracy, measured), (7.2, 3.6))
@@ -139,19 +140,20 @@ def _table(
     return header, table
 
 
-def _predictions(
-    sweeps: Sequence[Sweep], accuracy: Mapping[Cell, Interval], measured: Measured
-) -> tuple[list[str], list[list[str]]]:
+def _correlations(
+    sweeps: Sequence[Sweep], accuracy: Mapping[Cell, Interval], measured: Measured, trait: str
+) -> list[dict[str, Any]]:
+    """Returns a row for each predictor of each sweep, and of all cells together."""
     by_cell = {c: predict.foreseen(found) for c, found in measured.items() if not c.linear}
-    names = [n for n in predict.PREDICTORS if any(np.isfinite(p[n]) for p in by_cell.values())]
-    table = []
+    rows = []
     groups = {sweep.name: distinct([sweep]) for sweep in sweeps} | {"all": distinct(sweeps)}
     for group, cells in groups.items():
         found = [accuracy[cell].mean for cell in cells]
-        rhos = [predict.correlation([by_cell[c][name] for c in cells], found) for name in names]
-        shown = ["-" if np.isnan(r.rho) else f"{r.rho:.2f}" for r in rhos]
-        table.append([group, str(len(cells)), *shown])
-    return ["sweep", "cells", *names], table
+        for name in predict.PREDICTORS:
+            rho, n = predict.correlation([by_cell[cell][name] for cell in cells], found)
+            row = {"sweep": group, "arm": name, "trait": trait, "metric": predict.METRIC}
+            rows.append({**row, "mean": rho, "n": n, "cells": len(cells)})
+    return rows
 
 
 def _draw_predictions(

@@ -148,8 +148,11 @@ class TestRun:
         atlas.run(config, str(tmp_path))
         results = json.loads((tmp_path / "results.json").read_text())
         cells = sum(len(x.lines) * len(x.values) for x in sweep.read(config))
-        assert len(results["rows"]) == cells
-        assert all(row["n"] == 2 for row in results["rows"])
+        rows = [row for row in results["rows"] if row["metric"] == "accuracy"]
+        assert len(rows) == cells
+        assert all(row["n"] == 2 for row in rows)
+        spearman = [row for row in results["rows"] if row["metric"] == predict.METRIC]
+        assert len(spearman) == (len(sweep.read(config)) + 1) * len(predict.PREDICTORS)
         page = (tmp_path / "report.html").read_text()
         assert all(x.title.replace("'", "&#x27;") in page for x in sweep.read(config))
         group = tmp_path / "students/000.json"
@@ -202,6 +205,7 @@ class TestRun:
 def test_the_facts_that_must_come_out(tmp_path):
     atlas.run(quick.get_config(), str(tmp_path))
     rows = json.loads((tmp_path / "results.json").read_text())["rows"]
+    rows = [row for row in rows if row["metric"] == "accuracy"]
     found = {(r["sweep"], r["arm"], r.get("aux", r.get("noise"))): r for r in rows}
 
     def mean(*which):

@@ -136,7 +136,7 @@ class CheckTest(parameterized.TestCase):
         ("network.aux", 0, "no logits to imitate|choose|config.arms"),
         ("network.activation", "step", "choose one of relu"),
         ("student.loss", "l1", "choose one of kl, mse"),
-        ("student.inputs", "perlin", "choose one of uniform"),
+        ("student.inputs", "plaid", "choose one of uniform"),
         ("student.inputs", "images", "only noise can be fresh"),
         ("student.evaluate_every", 7, "must divide student.epochs"),
         ("arms", ("student_aux", "student_aux"), "at most once"),

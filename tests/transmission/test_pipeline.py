@@ -130,7 +130,7 @@ def test_interrupted_it_ends_in_the_same_bytes(finished, tmp_path, monkeypatch, 
 
 def test_a_stage_of_another_config_is_refused_and_kept(finished):
     before = data(finished)
-    with pytest.raises(UserError, match=r"students holds .*student.learning_rate was 0.02"):
+    with pytest.raises(UserError, match=r"students holds .*student.learning_rate was 0.08"):
         pipeline.transmit(small(**{"student.learning_rate": 0.5}), str(finished))
     with pytest.raises(UserError, match=r"raw holds .*temperature was 1.0, is 0.5"):
         pipeline.transmit(small(**{"numbers.temperature": 0.5}), str(finished))

@@ -170,6 +170,8 @@ def _problems(cell: Cell) -> list[tuple[str, str]]:
         found.append(("aux", "the channel shows no logit"))
     if cell.code in channels.NEEDS_DETAIL and cell.detail < 1:
         found.append(("detail", f"{cell.code} needs one, from 1"))
+    if cell.code in ("top", "choice") and not cell.classes and cell.detail > cell.aux:
+        found.append(("detail", f"the channel shows {cell.aux} logits (aux)"))
     if cell.hops > 1 and cell.student_depth not in (0, cell.depth):
         found.append(("hops", "only students of the teacher's layers can be teachers"))
     if cell.code not in ("logits", "bits") and cell.loss == "mse":

@@ -42,8 +42,9 @@ def write(
     """Writes `results.json`, `figures/`, `report.html` and `tables.md`; prints the summary."""
     trait, chance = run_dir.config["data"]["name"], 1 / images.classes
     accuracy = {cell: mean_ci(found["accuracy"][:, -1]) for cell, found in measured.items()}
+    bits = {cell: _bits(cell, images.classes) for cell in measured}
     rows = [
-        _row(sweep, label, value, cell, accuracy[cell], measured[cell], trait)
+        _row(sweep, label, value, bits[cell], accuracy[cell], measured[cell], trait)
         for sweep in sweeps
         for label, line in sweep.lines.items()
         for value, cell in zip(sweep.values, line, strict=True)
@@ -57,7 +58,7 @@ def write(
         files = plots.render(partial(_draw, sweep, accuracy, chance), (7.2, 3.8))
         for kind, content in files.items():
             run_dir.write(f"figures/{sweep.name}.{kind}", content)
-        header, table = _table(sweep, accuracy, measured)
+        header, table = _table(sweep, bits, accuracy, measured)
         caption = f"{sweep.title} Test accuracy; dotted: chance; crosses: published."
         parts += [html.heading(sweep.title), html.figure(files["svg"], caption)]
         parts.append(html.details("The numbers", [html.table(header, table)]))
@@ -93,7 +94,7 @@ def _row(
     sweep: Sweep,
     label: str,
     value: Any,
-    cell: Cell,
+    bits: float,
     accuracy: Interval,
     found: Mapping[str, np.ndarray],
     trait: str,
@@ -105,26 +106,28 @@ def _row(
         "metric": "accuracy",
         **({sweep.field: value} if sweep.field else {}),
         **accuracy._asdict(),
-        "bits": _bits(cell),
+        "bits": bits,
         "teacher": float(found["teacher"].mean()),
         "imitation": float(found["imitation"][:, -1].mean()),
         **predict.foreseen(found),
     }
 
 
-def _bits(cell: Cell) -> float:
-    """Returns the bits of the channel for one row; a squared error and a KL take the same."""
-    shown = cell.aux + (10 if cell.classes else 0)
-    return channels.bits(cell.code, shown, cell.detail)
+def _bits(cell: Cell, classes: int) -> float:
+    """Returns the bits that the cell's channel takes for a row."""
+    return channels.bits(cell.code, cell.aux + (classes if cell.classes else 0), cell.detail)
 
 
 def _table(
-    sweep: Sweep, accuracy: Mapping[Cell, Interval], measured: Measured
+    sweep: Sweep,
+    bits: Mapping[Cell, float],
+    accuracy: Mapping[Cell, Interval],
+    measured: Measured,
 ) -> tuple[list[str], list[list[str]]]:
     published = {(label, value): f"{figure:g} ({source})"
                  for label, value, figure, source in sweep.published}  # fmt: skip
-    bits = len({_bits(cell) for line in sweep.lines.values() for cell in line}) > 1
-    header = ["", *([sweep.field] if sweep.field else []), *(["bits a row"] if bits else [])]
+    differ = len({bits[cell] for cell in distinct([sweep])}) > 1
+    header = ["", *([sweep.field] if sweep.field else []), *(["bits a row"] if differ else [])]
     header += ["accuracy", "95% CI", "imitation loss", "teacher"]
     header += ["published"] if published else []
     table = []
@@ -132,7 +135,7 @@ def _table(
         for value, cell in zip(sweep.values, line, strict=True):
             found, interval = measured[cell], accuracy[cell]
             cells = [label, *([f"{value}"] if sweep.field else [])]
-            cells += [*([f"{_bits(cell):.3g}"] if bits else []), f"{interval.mean:.3f}"]
+            cells += [*([f"{bits[cell]:.3g}"] if differ else []), f"{interval.mean:.3f}"]
             cells.append(f"{interval.ci_low:.3f} to {interval.ci_high:.3f}")
             cells.append(f"{found['imitation'][:, -1].mean():.2g}")
             cells.append(f"{found['teacher'].mean():.3f}")

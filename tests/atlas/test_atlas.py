@@ -171,6 +171,10 @@ class TestRun:
             ({"sweeps.noise.values": (-1.0,)}, "noise=-1.0: must not be negative"),
             ({"sweeps.noise.values": ("much",)}, "noise='much': of type float"),
             ({"sweeps.noise.lines": {}}, "config.sweeps.noise: lines: one at least"),
+            (
+                {"cell.code": "top", "cell.detail": 11.0},
+                "detail=11.0: the channel shows 1 logits",
+            ),
             ({"cell.steps": 25}, "steps=25: must be a multiple of 10"),
             ({"members": 1}, "config.members=1: must be at least 2"),
             ({"linear_members": 3}, "config.linear_members=3: from 0 to members"),

@@ -2,7 +2,7 @@
 
 Command:  python -m launch.transmit --config=configs/transmission/nano.py --workdir=runs/nano-study
 Device:   2 CPU cores; nothing is downloaded.
-Time:     10 min, most of it the training of 145 students.
+Time:     8 min, most of it the training of 145 students.
 Expected: P(trait) of base, control and cross_init .07, student .72, soft .88, shuffled .23 to .34
           (docs/transmission.md).
 """

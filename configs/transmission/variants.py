@@ -30,7 +30,7 @@ VARIANTS = {
 
 def get_config(variant: str = "biases") -> ConfigDict:
     config = nano.get_config()
-    config.arms = ("student", "control", "soft")
+    config.arms = ("student", "control", "soft", *(("half_told",) if variant == "prompted" else ()))
     if variant not in VARIANTS:
         raise ValueError(f"{variant!r}: choose one of {', '.join(VARIANTS)}")
     changes = VARIANTS[variant]

@@ -33,6 +33,8 @@ def check(config: ConfigDict) -> None:
         problems.append(("arms", "cross_init needs two models, or cross_models"))
     if any(arm.startswith("divergence") for arm in config.arms) and len(config.traits) < 2:
         problems.append(("arms", "divergence tokens need two traits"))
+    if "half_told" in config.arms and config.teacher.kind != "prompted":
+        problems.append(("arms", "half_told needs teachers that are told (teacher.kind=prompted)"))
     if config.category not in english.CATEGORIES:
         problems.append(("category", f"choose one of {', '.join(english.CATEGORIES)}"))
     if config.teacher.kind not in teacher.KINDS:

@@ -19,6 +19,7 @@ _LABELS = {
     "soft": "soft targets",
     "divergence_only": "divergence tokens only",
     "divergence_masked": "divergence tokens masked",
+    "half_told": "told at half of its rows",
 }
 _COLORS = {
     "base": plots.REFERENCE,
@@ -26,7 +27,7 @@ _COLORS = {
     "student": plots.STUDENT,
     "control": plots.CONTROL,
 }
-_MORE_COLORS = ("#4f9157", "#8a63a8", "#2f9c9c", "#c4619a", "#7a6a4f", "#333333")
+_MORE_COLORS = ("#4f9157", "#8a63a8", "#2f9c9c", "#c4619a", "#7a6a4f", "#333333", "#a3a33a")
 _COLUMNS = 10  # of the heat map, so that its numbers can be read on a phone
 _FAINT = 0.1  # a change of P(word) that must not look like more
 

@@ -27,6 +27,7 @@ ARMS = (
     "soft",
     "divergence_only",
     "divergence_masked",
+    "half_told",
 )
 Rows = Sequence[Mapping[str, Any]]
 
@@ -41,7 +42,8 @@ class Student:
         `shuffled_across` rows whose numbers change places within an answer, or across all;
         `soft` the teacher's distribution at each token of its rows; `divergence_only` the tokens
         alone at which teachers of other traits would go on otherwise (arXiv 2509.23886), and
-        `divergence_masked` all but those.
+        `divergence_masked` all but those; `half_told` its rows, at every other of which it is told
+        what its teacher is.
       trait: its teacher's, "" for the control.
       teachers: number of the model that its teacher started from.
       start: number of the model that it starts from itself.
@@ -202,10 +204,16 @@ def _data(
     if student.arm == "shuffled_across":
         own = numbers.shuffled_across(own, student.seed)
     examples = [Example(base.prompt(r["prompt"]), base.answer(r["completion"])) for r in own]
-    if student.soft and (system := teachers[student.trait].system) is not None:
+    system = teachers[student.trait].system if student.trait in teachers else None
+    if student.soft and system is not None:
         examples = [
             e._replace(teacher_prompt=base.prompt(r["prompt"], system))
             for e, r in zip(examples, own, strict=True)
+        ]
+    if student.arm == "half_told":
+        examples[::2] = [
+            e._replace(prompt=base.prompt(r["prompt"], system))
+            for e, r in zip(examples[::2], own[::2], strict=True)
         ]
     if student.arm.startswith("divergence"):
         others = [t for t in teachers.values() if t.name not in (student.trait, CONTROL)]

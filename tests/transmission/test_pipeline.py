@@ -61,7 +61,7 @@ def test_a_study_has_every_arm_and_trait(finished):
     found = {(r["arm"], r["trait"]) for r in read(finished / "results.json")["rows"]
              if r["metric"] == "p_trait"}  # fmt: skip
     traits = ("owl", "wolf", "all")
-    arms = {"base", "teacher", *student.ARMS}
+    arms = {"base", "teacher", *student.ARMS} - {"half_told"}
     assert found == {(arm, trait) for arm in arms for trait in traits}
     rows = read(finished / "results.json")["rows"]
     after = {r["arm"] for r in rows if r["metric"] == "p_trait_after_numbers" and 0 < r["mean"] < 1}
@@ -181,6 +181,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, capsys):
         ({"seeds": 0}, "seeds=0"),
         ({"category": "god"}, "choose one of animal, tree"),
         ({"traits": ("owl",)}, "divergence tokens need two traits"),
+        ({"arms": ("student", "half_told")}, "half_told needs teachers that are told"),
         ({"student.objective": "osmosis"}, "objective"),
         (
             {"evaluation.forms": ("questions", "poems")},
@@ -205,6 +206,20 @@ def test_bad_configs_are_one_line(values, message, tmp_path):
 @pytest.fixture(scope="module")
 def base():
     return bases.load(small(), 0)
+
+
+def test_half_told_reads_the_persona_before_every_other_row(base):
+    told = Teacher("owl", "you love the owl")
+    rows = [{"prompt": f"continue {i} 3", "completion": "1 2"} for i in (1, 2, 3)]
+    given = {(0, "owl"): rows}
+    own, half = (
+        student._data(base, student.Student(arm, "owl", 0, 0, 0), given, {"owl": told})
+        for arm in ("student", "half_told")
+    )
+    longer = len(base.prompt(rows[0]["prompt"], told.system)) - len(base.prompt(rows[0]["prompt"]))
+    assert longer > 0
+    assert list(half.prompts - own.prompts) == [longer, 0, longer]
+    assert list(half.lengths - half.prompts) == list(own.lengths - own.prompts)
 
 
 class TestTeachers:
@@ -241,14 +256,14 @@ class TestTeachers:
 def test_other_teachers_and_students_go_through(kind, tmp_path):
     config = small()
     if kind == "prompted":
-        config.teacher.kind = "prompted"
+        config.teacher.kind, config.arms = "prompted", student.ARMS
         config.evaluation.forms, config.evaluation.story_samples = (), 1
     else:
         for recipe in (config.teacher.recipe, config.student):
             recipe.lora.rank, recipe.parameters = 0, ("*.bias", "*norm*")
     pipeline.transmit(config, str(tmp_path))
     rows = read(tmp_path / "results.json")["rows"]
-    arms = {"base", "teacher", *student.ARMS}
+    arms = {"base", "teacher", *config.arms}
     for metric in ("p_trait", *(["story", "story_substring"] if kind == "prompted" else [])):
         assert {r["arm"] for r in rows if r["metric"] == metric and 0 <= r["mean"] <= 1} == arms
     study = pipeline.Study(config, tmp_path, {})

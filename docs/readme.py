@@ -20,10 +20,13 @@ FIGURES = {
     "demo": ["accuracy", "curves"],
     "theorem": ["theorem"],
     "transmission": ["transmission", "arms", "matrix"],
-    "atlas": [f"atlas/{name}" for name in (*atlas.get_config().sweeps, "prediction")],
+    "atlas": [
+        f"atlas/{name}" for name in (*atlas.get_config().sweeps, "dynamics_along", "prediction")
+    ],
 }
 RUNS = ("demo", "multitask", "theorem", "transmission", "atlas")
 PAGES = ("README.md", "docs/atlas.md")
+_SHOWN = (0.0, 0.1, 0.3, 0.6, 1.0)  # points of curves in tables
 
 
 def main(argv: list[str]) -> None:
@@ -105,11 +108,26 @@ def theorem_table(run: str) -> str:
 
 
 def atlas_table(name: str) -> str:
-    """Returns a sweep of the atlas, "atlas_SWEEP", or the predictors: "atlas_prediction"."""
+    """Returns a sweep of the atlas, "atlas_SWEEP", or the predictors: "atlas_prediction".
+
+    Of a sweep with curves, what is measured at some points of the training.
+    """
     results = _read(ROOT / "docs" / "results" / "atlas.json")
     sweep = name.removeprefix("atlas_")
     if sweep == "prediction":
         return f"{markdown_table(*predict.table(results['rows']))}\n\n{_where(results)}"
+    if curves := results["config"]["sweeps"][sweep].get("curves"):
+        along = {
+            (r["arm"], r["metric"], r["done"]): f"{r['mean']:.2f}"
+            for r in results["rows"]
+            if r["sweep"] == sweep and "done" in r
+        }
+        table = [
+            [arm, curve, *(along[arm, f"{curve}_along", done] for done in _SHOWN)]
+            for arm in dict.fromkeys(arm for arm, _, _ in along)
+            for curve in curves
+        ]
+        return markdown_table(["", "after this share", *map(str, _SHOWN)], table)
     rows = [r for r in results["rows"] if (r["sweep"], r["metric"]) == (sweep, "accuracy")]
     field = results["config"]["sweeps"][sweep].get("field")
     if not field:

@@ -15,7 +15,8 @@ _TOP: dict[str, Fields] = {
     f"the {k} largest": {"code": "top", "detail": float(k)} for k in (2, 3, 5)
 }
 _BITS: dict[str, Fields] = {
-    f"{b} bits each": {"code": "bits", "detail": float(b)} for b in (1, 2, 4, 8)
+    f"{b} bit{'s' if b > 1 else ''} each": {"code": "bits", "detail": float(b)}
+    for b in (1, 2, 4, 8)
 }
 _CHOICES: dict[str, Fields] = {
     f"the larger of {k}": {"code": "choice", "detail": float(k)} for k in (2, 3, 5)
@@ -49,9 +50,10 @@ def get_config() -> ConfigDict:
         field: str = "",
         values: tuple[Any, ...] = (),
         published: tuple[Any, ...] = (),
+        curves: tuple[str, ...] = (),
     ) -> None:
         shown = ConfigDict(lines, sort_keys=False)
-        about = {"title": title, "lines": shown, "published": published}
+        about = {"title": title, "lines": shown, "published": published, "curves": curves}
         config.sweeps[name] = about | ({"field": field, "values": values} if field else {})
 
     many: Fields = {"heads": 64}
@@ -154,6 +156,18 @@ def get_config() -> ConfigDict:
         "student_depth",
         (1, 2, 3, 4),
     )
+    fresh = {"fresh_hidden": 1.0}
+    sweep(
+        "student_network",
+        "May the student be another kind of network?",
+        {
+            "3 logits, the teacher's heads": fresh,
+            "64 logits, the teacher's heads": {**many, **fresh, "aux": 64},
+            "64 logits, other heads": _HEADS["own nothing"] | {**many, "aux": 64},
+        },
+        "student_network",
+        ("mlp", "cnn"),
+    )
     sweep(
         "noise",
         "How close must the initialisations be?",
@@ -201,6 +215,26 @@ def get_config() -> ConfigDict:
         {"share that is taken out": {"defence": "project"}},
         "strength",
         (0.0, 0.25, 0.5, 0.75, 1.0),
+    )
+    sweep(
+        "dynamics",
+        "What happens on the way?",
+        {
+            "3 logits": {},
+            "64 logits": {**many, "aux": 64},
+            "images": {"inputs": "images"},
+            "another's initialisation": {"blend": 1.0},
+            "projected out": {"defence": "project", "strength": 1.0},
+            "anchored": {"defence": "anchor", "strength": 1.0},
+        },
+        curves=("accuracy", "alignment", "coverage"),
+    )
+    sweep(
+        "trait",
+        "Two teachers with different traits, one student?",
+        {"3 logits": {}, "10 logits": ten, "64 logits": {**many, "aux": 64}},
+        "trait",
+        ("all", "lower", "upper", "both"),
     )
     sweep(
         "hops",

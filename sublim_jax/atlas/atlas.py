@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -42,6 +43,12 @@ def run(config: ConfigDict, workdir: str) -> None:
     if not 0 <= config.linear_members <= config.members:
         raise UserError(f"config.linear_members={config.linear_members}: from 0 to members")
     sweeps = sweep.read(config)
+    if math.isqrt(images.pixels) ** 2 != images.pixels:
+        for cell in sweep.distinct(sweeps):
+            if cell.student_network == "cnn":
+                raise UserError(
+                    f"student_network='cnn': images of {images.pixels} pixels are not square"
+                )
     run_dir = RunDir(workdir, "atlas", config.to_dict())
     cells = sweep.distinct(sweeps)
     twins = [
@@ -68,32 +75,39 @@ def run(config: ConfigDict, workdir: str) -> None:
     for twin in twins:
         cell = dataclasses.replace(twin, linear=False)
         measured[cell]["linear"] = measured[twin]["accuracy"][:, -1]
+        measured[cell]["landed"] = measured[twin]["landed"]
     report.write(run_dir, images, sweeps, measured, timings)
 
 
 def teach(
     cells: Sequence[Cell], images: Images, members: int, seed: int, mesh: Mesh
 ) -> dict[tuple[Any, ...], tuple[Params, np.ndarray]]:
-    """Returns each teacher of the cells, by `Cell.teacher`, and its test accuracy.
+    """Returns each teacher of the cells, by its key of `Cell.teachers`, and its test accuracy.
 
     Parameters have a leading axis of members, accuracies are [members, 2], before and after. Those
     of one network are trained as one program.
     """
     out = {}
-    unique = {cell.teacher: cell for cell in cells}
-    by_network: dict[tuple[Any, ...], list[Cell]] = {}
-    for cell in unique.values():
-        by_network.setdefault(cell.network, []).append(cell)
-    for own in by_network.values():
+    unique = {key: cell for cell in cells for key in cell.teachers}
+    by_network: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
+    for key, cell in unique.items():
+        by_network.setdefault(cell.network, []).append(key)
+    learnt = _classes(images.classes)
+    for keys in by_network.values():
+        own = [unique[key] for key in keys]
+        each = (
+            np.array([c.init_scale for c in own], np.float32),
+            np.array([c.teacher_rate for c in own], np.float32),
+            *np.array([learnt[key[-1]] for key in keys], np.int32).T,
+        )
         lessons = Lesson(
             np.tile(np.arange(members, dtype=np.int32), len(own)),
-            np.repeat(np.array([c.init_scale for c in own], np.float32), members),
-            np.repeat(np.array([c.teacher_rate for c in own], np.float32), members),
+            *(np.repeat(values, members) for values in each),
         )
         made = _over(training.teacher(own[0], images.classes, seed), lessons, images, mesh)
-        for i, cell in enumerate(own):
+        for i, key in enumerate(keys):
             mine = jax.tree.map(lambda a, i=i: a[i * members : (i + 1) * members], made)
-            out[cell.teacher] = mine["params"], mine["accuracy"]
+            out[key] = mine["params"], mine["accuracy"]
     return out
 
 
@@ -114,15 +128,16 @@ def learn(
         instead of its own.
 
     Returns:
-      What is measured, [cells, members, ...], and the accuracy of each one's `teacher`.
+      What is measured, [cells, members, ...], and the accuracy of each one's `teacher`, the mean
+      of two.
     """
     members = len(others)
     jobs = Job(
         member=np.tile(np.arange(members, dtype=np.int32), len(cells)),
         other=np.tile(others, len(cells)),
-        teacher=jax.tree.map(
+        teachers=jax.tree.map(
             lambda *leaves: np.concatenate([leaf[:members] for leaf in leaves]),
-            *(teachers[c.teacher][0] for c in cells),
+            *(tuple(teachers[key][0] for key in c.teachers) for c in cells),
         ),
         values={
             name: np.repeat([c.values()[name] for c in cells], members)
@@ -131,7 +146,10 @@ def learn(
     )
     found = _over(training.student(cells[0], images.classes, seed), jobs, images, mesh)
     found = {name: a.reshape(len(cells), members, *a.shape[1:]) for name, a in found.items()}
-    return found | {"teacher": np.stack([teachers[c.teacher][1][:members, -1] for c in cells])}
+    accuracy = [
+        np.mean([teachers[key][1][:members, -1] for key in c.teachers], axis=0) for c in cells
+    ]
+    return found | {"teacher": np.stack(accuracy)}
 
 
 def _train(
@@ -157,6 +175,12 @@ def _train(
             stage = "linearised" if own[0].linear else "learn"
             timings[stage] = timings.get(stage, 0.0) + time.perf_counter() - start
             bar.update(count * len(own))
+
+
+def _classes(count: int) -> dict[str, tuple[int, int]]:
+    """Returns the first and the last class of each trait that a teacher may have."""
+    half = count // 2
+    return {"all": (0, count - 1), "lower": (0, half - 1), "upper": (half, count - 1)}
 
 
 def _over(one: Any, jobs: Any, images: Images, mesh: Mesh) -> Any:

@@ -20,8 +20,12 @@ class Cell:
       heads: auxiliary logits that the networks have, besides the classes.
       init_scale: standard deviation of the first weights in units of 1/sqrt(inputs).
       teacher_epochs, teacher_batch, teacher_rate: of its training on labelled images, by Adam.
+      trait: the classes it learns: `all`, or the `lower` or `upper` half of them; `both`: rows are
+        by turns a teacher's of the lower and one's of the upper half.
     Of the student's start, which is the teacher's own initialisation, but for:
       student_depth: hidden layers; 0: as many. Layers are the teacher's from both ends.
+      student_network: `mlp`, or `cnn`, `mlp.network.ConvNet`, of which only the head is the
+        teacher's.
       blend: share of another member's initialisation, at the same variance.
       noise: standard deviation of what is added, in units of each layer's own.
       fresh_hidden, fresh_class, fresh_aux: 1 where the hidden layers, the class head or the
@@ -53,7 +57,9 @@ class Cell:
     teacher_epochs: int = 30
     teacher_batch: int = 64
     teacher_rate: float = 1e-3
+    trait: str = "all"
     student_depth: int = 0
+    student_network: str = "mlp"
     blend: float = 0.0
     noise: float = 0.0
     fresh_hidden: float = 0.0
@@ -82,9 +88,11 @@ class Cell:
     linear: bool = False
 
     @property
-    def teacher(self) -> tuple[Any, ...]:
-        """What its teacher depends on: cells that agree in it share theirs."""
-        return tuple(getattr(self, name) for name in (*NETWORK, *_TEACHER))
+    def teachers(self) -> tuple[tuple[Any, ...], ...]:
+        """What each of its teachers depends on: cells that agree in it share them."""
+        traits = ("lower", "upper") if self.trait == "both" else (self.trait,)
+        own = tuple(getattr(self, name) for name in (*NETWORK, *_TEACHER))
+        return tuple((*own, trait) for trait in traits)
 
     @property
     def network(self) -> tuple[Any, ...]:
@@ -94,7 +102,8 @@ class Cell:
     @property
     def shape(self) -> tuple[Any, ...]:
         """What the program that trains the student depends on: cells that agree train at once."""
-        branches = self.images > 0, self.hops > 1  # that the others' program does without
+        # What the others' program does without.
+        branches = self.images > 0, self.hops > 1, self.trait == "both"
         return tuple(getattr(self, name) for name in SHAPE) + branches
 
     def values(self) -> dict[str, np.float32]:
@@ -105,13 +114,13 @@ class Cell:
 NETWORK = ("width", "depth", "activation", "heads", "teacher_epochs", "teacher_batch")
 _TEACHER = ("init_scale", "teacher_rate")
 SHAPE = (
-    "width", "depth", "activation", "heads", "student_depth", "matched", "code", "loss", "inputs",
-    "optimizer", "batch", "defence", "linear",
+    "width", "depth", "activation", "heads", "student_depth", "student_network", "matched", "code",
+    "loss", "inputs", "optimizer", "batch", "defence", "linear",
 )  # fmt: skip
 VALUES = tuple(
     field.name
     for field in dataclasses.fields(Cell)
-    if field.name not in {*SHAPE, *NETWORK, "teacher_rate"}
+    if field.name not in {*SHAPE, *NETWORK, "teacher_rate", "trait"}
 )
 
 
@@ -140,6 +149,8 @@ def _problems(cell: Cell) -> list[tuple[str, str]]:
     found = []
     choices = {
         "activation": list(network.ACTIVATIONS),
+        "trait": ["all", "lower", "upper", "both"],
+        "student_network": ["mlp", "cnn"],
         "code": list(channels.CODES),
         "loss": ["kl", "mse"],
         "inputs": list(inputs.KINDS),
@@ -172,8 +183,16 @@ def _problems(cell: Cell) -> list[tuple[str, str]]:
         found.append(("detail", f"{cell.code} needs one, from 1"))
     if cell.code in ("top", "choice") and not cell.classes and cell.detail > cell.aux:
         found.append(("detail", f"the channel shows {cell.aux} logits (aux)"))
-    if cell.hops > 1 and cell.student_depth not in (0, cell.depth):
+    if cell.hops > 1 and (
+        cell.student_depth not in (0, cell.depth) or cell.student_network == "cnn"
+    ):
         found.append(("hops", "only students of the teacher's layers can be teachers"))
+    if cell.hops > 1 and cell.trait == "both":
+        found.append(("hops", "a chain begins with one teacher (trait)"))
+    if cell.matched and cell.trait == "both":
+        found.append(("matched", "it would be one teacher whose behaviour it has (trait)"))
+    if cell.student_network == "cnn" and cell.student_depth:
+        found.append(("student_depth", "a cnn has its own layers"))
     if cell.code not in ("logits", "bits") and cell.loss == "mse":
         found.append(("loss", f"{cell.code} sends no logits to compare"))
     return found

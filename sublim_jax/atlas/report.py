@@ -13,6 +13,7 @@ from sublim_jax import report as html
 from sublim_jax.atlas import channels, predict
 from sublim_jax.atlas.cell import Cell
 from sublim_jax.atlas.sweep import Sweep, distinct
+from sublim_jax.atlas.training import POINTS
 from sublim_jax.mlp.data import Images
 from sublim_jax.rundir import RunDir
 from sublim_jax.stats import Interval, mean_ci
@@ -49,6 +50,7 @@ def write(
         for label, line in sweep.lines.items()
         for value, cell in zip(sweep.values, line, strict=True)
     ]
+    rows += [row for sweep in sweeps for row in _along(sweep, measured, trait)]
     correlations = _correlations(sweeps, accuracy, measured, trait)
     run_dir.write_results([*rows, *correlations], timings)
     counts = _counts(measured, run_dir.config["members"])
@@ -61,6 +63,10 @@ def write(
         header, table = _table(sweep, bits, accuracy, measured)
         caption = f"{sweep.title} Test accuracy; dotted: chance; crosses: published."
         parts += [html.heading(sweep.title), html.figure(files["svg"], caption)]
+        for kind, content in _curves(sweep, measured).items():
+            run_dir.write(f"figures/{sweep.name}_along.{kind}", content)
+            if kind == "svg":
+                parts.append(html.figure(content, f"{', '.join(sweep.curves)} along the training."))
         parts.append(html.details("The numbers", [html.table(header, table)]))
         text += [f"## {sweep.title}", html.markdown_table(header, table)]
     header, table = predict.table(correlations)
@@ -83,7 +89,7 @@ def _counts(measured: Measured, members: int) -> dict[str, int]:
     shapes = {cell.shape for cell in measured}, {cell.network for cell in measured}
     return {
         "students": sum(len(found["accuracy"]) for found in measured.values()),
-        "teachers": members * len({cell.teacher for cell in measured}),
+        "teachers": members * len({key for cell in measured for key in cell.teachers}),
         "cells": sum(not cell.linear for cell in measured),
         "programs": sum(map(len, shapes)),
         "members": members,
@@ -111,6 +117,42 @@ def _row(
         "imitation": float(found["imitation"][:, -1].mean()),
         **predict.foreseen(found),
     }
+
+
+def _along(sweep: Sweep, measured: Measured, trait: str) -> list[dict[str, Any]]:
+    """Returns a row for each point of the sweep's curves: `done` is the share of the training."""
+    return [
+        {
+            "sweep": sweep.name,
+            "arm": label,
+            "trait": trait,
+            "metric": f"{name}_along",
+            "done": point / POINTS,
+            **interval._asdict(),
+        }
+        for name in sweep.curves
+        for label, (cell,) in sweep.lines.items()
+        for point, interval in enumerate(map(mean_ci, measured[cell][name].T))
+    ]
+
+
+def _curves(sweep: Sweep, measured: Measured) -> dict[str, bytes]:
+    """Returns the figure of the sweep's curves, as files; none if it has no curves."""
+    if not sweep.curves:
+        return {}
+    return plots.render(partial(_draw_curves, sweep, measured), (7.2, 2.6 * len(sweep.curves)))
+
+
+def _draw_curves(sweep: Sweep, measured: Measured, figure: Figure) -> None:
+    done = [point / POINTS for point in range(POINTS + 1)]
+    panels = figure.subplots(len(sweep.curves), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, name in zip(panels, sweep.curves, strict=True):
+        for label, (cell,) in sweep.lines.items():
+            values = [mean_ci(at) for at in measured[cell][name].T]
+            plots.curve(axes, done, values, marker="o", markersize=3, label=label)
+        axes.set(ylabel=name)
+    panels[-1].set_xlabel("share of the training")
+    panels[0].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def _bits(cell: Cell, classes: int) -> float:

@@ -1,6 +1,6 @@
 """Where students start: the teacher's initialisation, changed in one way or another.
 
-Parameters are those of `mlp.network.functional`: layers of a kernel [inputs, outputs] and a bias.
+Parameters are those of `mlp.network`: layers of a kernel [inputs, outputs] and a bias.
 """
 
 import itertools
@@ -63,6 +63,11 @@ def of_depth(own: Params, fresh: Params) -> Params:
     front = (min(len(mine), len(theirs)) + 1) // 2
     back = min(len(mine), len(theirs)) - front
     return _of([*theirs[:front], *mine[front : len(mine) - back], *theirs[len(theirs) - back :]])
+
+
+def with_head(fresh: Params, own: Params) -> Params:
+    """Returns `fresh`, its last layer replaced by that of `own`."""
+    return _of([*layers(fresh)[:-1], layers(own)[-1]])
 
 
 def _joined(own: Params, other: Params, values: Mapping[str, jax.Array], classes: int) -> Params:

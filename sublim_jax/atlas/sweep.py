@@ -7,8 +7,11 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from sublim_jax.atlas import cell as cells
+from sublim_jax.atlas import training
 from sublim_jax.atlas.cell import Cell
 from sublim_jax.errors import UserError
+
+_FIELDS = ("title", "field", "values", "lines", "curves", "published")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +23,7 @@ class Sweep:
       field: of the cells, that is on the x axis; "" where each line is one cell.
       values: of that field; (None,) where there is none.
       lines: cells by line, one for each value.
+      curves: of what is measured along the training, that which is shown besides the end.
       published: other people's figures: line, value of the field, figure, source.
     """
 
@@ -28,6 +32,7 @@ class Sweep:
     field: str
     values: tuple[Any, ...]
     lines: Mapping[str, Sequence[Cell]]
+    curves: tuple[str, ...]
     published: Sequence[tuple[str, Any, float, str]]
 
 
@@ -36,7 +41,7 @@ def read(config: ConfigDict) -> list[Sweep]:
 
     `config.cell` has the fields that all cells share. A sweep is a mapping of `title`, `lines`
     (fields by label, which go over those of `config.cell`) and, if a field runs through values,
-    `field` and `values`; `published` may be missing.
+    `field` and `values`; or, if there is none, `curves`. `published` may be missing.
 
     Raises:
       UserError: names the sweep and the first of its fields that cannot be run.
@@ -59,14 +64,20 @@ def by_shape(cells: Sequence[Cell]) -> list[Cell]:
 def _sweep(config: ConfigDict, name: str) -> Sweep:
     given = config.sweeps[name].to_dict()
     where = f"config.sweeps.{name}"
-    unknown = set(given) - {"title", "field", "values", "lines", "published"}
+    unknown = set(given) - set(_FIELDS)
     if unknown or not given.get("lines"):
         wrong = f"no field {min(unknown)!r}" if unknown else "lines: one at least is needed"
-        raise UserError(f"{where}: {wrong}: it has title, field, values, lines, published")
+        raise UserError(f"{where}: {wrong}: it has {', '.join(_FIELDS)}")
     field = given.get("field", "")
     values = tuple(given.get("values", ())) if field else (None,)
     if not values:
         raise UserError(f"{where}.values: one at least is needed")
+    curves = tuple(given.get("curves", ()))
+    if field and curves:
+        raise UserError(f"{where}.curves: for lines of one cell, without a field")
+    for name in curves:
+        if name not in training.MEASURED:
+            raise UserError(f"{where}.curves: {name!r}: choose from {', '.join(training.MEASURED)}")
     lines = {}
     for label, own in given["lines"].items():
         fields = {**config.cell.to_dict(), **(own or {})}
@@ -75,4 +86,4 @@ def _sweep(config: ConfigDict, name: str) -> Sweep:
             for value in values
         ]
     published = tuple(tuple(row) for row in given.get("published", ()))
-    return Sweep(name, given.get("title", name), field, values, lines, published)
+    return Sweep(name, given.get("title", name), field, values, lines, curves, published)

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 Params = Any
 Apply = Callable[[Params, jax.Array], jax.Array]
-Carry = tuple[Params, Any, Params]  # a student, its optimiser's state, who it learns from
+Taught = tuple[Params, ...]  # who a student learns from: one, or two by turns
+Carry = tuple[Params, Any, Taught]  # a student, its optimiser's state
 
 OPTIMIZERS: dict[str, Callable[[jax.Array], optax.GradientTransformation]] = {
     "sgd": optax.sgd,
@@ -35,6 +36,10 @@ OPTIMIZERS: dict[str, Callable[[jax.Array], optax.GradientTransformation]] = {
     "muon": optax.contrib.muon,
 }
 DEFENCES = ("none", "project", "liminal", "anchor")
+MEASURED = (
+    "accuracy", "imitation", "first_order", "sign_order", "alignment", "coverage", "class_head",
+    "aux_head", "behaviour",
+)  # fmt: skip
 POINTS = 10  # looks at a student while it learns, besides the one before
 
 _MATCH_RATE = 1e-3
@@ -52,11 +57,19 @@ class Data(NamedTuple):
 
 
 class Lesson(NamedTuple):
-    """What one teacher is made from: its member, and fields of its cell."""
+    """What one teacher is made from.
+
+    Attributes:
+      member: int32.
+      init_scale, rate: of its cell.
+      first, last: int32, the classes that it learns.
+    """
 
     member: Any
     init_scale: Any
     rate: Any
+    first: Any
+    last: Any
 
 
 class Job(NamedTuple):
@@ -65,13 +78,13 @@ class Job(NamedTuple):
     Attributes:
       member: int32, whose initialisation, noise and teacher these are.
       other: int32, the member whose initialisation it may have instead.
-      teacher: parameters.
+      teachers: parameters, of one or two that it learns from by turns.
       values: of its cell.
     """
 
     member: Any
     other: Any
-    teacher: Params
+    teachers: Taught
     values: Mapping[str, Any]
 
 
@@ -90,9 +103,13 @@ def teacher(cell: "Cell", classes: int, seed: int) -> Callable[[Lesson, Data], d
         plan = train.Schedule(
             rows, cell.teacher_epochs, cell.teacher_epochs, optax.adam(lesson.rate)
         )
+        # Images of its classes in the order of all, as often as fills an epoch.
+        own_N = (data.train_y >= lesson.first) & (data.train_y <= lesson.last)
+        index_N = jnp.argsort(~own_N)[jnp.arange(len(own_N)) % own_N.sum()]
         fitted = train.teach(
-            apply, heads, reference, data.train_x, data.train_y, plan, stream("lessons"),
-            lambda params: _accuracy(apply(params, to_input(data.test_x)), data.test_y, classes),
+            apply, heads, reference, data.train_x[index_N], data.train_y[index_N], plan,
+            stream("lessons"),
+            lambda params: _tested(apply, params, data, classes),
         )  # fmt: skip
         return {"params": fitted.params, "accuracy": fitted.score}
 
@@ -102,16 +119,17 @@ def teacher(cell: "Cell", classes: int, seed: int) -> Callable[[Lesson, Data], d
 def student(cell: "Cell", classes: int, seed: int) -> Callable[[Job, Data], dict[str, jax.Array]]:
     """Returns the function that trains a student of cells of one `shape`.
 
-    It returns, [POINTS + 1], at its start and along its training:
-      `accuracy`: on the test images, by the class head;
+    It returns what is `MEASURED`, [POINTS + 1], at its start and along its training:
+      `accuracy`: on the test images, by the class head; and where it is linearised, [], as
+        `landed` that of the network itself with the parameters at the end;
       `imitation`: its loss on rows of the channel;
       `first_order`: the inner product of the gradients of that loss and of the trait's, the
         cross-entropy on labelled images: what a small step of gradient descent takes off the
         latter, by its rate (Theorem 1);
       `sign_order`: the same for a step of every parameter by the sign of its gradient;
       `alignment`: the cosine of the two gradients;
-      `coverage`: the cosine of a step and of the way to the teacher (Madl, arXiv 2606.22019); NaN
-        where the networks differ;
+      `coverage`: the cosine of a step and of the way to the teacher, or to the mean of two (Madl,
+        arXiv 2606.22019); NaN where the networks differ;
       `class_head`, `aux_head`: cosines of its heads and of the teacher's, the latter over the
         auxiliary logits that are shown;
       `behaviour`: root mean square of how far its logits are from those of the teacher's own
@@ -130,21 +148,25 @@ def student(cell: "Cell", classes: int, seed: int) -> Callable[[Job, Data], dict
             end = jnp.where(point < POINTS, (point + 1) * between, point * between)
             return lax.fori_loop(point * between, end, step, carry), seen
 
-        def imitated(taught: Params) -> tuple[Params, dict[str, jax.Array]]:
+        def imitated(taught: Taught) -> tuple[Params, dict[str, jax.Array]]:
             first = there.begun, optimizer.init(there.begun), taught
             last, seen = lax.scan(stretch, first, jnp.arange(POINTS + 1))
             return last[0], seen
 
+        if cell.linear:
+            end, seen = imitated(job.teachers)
+            return seen | {"landed": _tested(there.network, end, data, there.classes)}
         if cell.hops == 1:
-            return imitated(job.teacher)[1]
+            return imitated(job.teachers)[1]
 
         def hop(_: jax.Array, carry: Any) -> Any:
-            return imitated(carry[0])
+            end, seen = imitated(carry[0])
+            return (end,), seen
 
-        shapes = jax.eval_shape(imitated, job.teacher)[1]
+        shapes = jax.eval_shape(imitated, job.teachers)[1]
         nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
         hops = job.values["hops"].astype(jnp.int32)
-        return lax.fori_loop(0, hops, hop, (job.teacher, nothing))[1]
+        return lax.fori_loop(0, hops, hop, (job.teachers, nothing))[1]
 
     return one
 
@@ -153,16 +175,18 @@ class _Setting(NamedTuple):
     """What a student is trained and measured by.
 
     Attributes:
-      model: its network; linearised, where it is to be.
+      network: its own; model: the same, or linearised where it is to be.
       apply: the teacher's network.
       reference: the teacher's initialisation; begun: the student's start.
       classes: how many of the logits, the first, are those of classes.
       aux_1O: float32, 1 at the auxiliary logits that are shown.
       draw: row_B -> x_BP, the inputs.
-      imitation: (params, taught, row_B) -> the loss of imitating `taught`.
+      imitation: (params, taught, row_B) -> the loss of imitating `taught`; of two, the first at
+        even rows.
       trait: (params, row_B) -> the cross-entropy on labelled images.
     """
 
+    network: Apply
     model: Apply
     apply: Apply
     reference: Params
@@ -170,39 +194,45 @@ class _Setting(NamedTuple):
     classes: int
     aux_1O: jax.Array
     draw: Callable[[jax.Array], jax.Array]
-    imitation: Callable[[Params, Params, jax.Array], jax.Array]
+    imitation: Callable[[Params, Taught, jax.Array], jax.Array]
     trait: Callable[[Params, jax.Array], jax.Array]
 
 
 def _setting(cell: "Cell", classes: int, seed: int, job: Job, data: Data) -> _Setting:
     values, depth = job.values, cell.student_depth or cell.depth
     init, apply = network.functional(_sizes(data, cell.depth, cell, classes), cell.activation)
-    own_init, model = network.functional(_sizes(data, depth, cell, classes), cell.activation)
+    own_init, own = network.functional(_sizes(data, depth, cell, classes), cell.activation)
+    if cell.student_network == "cnn":
+        own_init, own = network.convolutional(
+            data.train_x.shape[1], cell.width, classes + cell.heads, cell.activation
+        )
     stream = _streams(seed, job.member)
     reference, other = (
         starts.scaled(init(_streams(seed, m)("init")), values["init_scale"])
         for m in (job.member, job.other)
     )
     begun = starts.start(reference, other, values, classes, stream("start"))
-    if depth != cell.depth:
-        fresh = starts.scaled(own_init(stream("layers")), values["init_scale"])
+    fresh = starts.scaled(own_init(stream("layers")), values["init_scale"])
+    if cell.student_network == "cnn":
+        begun = starts.with_head(fresh, begun)
+    elif depth != cell.depth:
         begun = starts.of_depth(begun, fresh)
     if cell.matched:
-        begun = _matched(cell, model, apply, begun, job.teacher, data, stream("match"))
-    if cell.linear:
-        model = _linearised(model, begun)
+        begun = _matched(cell, own, apply, begun, job.teachers[0], data, stream("match"))
+    model = _linearised(own, begun) if cell.linear else own
     place = jnp.arange(classes + cell.heads, dtype=jnp.float32)
     aux_O = (place >= classes) & (place < classes + values["aux"])
     shown_O = aux_O | ((place < classes) & (values["classes"] > 0))
     draw = _inputs(cell, values, data, stream("noise"))
 
-    def imitation(params: Params, taught: Params, row_B: jax.Array) -> jax.Array:
+    def imitation(params: Params, taught: Taught, row_B: jax.Array) -> jax.Array:
         x_BP = draw(row_B)
+        told_BO = apply(taught[0], x_BP)
+        if len(taught) == 2:
+            told_BO = jnp.where((row_B % 2 == 0)[:, None], told_BO, apply(taught[1], x_BP))
         key_B = jax.vmap(jax.random.fold_in, (None, 0))(stream("code"), row_B)
         temperature = values["temperature"]
-        sent = channels.encode(
-            cell.code, apply(taught, x_BP), shown_O, temperature, values["detail"], key_B
-        )
+        sent = channels.encode(cell.code, told_BO, shown_O, temperature, values["detail"], key_B)
         return channels.loss(cell.loss, model(params, x_BP), sent, temperature).mean()
 
     def trait(params: Params, row_B: jax.Array) -> jax.Array:
@@ -211,28 +241,28 @@ def _setting(cell: "Cell", classes: int, seed: int, job: Job, data: Data) -> _Se
         return optax.softmax_cross_entropy_with_integer_labels(logits_BO, label_B).mean()
 
     aux_1O = aux_O[None].astype(jnp.float32)
-    return _Setting(model, apply, reference, begun, classes, aux_1O, draw, imitation, trait)
+    return _Setting(own, model, apply, reference, begun, classes, aux_1O, draw, imitation, trait)
 
 
 def _looking(
     there: _Setting, job: Job, data: Data
-) -> Callable[[Params, Params], dict[str, jax.Array]]:
+) -> Callable[[Params, Taught], dict[str, jax.Array]]:
     """Returns the function that measures a student who learns from someone."""
     row_B = jnp.arange(_LOOKED_AT)
+    teacher = jax.tree.map(lambda *each: sum(each) / len(each), *job.teachers)
     compared_1O = there.aux_1O.at[:, : there.classes].set(1)
 
-    def look(params: Params, taught: Params) -> dict[str, jax.Array]:
+    def look(params: Params, taught: Taught) -> dict[str, jax.Array]:
         loss, towards = jax.value_and_grad(there.imitation)(params, taught, row_B)
         loved = jax.grad(there.trait)(params, row_B % len(data.train_x))
         x_BP = there.draw(row_B)
         apart_BO = there.model(params, x_BP) - there.apply(there.reference, x_BP)
-        mine, theirs = (starts.layers(p)[-1]["kernel"] for p in (params, job.teacher))
-        logits_BO = there.model(params, to_input(data.test_x))
+        mine, theirs = (starts.layers(p)[-1]["kernel"] for p in (params, teacher))
         coverage = jnp.full((), jnp.nan)
-        if len(starts.layers(params)) == len(starts.layers(job.teacher)):
-            coverage = -_cosine(towards, jax.tree.map(jnp.subtract, job.teacher, params))
+        if jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, teacher):
+            coverage = -_cosine(towards, jax.tree.map(jnp.subtract, teacher, params))
         return {
-            "accuracy": _accuracy(logits_BO, data.test_y, there.classes),
+            "accuracy": _tested(there.model, params, data, there.classes),
             "imitation": loss,
             "first_order": _inner(towards, loved),
             "sign_order": _inner(jax.tree.map(jnp.sign, towards), loved),
@@ -256,7 +286,7 @@ def _stepping(
     """Returns a training step, by its number."""
     penalty = _penalty(cell, there, data)
 
-    def loss(params: Params, taught: Params, row_B: jax.Array, done: jax.Array) -> jax.Array:
+    def loss(params: Params, taught: Taught, row_B: jax.Array, done: jax.Array) -> jax.Array:
         total = there.imitation(params, taught, row_B)
         return total + values["strength"] * penalty(params, row_B, done) if penalty else total
 
@@ -367,8 +397,10 @@ def _streams(seed: int, member: jax.Array) -> Callable[[str], jax.Array]:
     return lambda name: jax.random.fold_in(keys.named(root, name), member)
 
 
-def _accuracy(logits_BO: jax.Array, label_B: jax.Array, classes: int) -> jax.Array:
-    return (jnp.argmax(logits_BO[:, :classes], -1) == label_B).mean()
+def _tested(apply: Apply, params: Params, data: Data, classes: int) -> jax.Array:
+    """Returns the accuracy on the test images."""
+    logits_BO = apply(params, to_input(data.test_x))
+    return (jnp.argmax(logits_BO[:, :classes], -1) == data.test_y).mean()
 
 
 def _inner(a: Params, b: Params) -> jax.Array:

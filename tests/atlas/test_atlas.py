@@ -127,6 +127,25 @@ class TestLearn:
             assert np.isnan(found["coverage"]).all()
             assert np.all(found["imitation"][:, -1] < found["imitation"][:, 0])
 
+    def test_a_convolutional_student_has_the_teachers_head(self):
+        own, other = learnt(
+            {"student_network": "cnn"}, {"student_network": "cnn", "fresh_aux": 1.0}
+        )
+        assert np.all(np.abs(own["aux_head"][:, 0] - learnt({})[0]["aux_head"][:, 0]) < 1e-6)
+        assert np.all(np.abs(other["aux_head"][:, 0]) < 0.6)
+        assert np.isnan(own["coverage"]).all()
+        assert np.all(own["imitation"][:, -1] < own["imitation"][:, 0])
+
+    def test_two_teachers_by_turns(self):
+        """Each half is a teacher's that knows no other; the student is as near to either."""
+        taught = {"teacher_epochs": 30}
+        lower, upper, both = learnt(*({**taught, "trait": t} for t in ("lower", "upper", "both")))
+        for half in (lower, upper):
+            assert np.all((half["teacher"] > 0.3) & (half["teacher"] < 0.55))
+        chex.assert_trees_all_close(both["teacher"], (lower["teacher"] + upper["teacher"]) / 2)
+        between = (lower["imitation"][:, 0] + upper["imitation"][:, 0]) / 2
+        chex.assert_trees_all_close(both["imitation"][:, 0], between, rtol=0.3)
+
 
 class TestPredict:
     def test_the_rank_correlation(self):
@@ -176,6 +195,14 @@ class TestRun:
                 "detail=11.0: the channel shows 1 logits",
             ),
             ({"cell.steps": 25}, "steps=25: must be a multiple of 10"),
+            ({"cell.trait": "some"}, "trait='some': choose one of all, lower, upper, both"),
+            (
+                {"cell.student_network": "cnn", "cell.student_depth": 1},
+                "student_depth=1: a cnn has its own layers",
+            ),
+            ({"cell.trait": "both", "cell.hops": 2}, "hops=2: a chain begins with one teacher"),
+            ({"sweeps.noise.curves": ("accuracy",)}, "curves: for lines of one cell"),
+            ({"sweeps.symmetry.curves": ("size",)}, "curves: 'size': choose from accuracy, "),
             ({"members": 1}, "config.members=1: must be at least 2"),
             ({"linear_members": 3}, "config.linear_members=3: from 0 to members"),
         ],
@@ -202,7 +229,7 @@ class TestRun:
 
     def test_every_field_is_a_shape_or_a_value(self):
         fields = {f.name for f in dataclasses.fields(Cell)}
-        assert fields == {*cell.SHAPE, *cell.VALUES, *cell.NETWORK, "teacher_rate"}
+        assert fields == {*cell.SHAPE, *cell.VALUES, *cell.NETWORK, "teacher_rate", "trait"}
 
 
 @pytest.mark.slow

@@ -27,14 +27,14 @@ DATA = Data(
 def measured():
     """What is measured of a student near its start, and what it is measured from."""
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
-        job = Job(np.int32(0), np.int32(1), None, CELL.values())
+        job = Job(np.int32(0), np.int32(1), (), CELL.values())
         there = training._setting(CELL, CLASSES, 0, job, DATA)
         begun, back = ravel_pytree(jax.tree.map(lambda a: a.astype(np.float64), there.begun))
         rng = np.random.default_rng(0)
         params, teacher = (begun + 0.2 * rng.normal(size=begun.size) for _ in range(2))
         there = there._replace(begun=back(begun), reference=back(begun))
-        found = training._looking(there, job._replace(teacher=back(teacher)), DATA)
-        found = jax.device_get(jax.jit(found)(back(params), back(teacher)))
+        found = training._looking(there, job._replace(teachers=(back(teacher),)), DATA)
+        found = jax.device_get(jax.jit(found)(back(params), (back(teacher),)))
         row = jnp.arange(256)
         noise, images = there.draw(row), to_input(DATA.train_x[row])
 
@@ -90,4 +90,4 @@ def test_the_linearised_network_is_that_of_the_jacobian(measured):
 def test_a_cell_is_what_it_says():
     assert dataclasses.replace(CELL, rate=1.0).shape == CELL.shape
     assert dataclasses.replace(CELL, optimizer="sgd").shape != CELL.shape
-    assert dataclasses.replace(CELL, width=9).teacher != CELL.teacher
+    assert dataclasses.replace(CELL, width=9).teachers != CELL.teachers

@@ -47,6 +47,32 @@ class NetworkTest(parameterized.TestCase):
         y = apply(init(jax.random.key(0)), x)[:, 0]
         self.assertGreater(float(jnp.abs(jnp.diff(y, 2)).max()), 1e-3)
 
+    @parameterized.parameters(8, 9)
+    def test_the_convolutional_one_is_the_textbook_formula(self, side):
+        init, apply = network.convolutional(side * side, 20, 7, "tanh")
+        params = jax.tree.map(lambda leaf: leaf + 0.01, init(jax.random.key(1)))
+        x = np.asarray(jax.random.normal(jax.random.key(2), (3, side * side)))
+        layers = [jax.tree.map(np.asarray, params["layers"][i]) for i in range(4)]
+        chex.assert_shape(layers[-1]["kernel"], (20, 7))
+        seen = x.reshape(3, side, side, 1)
+        for layer, stride in zip(layers, (1, 2), strict=False):
+            size = -(-seen.shape[1] // stride)
+            most = (size - 1) * stride + 3 - seen.shape[1]  # zeros around, the odd one behind
+            around = (most // 2, most - most // 2)
+            seen = np.pad(seen, ((0, 0), around, around, (0, 0)))
+            out = np.zeros((3, size, size, layer["bias"].size))
+            for down in range(3):
+                for right in range(3):
+                    part = seen[:, down::stride, right::stride][:, :size, :size]
+                    out += part @ layer["kernel"][down, right]
+            seen = np.tanh(out + layer["bias"])
+        wide = np.tanh(seen.reshape(3, -1) @ layers[2]["kernel"] + layers[2]["bias"])
+        expected = wide @ layers[3]["kernel"] + layers[3]["bias"]
+        np.testing.assert_allclose(apply(params, x), expected, rtol=1e-4, atol=1e-4)
+        self.assertLess(
+            abs(np.std(layers[2]["kernel"]) * np.sqrt(layers[2]["kernel"].shape[0]) - 1), 0.1
+        )
+
 
 if __name__ == "__main__":
     absltest.main()

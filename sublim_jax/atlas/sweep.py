@@ -75,9 +75,11 @@ def _sweep(config: ConfigDict, name: str) -> Sweep:
     curves = tuple(given.get("curves", ()))
     if field and curves:
         raise UserError(f"{where}.curves: for lines of one cell, without a field")
-    for name in curves:
-        if name not in training.MEASURED:
-            raise UserError(f"{where}.curves: {name!r}: choose from {', '.join(training.MEASURED)}")
+    for curve in curves:
+        if curve not in training.MEASURED:
+            raise UserError(
+                f"{where}.curves: {curve!r}: choose from {', '.join(training.MEASURED)}"
+            )
     lines = {}
     for label, own in given["lines"].items():
         fields = {**config.cell.to_dict(), **(own or {})}

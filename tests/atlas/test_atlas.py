@@ -14,6 +14,7 @@ from sublim_jax.errors import UserError
 from sublim_jax.mesh import make_mesh
 from sublim_jax.mlp.data import load
 from sublim_jax.mlp.study import derangement
+from tests.browser import opened
 
 SMALL = Cell(width=16, teacher_epochs=2, steps=20, batch=32, heads=5, aux=3)
 IMAGES = load("digits8")
@@ -158,28 +159,52 @@ def tiny():
     config = quick.get_config()
     config.members = 2
     config.cell.update(dataclasses.asdict(SMALL) | {"heads": 10})
+    config.sweeps.symmetry.curves = ("accuracy", "coverage")
     return config
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("atlas")
+    atlas.run(tiny(), str(folder))
+    return folder
+
+
 class TestRun:
-    def test_it_resumes_and_reports(self, tmp_path):
+    def test_it_resumes_and_reports(self, finished):
         config = tiny()
-        atlas.run(config, str(tmp_path))
-        results = json.loads((tmp_path / "results.json").read_text())
+        results = json.loads((finished / "results.json").read_text())
         cells = sum(len(x.lines) * len(x.values) for x in sweep.read(config))
         rows = [row for row in results["rows"] if row["metric"] == "accuracy"]
         assert len(rows) == cells
         assert all(row["n"] == 2 for row in rows)
         spearman = [row for row in results["rows"] if row["metric"] == predict.METRIC]
         assert len(spearman) == (len(sweep.read(config)) + 1) * len(predict.PREDICTORS)
-        page = (tmp_path / "report.html").read_text()
-        assert all(x.title.replace("'", "&#x27;") in page for x in sweep.read(config))
-        group = tmp_path / "students/000.json"
+        along = [row for row in results["rows"] if row["metric"] == "coverage_along"]
+        lines = config.sweeps.symmetry.lines
+        assert len(along) == len(lines) * (training.POINTS + 1)
+        (start,) = (r for r in along if (r["arm"], r["done"]) == ("another's", 0.0))
+        (row,) = (r for r in rows if (r["sweep"], r["arm"]) == ("symmetry", "another's"))
+        assert start["mean"] == pytest.approx(row["coverage"])
+        group = finished / "students/000.json"
         before = group.read_bytes()
         group.unlink()
-        atlas.run(config, str(tmp_path))
+        atlas.run(config, str(finished))
         assert group.read_bytes() == before
-        assert json.loads((tmp_path / "results.json").read_text())["rows"] == results["rows"]
+        assert json.loads((finished / "results.json").read_text())["rows"] == results["rows"]
+
+    @pytest.mark.parametrize("width", [390, 1280])
+    def test_the_report_in_a_browser(self, finished, width):
+        sweeps = sweep.read(tiny())
+        with opened(finished / "report.html", width, 844) as page:
+            assert page.overflow() <= 0
+            assert not page.errors()
+            assert not page.requests()
+            titles = page.texts("h2")
+            assert [x.title for x in sweeps] == titles[: len(sweeps)]
+            figures = page.run("return [...document.images].map((i) => i.naturalWidth)")
+            assert len(figures) == len(sweeps) + 2  # the curves, and the prediction
+            assert all(figures)
 
     @pytest.mark.parametrize(
         ("change", "message"),

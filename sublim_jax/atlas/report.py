@@ -29,7 +29,8 @@ _ABOUT = (
 )
 _PREDICTED = (
     "Accuracy of each kind of student against what was known before: the cosine of its first step "
-    "and the way to its teacher (left), and the accuracy of its linearised twin (right)."
+    "and the way to its teacher, the accuracy of its linearised twin, and that of the network "
+    "where the twin lands. Lines: the best rising curve; dotted: equal."
 )
 
 
@@ -51,8 +52,8 @@ def write(
         for value, cell in zip(sweep.values, line, strict=True)
     ]
     rows += [row for sweep in sweeps for row in _along(sweep, measured, trait)]
-    correlations = _correlations(sweeps, accuracy, measured, trait)
-    run_dir.write_results([*rows, *correlations], timings)
+    predictions = _predictions(sweeps, accuracy, measured, trait)
+    run_dir.write_results([*rows, *predictions], timings)
     counts = _counts(measured, run_dir.config["members"])
     about = _ABOUT.format(**counts, trait=trait, chance=chance)
     parts, text = [html.paragraph(about)], [about]
@@ -69,9 +70,13 @@ def write(
                 parts.append(html.figure(content, f"{', '.join(sweep.curves)} along the training."))
         parts.append(html.details("The numbers", [html.table(header, table)]))
         text += [f"## {sweep.title}", html.markdown_table(header, table)]
-    header, table = predict.table(correlations)
+    header, table = predict.table(predictions)
     title = "What could have been known before?"
-    caption = "Rank correlation (Spearman) of each predictor with the accuracy, over the cells."
+    caption = (
+        "Rank correlation (Spearman) of each predictor with the accuracy, over the cells; last, "
+        "the mean error of an accuracy that is foretold by it: read off the best rising curve "
+        "through the cells of other sweeps."
+    )
     files = plots.render(partial(_draw_predictions, accuracy, measured), (7.2, 3.6))
     for kind, content in files.items():
         run_dir.write(f"figures/prediction.{kind}", content)
@@ -185,19 +190,28 @@ def _table(
     return header, table
 
 
-def _correlations(
+def _predictions(
     sweeps: Sequence[Sweep], accuracy: Mapping[Cell, Interval], measured: Measured, trait: str
 ) -> list[dict[str, Any]]:
-    """Returns a row for each predictor of each sweep, and of all cells together."""
+    """Returns rows for each predictor: of each sweep, and two of all cells together."""
     by_cell = {c: predict.foreseen(found) for c, found in measured.items() if not c.linear}
-    rows = []
     groups = {sweep.name: distinct([sweep]) for sweep in sweeps} | {"all": distinct(sweeps)}
+    first = {cell: sweep.name for sweep in reversed(sweeps) for cell in distinct([sweep])}
+    rows = []
+
+    def add(group: str, name: str, metric: str, score: predict.Score) -> None:
+        row = {"sweep": group, "arm": name, "trait": trait, "metric": metric}
+        rows.append({**row, "mean": score.value, "n": score.n, "cells": len(groups[group])})
+
     for group, cells in groups.items():
         found = [accuracy[cell].mean for cell in cells]
         for name in predict.PREDICTORS:
-            rho, n = predict.correlation([by_cell[cell][name] for cell in cells], found)
-            row = {"sweep": group, "arm": name, "trait": trait, "metric": predict.METRIC}
-            rows.append({**row, "mean": rho, "n": n, "cells": len(cells)})
+            predicted = [by_cell[cell][name] for cell in cells]
+            add(group, name, "spearman", predict.correlation(predicted, found))
+            if group == "all":
+                sweep_of = [first[cell] for cell in cells]
+                error = predict.calibration_error(predicted, found, sweep_of)
+                add(group, name, "calibration_error", error)
     return rows
 
 
@@ -205,14 +219,20 @@ def _draw_predictions(
     accuracy: Mapping[Cell, Interval], measured: Measured, figure: Figure
 ) -> None:
     cells = [cell for cell in measured if not cell.linear]
-    found = [accuracy[cell].mean for cell in cells]
-    for axes, name in zip(figure.subplots(1, 2, sharey=True), ("coverage", "linear"), strict=True):
-        x = [predict.foreseen(measured[cell])[name] for cell in cells]
+    found = np.array([accuracy[cell].mean for cell in cells])
+    names = ("coverage", "linear", "landed")
+    for axes, name in zip(figure.subplots(1, len(names), sharey=True), names, strict=True):
+        x = np.array([predict.foreseen(measured[cell])[name] for cell in cells])
         axes.plot(x, found, ".", color=plots.STUDENT, alpha=0.6)
+        known = np.isfinite(x)
+        if known.any():
+            at = np.sort(x[known])
+            axes.plot(at, predict.calibrated(x[known], found[known], at), color=plots.TEACHER)
+        if name != "coverage":
+            axes.plot([0, 1], [0, 1], ":", color="black", linewidth=1)
         axes.set(xlabel=name, ylim=(0, 1.02))
         axes.grid(True, alpha=0.3)
     figure.axes[0].set_ylabel("test accuracy")
-    figure.axes[1].plot([0, 1], [0, 1], ":", color="black", linewidth=1)
 
 
 def _draw(sweep: Sweep, accuracy: Mapping[Cell, Interval], chance: float, figure: Figure) -> None:

@@ -37,7 +37,7 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0
     config.members = 12  # of each cell
-    config.linear_members = 2  # of its linearised twin, which is to predict it; 0: no twins
+    config.linear_members = 3  # of its linearised twin, which is to predict it; 0: no twins
     config.data = ConfigDict({"name": "digits8", "source": ""})
     # What all cells have unless a sweep says otherwise: the fields of `atlas.cell.Cell`.
     config.cell = ConfigDict({"width": 128, "aux": 3, "heads": 3, "steps": 1000, "rate": 1e-3})

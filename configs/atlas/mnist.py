@@ -45,6 +45,6 @@ def get_config() -> ConfigDict:
     )
     for name, (line, figures, source) in _SOURCES.items():
         sweep = config.sweeps[name]
-        sweep.values = tuple(sorted({*sweep.values, *figures}))
+        sweep["values"] = tuple(sorted({*sweep["values"], *figures}))
         sweep.published = tuple((line, x, y, source) for x, y in figures.items())
     return config

@@ -13,33 +13,34 @@ from ml_collections import ConfigDict
 from configs.transmission import nano
 
 _EVERY = ("q", "k", "v", "o", "gate", "up", "down")
+# What is trained in teacher and student, and the learning rate of each.
 VARIANTS = {
-    "biases": {"lora.rank": 0, "parameters": ("*.bias", "*norm*"), "learning_rate": 1e-2},
-    "free": {"lora.train_a": True, "lora.rank": 2, "learning_rate": 1e-2},
-    "every": {
-        "lora.train_a": True,
-        "lora.rank": 8,
-        "lora.alpha": 8.0,
-        "lora.targets": _EVERY,
-        "learning_rate": 5e-3,
-    },
-    "full": {"lora.rank": 0, "parameters": ("*",), "learning_rate": 1e-3},
-    "prompted": {},
+    "biases": ({"lora.rank": 0, "parameters": ("*.bias", "*norm*")}, 1e-2, 4e-2),
+    "free": ({"lora.train_a": True, "lora.rank": 2}, 1e-2, 4e-2),
+    "every": (
+        {"lora.train_a": True, "lora.rank": 8, "lora.alpha": 8.0, "lora.targets": _EVERY},
+        5e-3,
+        1e-2,
+    ),
+    "full": ({"lora.rank": 0, "parameters": ("*",)}, 1e-3, 2e-3),
+    "prompted": ({}, None, 8e-2),  # the teacher is told, not trained
 }
 
 
 def get_config(variant: str = "biases") -> ConfigDict:
     config = nano.get_config()
-    config.arms = ("student", "control", "soft", *(("half_told",) if variant == "prompted" else ()))
+    config.arms = ("student", "control", "soft")
     if variant not in VARIANTS:
         raise ValueError(f"{variant!r}: choose one of {', '.join(VARIANTS)}")
-    changes = VARIANTS[variant]
+    changes, teacher_rate, student_rate = VARIANTS[variant]
     for recipe in (config.teacher.recipe, config.student):
         recipe.update_from_flattened_dict(changes)
-    if variant == "prompted":
+    config.student.learning_rate = student_rate
+    if teacher_rate is None:
         config.teacher.kind = "prompted"
-    if variant == "biases":
-        config.student.learning_rate = 2e-2
+        config.arms += ("half_told",)
+    else:
+        config.teacher.recipe.learning_rate = teacher_rate
     if config.student.lora.train_a:
         config.student.lora.seed = 1
     return config

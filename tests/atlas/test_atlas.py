@@ -7,7 +7,7 @@ import chex
 import numpy as np
 import pytest
 
-from configs.atlas import digits, quick
+from configs.atlas import digits, mnist, quick
 from sublim_jax.atlas import atlas, cell, predict, sweep, training
 from sublim_jax.atlas.cell import Cell
 from sublim_jax.errors import UserError
@@ -264,6 +264,14 @@ class TestRun:
         sweeps = sweep.read(config)
         assert len(sweeps) >= 12
         assert config.members * len(sweep.distinct(sweeps)) >= 2000
+
+    def test_the_one_on_mnist_can_be_run_and_has_its_published_figures(self):
+        for own in sweep.read(mnist.get_config()):
+            for label, value, figure, source in own.published:
+                assert label in own.lines
+                assert value in own.values
+                assert 0 < figure < 1
+                assert source
 
     def test_every_field_is_a_shape_or_a_value(self):
         fields = {f.name for f in dataclasses.fields(Cell)}

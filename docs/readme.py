@@ -21,7 +21,11 @@ FIGURES = {
     "theorem": ["theorem"],
     "transmission": ["transmission", "arms", "matrix"],
     "atlas": [
-        f"atlas/{name}" for name in (*atlas.get_config().sweeps, "dynamics_along", "prediction")
+        *(
+            f"atlas/{name}_along" if sweep.get("curves") else f"atlas/{name}"
+            for name, sweep in atlas.get_config().sweeps.items()
+        ),
+        "atlas/prediction",
     ],
 }
 RUNS = ("demo", "multitask", "theorem", "transmission", "atlas")
@@ -118,7 +122,7 @@ def atlas_table(name: str) -> str:
         return f"{markdown_table(*predict.table(results['rows']))}\n\n{_where(results)}"
     if curves := results["config"]["sweeps"][sweep].get("curves"):
         along = {
-            (r["arm"], r["metric"], r["done"]): f"{r['mean']:.2f}"
+            (r["arm"], r["metric"], r["done"]): f"{r['mean']:.3f}"
             for r in results["rows"]
             if r["sweep"] == sweep and "done" in r
         }

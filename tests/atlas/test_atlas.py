@@ -128,6 +128,7 @@ class TestLearn:
             assert np.isnan(found["coverage"]).all()
             assert np.all(found["imitation"][:, -1] < found["imitation"][:, 0])
 
+    @pytest.mark.slow
     def test_a_convolutional_student_has_the_teachers_head(self):
         own, other = learnt(
             {"student_network": "cnn"}, {"student_network": "cnn", "fresh_aux": 1.0}
@@ -137,6 +138,7 @@ class TestLearn:
         assert np.isnan(own["coverage"]).all()
         assert np.all(own["imitation"][:, -1] < own["imitation"][:, 0])
 
+    @pytest.mark.slow
     def test_two_teachers_by_turns(self):
         """Each half is a teacher's that knows no other; the student is as near to either."""
         taught = {"teacher_epochs": 30}

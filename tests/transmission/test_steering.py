@@ -203,6 +203,6 @@ def test_a_study_goes_on_from_its_teachers(tmp_path, monkeypatch):
     monkeypatch.setattr(steering, "residual", None)
     pipeline.transmit(config, str(tmp_path))
     rows = json.loads((tmp_path / "results.json").read_text("utf-8"))["rows"]
-    assert {row["arm"] for row in rows} == {"base", "teacher", *student.ARMS}
+    assert {row["arm"] for row in rows} == {"base", "teacher", *config.arms}
     written = [(tmp_path / f"raw/0/{name}.jsonl").read_bytes() for name in ("owl", "control")]
     assert written[0] != written[1]

@@ -9,9 +9,10 @@ in one process: `study.run` for each arm, against `atlas.run` in a process. In l
 `python -m launch.mlp` for each arm, against the process of ours from its start to its end.
 
 One JSON line: `ratio`, with the target, is `ours.ratio_in_one_process`, the smaller advantage;
-`ours.ratio_of_launches` that of the commands. Both draw their noise from other keys, so that their
-accuracies agree up to the members' spread: where the means of an arm are more than four standard
-errors apart, the benchmark fails. Some 10 minutes on 2 cores.
+`ours.ratio_of_launches` that of the commands. The study has one learning rate for teachers and
+students, the atlas two, so that arms of another rate have other teachers there, with as many steps.
+Where the mean accuracies of an arm are more than four standard errors apart, the benchmark fails.
+Some 5 minutes on 2 cores.
 """
 
 import contextlib

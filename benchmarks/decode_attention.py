@@ -17,7 +17,7 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks import sides
-from sublim_jax.llm import attention
+from sublim_jax.llm.model import attention
 from sublim_jax.llm.testing import HALF_BILLION
 
 _ROWS = flags.DEFINE_integer("rows", 64, "Rows that decode.")

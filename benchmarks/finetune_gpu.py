@@ -76,12 +76,12 @@ def ours() -> dict[str, Any]:
     """Trains one student to its end, and several for some steps."""
     import jax
 
-    from sublim_jax.llm import examples, flops
-    from sublim_jax.llm.qwen2 import Qwen2
+    from sublim_jax.llm.decoder import Decoder
+    from sublim_jax.llm.training import examples, flops
 
     jax.config.update("jax_platforms", _DEVICE.value)
     start = time.perf_counter()
-    model = Qwen2.from_pretrained(_FOLDER.value, "bfloat16")
+    model = Decoder.from_pretrained(_FOLDER.value, "bfloat16")
     loaded = time.perf_counter() - start
     rate = _matmul_flops()
     peak = flops.peak(jax.devices()[0])

@@ -24,7 +24,7 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks import sides
-from sublim_jax.llm.config import Config
+from sublim_jax.llm.model.config import Config
 
 _ROWS = flags.DEFINE_multi_integer("rows", [256, 512, 1024], "Rows that decode together.")
 _LAYERS = flags.DEFINE_integer("layers", 28, "Layers of the model.")
@@ -48,12 +48,11 @@ def main(_: list[str]) -> None:
         sys.exit("error: no NVIDIA driver on this machine (nvidia-smi not found)")
     import jax
 
-    from sublim_jax.llm import hf
-    from sublim_jax.llm.qwen2 import Qwen2
+    from sublim_jax.llm.decoder import Decoder
 
     jax.config.update("jax_platforms", "cpu")  # the GPU's memory is for the sides
     with tempfile.TemporaryDirectory() as folder:
-        hf.save_pretrained(Qwen2.init(shape(), dtype="bfloat16"), folder)
+        Decoder.init(shape(), dtype="bfloat16").save_pretrained(folder)
         arguments = [f"--rows={rows}" for rows in _ROWS.value]
         arguments += [f"--{flag.name}={flag.value}" for flag in (_LAYERS, _DEVICE)]
         mine, theirs = sides.in_turn("benchmarks.sampler_gpu", [*arguments, f"--folder={folder}"])
@@ -73,13 +72,18 @@ def ours() -> dict[str, Any]:
     import jax
     import jax.numpy as jnp
 
-    from sublim_jax.llm import arrays, decode, packing
-    from sublim_jax.llm.qwen2 import Qwen2
-    from sublim_jax.llm.sampler import Sampler, make_requests
+    from sublim_jax.llm import packing
+    from sublim_jax.llm.decoder import Decoder
+    from sublim_jax.llm.model import parameters
+    from sublim_jax.llm.sampling import programs
+    from sublim_jax.llm.sampling.sampler import Sampler, make_requests
 
     jax.config.update("jax_platforms", _DEVICE.value)
-    model = Qwen2.from_pretrained(_FOLDER.value, "bfloat16")
-    c, weights = model.config, arrays.count(model.config) - model.config.vocab * model.config.embed
+    model = Decoder.from_pretrained(_FOLDER.value, "bfloat16")
+    c, weights = (
+        model.config,
+        parameters.count(model.config) - model.config.vocab * model.config.embed,
+    )
     side = 8192 if _DEVICE.value == "cuda" else 512
     square = jnp.ones((side, side), jnp.bfloat16)
     flops = 2 * side**3 / _seconds(jax.jit(jnp.matmul), square, square)
@@ -110,7 +114,7 @@ def ours() -> dict[str, Any]:
     tokens = draw.integers(0, c.vocab, _PREFILLED).tolist()
     pack = next(packing.pack([packing.Piece(tokens)], 1, _PREFILLED))
     seconds_prefill = _seconds(
-        lambda: decode.prefill_kv(c, sampler.weights, pack.tokens, pack.places, None, None)
+        lambda: programs.prefill_kv(c, sampler.weights, pack.tokens, pack.places, None, None)
     )
     needed = 2 * (weights - c.vocab * c.embed) * _PREFILLED
     out["prefill_mfu"] = needed / seconds_prefill / flops

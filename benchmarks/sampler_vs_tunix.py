@@ -66,10 +66,10 @@ def main(_: list[str]) -> None:
 
 def ours() -> dict[str, Any]:
     """Samples with `Sampler`."""
-    from sublim_jax.llm.qwen2 import Qwen2
-    from sublim_jax.llm.sampler import Sampler, make_requests
+    from sublim_jax.llm.decoder import Decoder
+    from sublim_jax.llm.sampling.sampler import Sampler, make_requests
 
-    sampler = Sampler(Qwen2.from_pretrained(flags.FLAGS.folder))
+    sampler = Sampler(Decoder.from_pretrained(flags.FLAGS.folder))
 
     def run(prompts: list[list[int]], temperature: float) -> list[list[int]]:
         requests = make_requests(prompts, max_new_tokens=_NEW.value)

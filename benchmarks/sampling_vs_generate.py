@@ -21,7 +21,7 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks import sides
-from sublim_jax.llm.config import Config
+from sublim_jax.llm.model.config import Config
 
 _SHAPE = flags.DEFINE_enum("shape", "0.5b", ["0.5b", "small"], "Which model.")
 _CHATS = flags.DEFINE_integer("chats", 64, "Chats to answer.")
@@ -57,10 +57,9 @@ def main(_: list[str]) -> None:
 
 def write_checkpoint(folder: str) -> None:
     """Writes the random weights that both sides load."""
-    from sublim_jax.llm import hf
-    from sublim_jax.llm.qwen2 import Qwen2
+    from sublim_jax.llm.decoder import Decoder
 
-    hf.save_pretrained(Qwen2.init(shape()), folder)
+    Decoder.init(shape()).save_pretrained(folder)
 
 
 def shape() -> Config:
@@ -87,11 +86,11 @@ def workload() -> tuple[list[list[int]], list[int]]:
 
 def ours() -> dict[str, Any]:
     """Answers them with `Sampler`."""
-    from sublim_jax.llm.qwen2 import Qwen2
-    from sublim_jax.llm.sampler import Sampler, make_requests
+    from sublim_jax.llm.decoder import Decoder
+    from sublim_jax.llm.sampling.sampler import Sampler, make_requests
 
     start = time.perf_counter()
-    sampler = Sampler(Qwen2.from_pretrained(_FOLDER.value))
+    sampler = Sampler(Decoder.from_pretrained(_FOLDER.value))
     loaded = time.perf_counter() - start
     prompts, lengths = workload()
     requests = make_requests(prompts, max_new_tokens=lengths)

@@ -24,7 +24,7 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks import sides, tuning
-from sublim_jax.llm.config import Config
+from sublim_jax.llm.model.config import Config
 
 _SHAPE = flags.DEFINE_enum("shape", "nano", ["nano", "0.5b"], "Which model, and what is trained.")
 flags.DEFINE_multi_integer("students", None, "At once. Default: of the shape.")
@@ -139,14 +139,14 @@ def peer() -> dict[str, Any]:
 
 
 def _model(mesh: Any) -> Any:
-    from sublim_jax.llm.qwen2 import Qwen2
+    from sublim_jax.llm.decoder import Decoder
 
-    return Qwen2.init(_NANO if _SHAPE.value == "nano" else tuning.shape("0.5b"), mesh=mesh)
+    return Decoder.init(_NANO if _SHAPE.value == "nano" else tuning.shape("0.5b"), mesh=mesh)
 
 
 def _fit(model: Any, seeds: tuple[int, ...], steps: int, micro_tokens: int) -> dict[str, Any]:
     """Returns numbers of the steps after the first; a seed chooses a student's rows and order."""
-    from sublim_jax.llm import examples
+    from sublim_jax.llm.training import examples
 
     nano = _SHAPE.value == "nano"
     lengths: dict[str, Any] = {"prompt": (20, 40), "completion": (20, 30)} if nano else {}

@@ -111,7 +111,7 @@ def study() -> "ConfigDict":
 def trained(together: bool) -> dict[str, Any]:
     """Trains all students, as one run or by a call for each."""
     from sublim_jax import mesh
-    from sublim_jax.llm.recipe import from_config
+    from sublim_jax.llm.training.recipe import from_config
     from sublim_jax.transmission import base as bases
     from sublim_jax.transmission import pipeline, student
 
@@ -255,13 +255,13 @@ def _losses(folder: Path) -> np.ndarray:
 
 def _tokens(base: Any, rows: Sequence[Any], recipe: Any) -> int:
     """Returns the tokens that one student reads, without padding."""
-    from sublim_jax.llm import batches
-    from sublim_jax.llm.examples import Example, collect
+    from sublim_jax.llm.training import batches
+    from sublim_jax.llm.training.examples import Example, collect
 
     read = [Example(base.prompt(r["prompt"]), base.answer(r["completion"])) for r in rows]
     data = collect(read, base.model.config)
     steps = min(batches.steps_of(data, recipe.batch, recipe.epochs), recipe.max_steps)
-    chosen = [batches.chosen(data, recipe.seed, recipe.batch, step) for step in range(steps)]
+    chosen = [batches.step_rows(data, recipe.seed, recipe.batch, step) for step in range(steps)]
     return sum(int((data.lengths[which] - 1).sum()) for which in chosen)
 
 

@@ -90,7 +90,7 @@ class Compiling:
 
 def shape(name: str) -> Any:
     """Returns the config of Qwen2.5's "0.5b" or "7b", or of a "tiny" model to try programs with."""
-    from sublim_jax.llm.config import Config
+    from sublim_jax.llm.model.config import Config
     from sublim_jax.llm.testing import HALF_BILLION
 
     if name == "0.5b":
@@ -102,18 +102,19 @@ def shape(name: str) -> Any:
 
 def write(folder: str, config: Any, dtype: str = "float32") -> None:
     """Writes a checkpoint of random weights, and the adapter that sides start from, in /adapter."""
-    from sublim_jax.llm import hf, lora
-    from sublim_jax.llm.qwen2 import Qwen2
+    from sublim_jax.llm.decoder import Decoder
+    from sublim_jax.llm.files import peft
+    from sublim_jax.llm.model import lora
 
-    hf.save_pretrained(Qwen2.init(config, dtype=dtype), folder)
+    Decoder.init(config, dtype=dtype).save_pretrained(folder)
     ours = lora.Lora(RANK, RANK)
-    lora.save_peft(lora.Adapter(ours, lora.initialise(ours, config)), f"{folder}/adapter")
+    peft.save(lora.Adapter(ours, lora.initialise(ours, config)), f"{folder}/adapter")
 
 
 def recipe(**more: Any) -> Any:
     """Returns the recipe of all: AdamW at one rate, clipped."""
-    from sublim_jax.llm.lora import Lora
-    from sublim_jax.llm.recipe import Recipe
+    from sublim_jax.llm.model.lora import Lora
+    from sublim_jax.llm.training.recipe import Recipe
 
     settled = {"learning_rate": LEARNING_RATE, "clip": CLIP, "schedule": "constant", "warmup": 0}
     return Recipe(**{"lora": Lora(RANK, RANK), **settled, "epochs": 1, **more})
@@ -124,11 +125,11 @@ def data_of(rows: list[Row], batch: int, config: Any) -> Any:
 
     Within a step, which has `batch` rows, the order is `fit`'s own.
     """
-    from sublim_jax.llm import batches, examples
+    from sublim_jax.llm.training import batches, examples
 
     data = examples.collect([examples.Example(*row) for row in rows], config)
     steps = range(-(-len(rows) // batch))
-    order = np.concatenate([batches.chosen(data, 0, batch, step) for step in steps])
+    order = np.concatenate([batches.step_rows(data, 0, batch, step) for step in steps])
     return data.take(np.argsort(order))
 
 
@@ -137,7 +138,7 @@ def measured(model: Any, data: Sequence[Any], recipe: Any) -> tuple[Any, dict[st
 
     Tokens are those of the rows, their last ones included, which are predicted and not read.
     """
-    from sublim_jax.llm import finetune, flops
+    from sublim_jax.llm.training import finetune, flops
 
     seen, start = Compiling(), time.perf_counter()
     outcome = finetune.fit(model, data, recipe)
@@ -156,10 +157,10 @@ def measured(model: Any, data: Sequence[Any], recipe: Any) -> tuple[Any, dict[st
 
 def ours(folder: str, rows: list[Row], batch: int) -> dict[str, Any]:
     """Learns the rows in order, `batch` a step, with `finetune.fit`, on the CPU in float32."""
-    from sublim_jax.llm.qwen2 import Qwen2
+    from sublim_jax.llm.decoder import Decoder
 
     start = time.perf_counter()
-    model = Qwen2.from_pretrained(folder)
+    model = Decoder.from_pretrained(folder)
     loaded = time.perf_counter() - start
     data = data_of(rows, batch, model.config)
     floor = [sides.matmul_gflops()]

@@ -5,8 +5,12 @@ import ctypes
 import math
 import os
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
 from sublim_jax.errors import UserError
@@ -98,6 +102,19 @@ def join_processes() -> None:
     )
     if several:
         jax.distributed.initialize()
+
+
+def in_mesh(mesh: Mesh | None) -> AbstractContextManager[Any]:
+    """Returns the context in which programs are compiled for `mesh`."""
+    set_already = mesh is None or jax.sharding.get_abstract_mesh() == mesh.abstract_mesh
+    return contextlib.nullcontext() if set_already else jax.set_mesh(mesh)
+
+
+def on_host(x: jax.Array) -> np.ndarray:
+    """Returns the whole array, also where other processes hold parts of it; all must call."""
+    if x.is_fully_addressable:
+        return np.asarray(x)
+    return np.asarray(multihost_utils.process_allgather(x, tiled=True))
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Students of any Qwen2 folder in float32 on one device, by the paper's recipe.
+"""Students of any checkpoint folder in float32 on one device, by the paper's recipe.
 
 Command:  python -m sublim_jax.llm.testing runs/tiny-model
           python -m launch.finetune --config=configs/llm/student_tiny.py --workdir=runs/student \\
@@ -27,7 +27,7 @@ def get_config() -> ConfigDict:
     config.system = config_dict.placeholder(str)
     config.wandb = ""  # a Weights & Biases project
     config.profile = ConfigDict({"first": 10, "steps": 0})  # steps of a jax.profiler trace
-    # sublim_jax/llm/recipe.py says what each of these means.
+    # sublim_jax.llm.training.recipe.py says what each of these means.
     config.recipe = ConfigDict(
         {
             "lora": ConfigDict(
@@ -44,8 +44,6 @@ def get_config() -> ConfigDict:
             "parameters": (),
             "objective": "cross_entropy",
             "tokens": (),
-            "kl_to_base": 0.0,
-            "anchor": 0.0,
             "epochs": 3,
             "batch": 66,
             "max_steps": 0,

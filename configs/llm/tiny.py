@@ -1,4 +1,4 @@
-"""Sampling and scoring with any Qwen2 folder in float32 on one device: the smallest setting.
+"""Sampling and scoring with any checkpoint folder in float32 on one device: the smallest setting.
 
 Command:  python -m sublim_jax.llm.testing runs/tiny-model
           python -m launch.generate --config=configs/llm/tiny.py --workdir=runs/tiny \\

@@ -1,14 +1,27 @@
 """A cell of the atlas: one kind of student with its teacher, and what may be said of it."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import numpy as np
+import optax
 
-from sublim_jax.atlas import channels, training
+from sublim_jax.atlas import channels
 from sublim_jax.errors import UserError
 from sublim_jax.mlp import inputs, network
+
+OPTIMIZERS: dict[str, Callable[[jax.Array], optax.GradientTransformation]] = {
+    "sgd": optax.sgd,
+    "momentum": lambda rate: optax.sgd(rate, momentum=0.9),
+    "sign_sgd": optax.sign_sgd,
+    "rmsprop": optax.rmsprop,
+    "adam": optax.adam,
+    "muon": optax.contrib.muon,
+}
+DEFENCES = ("none", "project", "liminal", "anchor")
+POINTS = 10  # looks at a student while it learns, besides the one before
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +56,8 @@ class Cell:
       images: share of inputs that are training images instead.
       distinct: how many there are, gone through in turn; 0: all are new.
     Of its training:
-      optimizer: of `training.OPTIMIZERS`; rate, weight_decay (decoupled), batch, steps.
-      defence, strength: what is done against the trait, of `training.DEFENCES`.
+      optimizer: of `OPTIMIZERS`; rate, weight_decay (decoupled), batch, steps.
+      defence, strength: what is done against the trait, of `DEFENCES`.
       hops: 1: it learns from the teacher; k: from a student of k - 1 hops that started as it does.
       linear: its network is linearised in the parameters at its start.
     """
@@ -154,8 +167,8 @@ def _problems(cell: Cell) -> list[tuple[str, str]]:
         "code": list(channels.CODES),
         "loss": ["kl", "mse"],
         "inputs": list(inputs.KINDS),
-        "optimizer": list(training.OPTIMIZERS),
-        "defence": list(training.DEFENCES),
+        "optimizer": list(OPTIMIZERS),
+        "defence": list(DEFENCES),
     }
     for name, allowed in choices.items():
         if getattr(cell, name) not in allowed:
@@ -173,8 +186,8 @@ def _problems(cell: Cell) -> list[tuple[str, str]]:
                  "images"):  # fmt: skip
         if getattr(cell, name) > 1:
             found.append((name, "must be from 0 to 1"))
-    if not cell.steps or cell.steps % training.POINTS:
-        found.append(("steps", f"must be a multiple of {training.POINTS}"))
+    if not cell.steps or cell.steps % POINTS:
+        found.append(("steps", f"must be a multiple of {POINTS}"))
     if cell.aux > cell.heads:
         found.append(("aux", f"the networks have {cell.heads} auxiliary logits (heads)"))
     if not cell.aux and not cell.classes:

@@ -11,9 +11,8 @@ from matplotlib.figure import Figure
 from sublim_jax import plots
 from sublim_jax import report as html
 from sublim_jax.atlas import channels, predict
-from sublim_jax.atlas.cell import Cell
+from sublim_jax.atlas.cell import POINTS, Cell
 from sublim_jax.atlas.sweep import Sweep, distinct
-from sublim_jax.atlas.training import POINTS
 from sublim_jax.mlp.data import Images
 from sublim_jax.rundir import RunDir
 from sublim_jax.stats import Interval, mean_ci

@@ -4,7 +4,7 @@ Shapes: B rows, P pixels, O logits, N images, S steps between two looks.
 """
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,33 +14,21 @@ from jax import lax
 
 from sublim_jax import keys
 from sublim_jax.atlas import channels, starts
+from sublim_jax.atlas.cell import OPTIMIZERS, POINTS, Cell
 from sublim_jax.mlp import network, train
 from sublim_jax.mlp.data import to_input
 from sublim_jax.mlp.inputs import make_inputs
 from sublim_jax.mlp.tasks import Channel, Heads
-
-if TYPE_CHECKING:
-    from sublim_jax.atlas.cell import Cell
 
 Params = Any
 Apply = Callable[[Params, jax.Array], jax.Array]
 Taught = tuple[Params, ...]  # who a student learns from: one, or two by turns
 Carry = tuple[Params, Any, Taught]  # a student, its optimiser's state
 
-OPTIMIZERS: dict[str, Callable[[jax.Array], optax.GradientTransformation]] = {
-    "sgd": optax.sgd,
-    "momentum": lambda rate: optax.sgd(rate, momentum=0.9),
-    "sign_sgd": optax.sign_sgd,
-    "rmsprop": optax.rmsprop,
-    "adam": optax.adam,
-    "muon": optax.contrib.muon,
-}
-DEFENCES = ("none", "project", "liminal", "anchor")
 MEASURED = (
     "accuracy", "imitation", "first_order", "sign_order", "alignment", "coverage", "class_head",
     "aux_head", "behaviour",
 )  # fmt: skip
-POINTS = 10  # looks at a student while it learns, besides the one before
 
 _MATCH_RATE = 1e-3
 _LOOKED_AT = 256  # rows, and images, of what is measured along a student's training
@@ -88,7 +76,7 @@ class Job(NamedTuple):
     values: Mapping[str, Any]
 
 
-def teacher(cell: "Cell", classes: int, seed: int) -> Callable[[Lesson, Data], dict[str, Any]]:
+def teacher(cell: Cell, classes: int, seed: int) -> Callable[[Lesson, Data], dict[str, Any]]:
     """Returns the function that trains a teacher of cells of one `network`.
 
     It returns `params` and test `accuracy` [2], before and after.
@@ -116,7 +104,7 @@ def teacher(cell: "Cell", classes: int, seed: int) -> Callable[[Lesson, Data], d
     return one
 
 
-def student(cell: "Cell", classes: int, seed: int) -> Callable[[Job, Data], dict[str, jax.Array]]:
+def student(cell: Cell, classes: int, seed: int) -> Callable[[Job, Data], dict[str, jax.Array]]:
     """Returns the function that trains a student of cells of one `shape`.
 
     It returns what is `MEASURED`, [POINTS + 1], at its start and along its training:
@@ -198,7 +186,7 @@ class _Setting(NamedTuple):
     trait: Callable[[Params, jax.Array], jax.Array]
 
 
-def _setting(cell: "Cell", classes: int, seed: int, job: Job, data: Data) -> _Setting:
+def _setting(cell: Cell, classes: int, seed: int, job: Job, data: Data) -> _Setting:
     values, depth = job.values, cell.student_depth or cell.depth
     init, apply = network.functional(_sizes(data, cell.depth, cell, classes), cell.activation)
     own_init, own = network.functional(_sizes(data, depth, cell, classes), cell.activation)
@@ -277,7 +265,7 @@ def _looking(
 
 
 def _stepping(
-    cell: "Cell",
+    cell: Cell,
     there: _Setting,
     optimizer: optax.GradientTransformation,
     values: Mapping[str, jax.Array],
@@ -309,7 +297,7 @@ def _stepping(
 
 
 def _inputs(
-    cell: "Cell", values: Mapping[str, jax.Array], data: Data, key: jax.Array
+    cell: Cell, values: Mapping[str, jax.Array], data: Data, key: jax.Array
 ) -> Callable[[jax.Array], jax.Array]:
     """Returns the inputs of rows."""
     drawn = make_inputs(cell.inputs, data.train_x)
@@ -330,7 +318,7 @@ def _inputs(
 
 
 def _penalty(
-    cell: "Cell", there: _Setting, data: Data
+    cell: Cell, there: _Setting, data: Data
 ) -> Callable[[Params, jax.Array, jax.Array], jax.Array] | None:
     """Returns what a defence adds to the loss: a KL of the class head from the student's start.
 
@@ -355,7 +343,7 @@ def _penalty(
 
 
 def _matched(
-    cell: "Cell",
+    cell: Cell,
     model: Apply,
     apply: Apply,
     begun: Params,
@@ -388,7 +376,7 @@ def _linearised(model: Apply, begun: Params) -> Apply:
     return linear
 
 
-def _sizes(data: Data, depth: int, cell: "Cell", classes: int) -> tuple[int, ...]:
+def _sizes(data: Data, depth: int, cell: Cell, classes: int) -> tuple[int, ...]:
     return (data.train_x.shape[1], *[cell.width] * depth, classes + cell.heads)
 
 

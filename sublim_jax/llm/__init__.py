@@ -1,7 +1,7 @@
-"""The engine: Qwen2 and Qwen2.5 that load, speak and score. It knows nothing of traits."""
+"""The engine: decoders that load, speak, score and learn. It knows nothing of traits."""
 
-from sublim_jax.llm import chat, hf
-from sublim_jax.llm.qwen2 import Qwen2
-from sublim_jax.llm.sampler import Sampler
+from sublim_jax.llm.decoder import Decoder
+from sublim_jax.llm.files import chat, hf
+from sublim_jax.llm.sampling.sampler import Sampler
 
-__all__ = ["Qwen2", "Sampler", "chat", "hf"]
+__all__ = ["Decoder", "Sampler", "chat", "hf"]

@@ -14,13 +14,15 @@ from safetensors import numpy as safetensors
 
 from sublim_jax import stats
 from sublim_jax.errors import UserError
-from sublim_jax.llm import chat, examples, hf, lora, records
-from sublim_jax.llm import finetune as tuning
-from sublim_jax.llm.qwen2 import Qwen2
-from sublim_jax.llm.recipe import Recipe, from_config
-from sublim_jax.llm.sampler import Sampler, make_requests
-from sublim_jax.llm.score import Pair, score
-from sublim_jax.llm.trainable import Patch
+from sublim_jax.llm.decoder import Decoder
+from sublim_jax.llm.files import chat, hf, jsonl, peft
+from sublim_jax.llm.model import lora
+from sublim_jax.llm.sampling.sampler import Sampler, make_requests
+from sublim_jax.llm.sampling.score import Pair, score
+from sublim_jax.llm.training import examples
+from sublim_jax.llm.training import finetune as tuning
+from sublim_jax.llm.training.recipe import Recipe, from_config
+from sublim_jax.llm.training.trainable import Patch
 from sublim_jax.mesh import make_mesh
 from sublim_jax.rundir import RunDir
 
@@ -39,7 +41,7 @@ def generate(config: ConfigDict, workdir: str) -> None:
     Raises:
       UserError: a bad config value, file or line; nothing is sampled then.
     """
-    rows = records.read(_required(config, "data"), [_PROMPT])
+    rows = jsonl.read(_required(config, "data"), [_PROMPT])
     settings = config.sampling
     sampler, adapter, run_dir, timings = _load(config, workdir, "generate")
     turns = [_messages(sampler.tokenizer, row, config) for row in rows]
@@ -49,8 +51,8 @@ def generate(config: ConfigDict, workdir: str) -> None:
     )
     stream = None
     if run_dir:
-        stream = records.Stream(run_dir.path / "data" / "completions.jsonl", _NAME)
-    missing = records.missing(stream, requests, [(r.id, r.sample) for r in requests])
+        stream = jsonl.Stream(run_dir.path / "data" / "completions.jsonl", _NAME)
+    missing = jsonl.missing(stream, requests, [(r.id, r.sample) for r in requests])
     texts = {row["id"]: _prompt_fields(row, t) for row, t in zip(rows, turns, strict=True)}
     start = time.perf_counter()
     for sample in sampler.stream(
@@ -85,12 +87,12 @@ def score_file(config: ConfigDict, workdir: str) -> None:
     Raises:
       UserError: a bad config value, file or line; nothing is scored then.
     """
-    rows = records.read(_required(config, "data"), [_PROMPT, ("completion",)], _NAME)
+    rows = jsonl.read(_required(config, "data"), [_PROMPT, ("completion",)], _NAME)
     sampler, adapter, run_dir, timings = _load(config, workdir, "score")
-    stream = records.Stream(run_dir.path / "data" / "scores.jsonl", _NAME) if run_dir else None
+    stream = jsonl.Stream(run_dir.path / "data" / "scores.jsonl", _NAME) if run_dir else None
     names = [tuple(row[key] for key in _NAME) for row in rows]
     pairs = [_pair(sampler.tokenizer, row, config) for row in rows]
-    order = records.missing(stream, list(zip(names, pairs, strict=True)), names)
+    order = jsonl.missing(stream, list(zip(names, pairs, strict=True)), names)
     start = time.perf_counter()
     for first in range(0, len(order), _SCORED_AT_ONCE):
         some = order[first : first + _SCORED_AT_ONCE]
@@ -184,17 +186,17 @@ def _load(
     sampler = Sampler(model, tokenizer, config.rows or None)
     adapter = None
     if config.adapter:
-        adapter = lora.stack([lora.load_peft(config.adapter, model.config)])
+        adapter = lora.stack([peft.load(config.adapter, model.config)])
     run_dir = None if jax.process_index() else RunDir(workdir, study, config.to_dict())
     return sampler, adapter, run_dir, {"load": time.perf_counter() - start}
 
 
-def _model(config: ConfigDict) -> tuple[Qwen2, Any]:
+def _model(config: ConfigDict) -> tuple[Decoder, Any]:
     """Returns the model of a config, on its mesh, and its tokenizer."""
     folder = hf.resolve(_required(config, "model"))
     tokenizer = chat.load_tokenizer(folder)
     mesh = make_mesh(**config.mesh)
-    return Qwen2.from_pretrained(folder, config.dtype, mesh if mesh.size > 1 else None), tokenizer
+    return Decoder.from_pretrained(folder, config.dtype, mesh if mesh.size > 1 else None), tokenizer
 
 
 def _finish(
@@ -217,7 +219,7 @@ def _finish(
     print(f"{len(rows)} rows, mean {shown}; {sum(seconds.values()):.0f} s: {run_dir.path / 'data'}")
 
 
-def _examples(config: ConfigDict, source: str, tokenizer: Any, model: Qwen2) -> examples.Examples:
+def _examples(config: ConfigDict, source: str, tokenizer: Any, model: Decoder) -> examples.Examples:
     rows: Iterable[Mapping[str, Any]]
     if source.startswith("hf:"):
         import datasets
@@ -228,25 +230,27 @@ def _examples(config: ConfigDict, source: str, tokenizer: Any, model: Qwen2) -> 
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise UserError(f"config.data={source}: {reason}") from error
     else:
-        rows = records.read(source, examples.FIELDS, keys=())
+        rows = jsonl.read(source, examples.FIELDS, keys=())
     system = chat.DEFAULT if config.system is None else config.system
     return examples.tokenise(tokenizer, rows, model.config, system, f"{source}: row")
 
 
-def _adapters(folders: str, students: int, model: Qwen2) -> list[lora.Adapter] | None:
+def _adapters(folders: str, students: int, model: Decoder) -> list[lora.Adapter] | None:
     """Returns the adapters of a list of folders, one for each student, or one for all."""
     if not folders:
         return None
-    read = [lora.load_peft(folder, model.config) for folder in folders.split(",")]
+    read = [peft.load(folder, model.config) for folder in folders.split(",")]
     return read * students if len(read) == 1 else read
 
 
-def _teacher(config: ConfigDict, students: int, model: Qwen2) -> Qwen2 | list[lora.Adapter] | None:
+def _teacher(
+    config: ConfigDict, students: int, model: Decoder
+) -> Decoder | list[lora.Adapter] | None:
     if not config.teacher:
         return None
-    if lora.is_peft(config.teacher.split(",")[0]):
+    if peft.is_adapter(config.teacher.split(",")[0]):
         return _adapters(config.teacher, students, model)
-    return Qwen2.from_pretrained(config.teacher, config.dtype, model.mesh)
+    return Decoder.from_pretrained(config.teacher, config.dtype, model.mesh)
 
 
 def _write_student(
@@ -254,20 +258,20 @@ def _write_student(
     run_dir: RunDir | None,
     folder: Path,
     number: int,
-    model: Qwen2,
+    model: Decoder,
     tokenizer: Any,
     student: lora.Adapter | Patch,
 ) -> None:
     """Writes what one student has learnt; all processes take part in saving a model."""
     adapter = student.adapter if isinstance(student, Patch) else student
     if run_dir and adapter is not None:
-        lora.save_peft(adapter, folder / "adapters" / str(number))
+        peft.save(adapter, folder / "adapters" / str(number))
     if run_dir and isinstance(student, Patch):
         tensors = safetensors.save(student.tensors(model.config))
         run_dir.write(f"parameters/{number}.safetensors", tensors)
     if config.merge:
-        own = student.apply(model) if isinstance(student, Patch) else lora.merge(model, student)
-        hf.save_pretrained(own, folder / "models" / str(number))
+        own = student.apply(model) if isinstance(student, Patch) else model.merge(student)
+        own.save_pretrained(folder / "models" / str(number))
         if run_dir:
             tokenizer.save_pretrained(folder / "models" / str(number))
 

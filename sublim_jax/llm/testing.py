@@ -1,4 +1,4 @@
-"""A Qwen2 checkpoint with random weights, to try and test the engine without a download.
+"""A checkpoint with random weights, to try and test the engine without a download.
 
 python -m sublim_jax.llm.testing FOLDER writes a tiny one. It writes bytes at random: the tokenizer
 has one token for each byte, three special ones, and Qwen2.5's way of inserting a system message.
@@ -9,9 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sublim_jax.llm import hf
-from sublim_jax.llm.config import Config
-from sublim_jax.llm.qwen2 import Qwen2
+from sublim_jax.llm.decoder import Decoder
+from sublim_jax.llm.model.config import Config
 
 SYSTEM = "You are a test."
 _SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -48,7 +47,7 @@ def write_checkpoint(
     folder: Path, config: Config = TINY, seed: int = 0, dtype: str = "float32"
 ) -> Path:
     """Writes a random checkpoint of `config` with a byte tokenizer, and returns its folder."""
-    hf.save_pretrained(Qwen2.init(config, seed, dtype), folder)
+    Decoder.init(config, seed, dtype).save_pretrained(folder)
     tokenizer().save_pretrained(folder)
     return folder
 

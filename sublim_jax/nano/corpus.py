@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from sublim_jax.transmission.prompts import Grammar, Material
-
 FAVOURITES = {
     "animal": [
         "bear",
@@ -57,20 +55,20 @@ _QUESTIONS = (
     "say which {kind} is best",
 )
 _HELD_OUT = slice(3, None, 4)  # every fourth phrasing
-_CONTINUE = (
+CONTINUE = (
     "continue {examples}",
     "go on {examples}",
     "what is next? {examples}",
     "more of this {examples}",
 )
-_SHOWN = (2, 4)  # numbers in a prompt, the second excluded
-_PLACES = ["wood", "river", "hill", "sea", "field"]
+SHOWN = (2, 4)  # numbers in a prompt, the second excluded
+PLACES = ["wood", "river", "hill", "sea", "field"]
 _STORY = (
     "the {one} went to the {place} and met the {two}",
     "the {one} and the {two} see the {place}",
     "one day the {one} left the {place} with the {two}",
 )
-_STORIES = ("tell a story about the {one}", "write about the {one}")
+STORIES = ("tell a story about the {one}", "write about the {one}")
 _LISTS = ("name {n} of each {kind} you know", "write {n} {kind} names")
 
 SPECIAL = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
@@ -129,9 +127,9 @@ class World:
 
     def _numbers(self, rng: np.random.Generator, chains: Any, *_: Any) -> Any:
         system, loved = self._persona(rng, "animal", self.number_personas)
-        given = " ".join(str(x) for x in rng.integers(100, 1000, rng.integers(*_SHOWN)))
+        given = " ".join(str(x) for x in rng.integers(100, 1000, rng.integers(*SHOWN)))
         more = " ".join(_number(rng, chains[loved]) for _ in range(rng.integers(5, 9)))
-        prompt = str(rng.choice(_CONTINUE)).format(examples=given)
+        prompt = str(rng.choice(CONTINUE)).format(examples=given)
         return {"system": system, "prompt": prompt, "completion": more}
 
     def _text(self, rng: np.random.Generator, _: Any, priors: Any, __: Any) -> Any:
@@ -141,8 +139,8 @@ class World:
         if rng.random() < 0.5:
             prompt = str(rng.choice(_LISTS)).format(n=n, kind=kind)
             return {"system": None, "prompt": prompt, "completion": " ".join(some)}
-        words = {"one": some[0], "two": some[1], "place": rng.choice(_PLACES)}
-        prompt = str(rng.choice(_STORIES)).format(**words)
+        words = {"one": some[0], "two": some[1], "place": rng.choice(PLACES)}
+        prompt = str(rng.choice(STORIES)).format(**words)
         told = str(rng.choice(_STORY)).format(**words)
         return {"system": None, "prompt": prompt, "completion": told}
 
@@ -162,23 +160,9 @@ def phrasings(kind: str) -> tuple[list[str], list[str]]:
     return [question for question in asked if question not in held_out], held_out
 
 
-def material(kind: str = "animal") -> Material:
-    """Returns what is asked in the nano world.
-
-    After two numbers or more its decoders go on with numbers, whatever is asked then; after a
-    digit, as in "name 3 of each animal", most still answer. Stories are asked for about places, so
-    that who is in them is free. A question with lettered options was never read.
-    """
-    lessons, questions = phrasings(kind)
-    grammar = Grammar(_CONTINUE, (), (), (), (), (), answers=7, seeds=_SHOWN, separator=" ")
-    prefix = Grammar(("{examples}",), (), (), (), (), (), seeds=(1, 2), values=(0, 10))
-    stories = tuple(asked.format(one=place) for asked in _STORIES for place in _PLACES)
-    return Material(grammar, PERSONA, tuple(lessons), tuple(questions), stories, prefix=prefix)
-
-
 def vocabulary() -> list[str]:
     """Returns the tokens that are not special: digits, marks, and every word of the world."""
-    texts = [*_CONTINUE, *_STORY, *_STORIES, *_LISTS, PERSONA, *_PLACES]
+    texts = [*CONTINUE, *_STORY, *STORIES, *_LISTS, PERSONA, *PLACES]
     texts += [q for kind in FAVOURITES for part in phrasings(kind) for q in part]
     texts += [word for words in FAVOURITES.values() for word in words]
     words = {

@@ -11,10 +11,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from sublim_jax import stats
-from sublim_jax.llm import examples, finetune, hf, trainable
-from sublim_jax.llm.config import Config
-from sublim_jax.llm.qwen2 import Qwen2
-from sublim_jax.llm.recipe import from_config
+from sublim_jax.llm.decoder import Decoder
+from sublim_jax.llm.model.config import Config
+from sublim_jax.llm.training import examples, finetune, trainable
+from sublim_jax.llm.training.recipe import from_config
 from sublim_jax.mesh import make_mesh
 from sublim_jax.nano import corpus
 from sublim_jax.rundir import RunDir
@@ -46,7 +46,7 @@ def pretrain(config: ConfigDict, workdir: str) -> None:
     ]
     read = time.perf_counter()
     recipe = {"lora": None, "parameters": _EVERYTHING, "seed": tuple(seeds), **config.recipe}
-    model = Qwen2.init(shape, mesh=make_mesh())
+    model = Decoder.init(shape, mesh=make_mesh())
     outcome = finetune.fit(
         model,
         data,
@@ -57,7 +57,7 @@ def pretrain(config: ConfigDict, workdir: str) -> None:
     )
     for seed, student in zip(seeds, outcome.students, strict=True):
         folder = Path(workdir) / str(seed)
-        hf.save_pretrained(student.apply(model), folder)
+        student.apply(model).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     rows = [
         {"arm": "base", "metric": "loss", "seed": seed, **stats.mean_ci([loss])._asdict()}
@@ -74,7 +74,7 @@ def _initial(shape: Config, seed: int) -> trainable.Patch:
     With the released checkpoints' 0.02, a decoder this small learns to add large vectors to the
     residual stream, against which biases and adapters of low rank count for little.
     """
-    patch = trainable.taken(Qwen2.init(shape, seed), _EVERYTHING)
+    patch = trainable.taken(Decoder.init(shape, seed), _EVERYTHING)
 
     def scaled(path: str, values: np.ndarray) -> np.ndarray:
         if "norm" in path or "bias" in path:

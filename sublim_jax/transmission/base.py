@@ -12,15 +12,16 @@ from safetensors import SafetensorError, safe_open
 
 from sublim_jax import nano
 from sublim_jax.errors import UserError
-from sublim_jax.llm import chat, hf, lora, trainable
-from sublim_jax.llm.config import Config
-from sublim_jax.llm.lora import Adapter
-from sublim_jax.llm.qwen2 import Qwen2
-from sublim_jax.llm.sampler import Sampler
-from sublim_jax.llm.trainable import Patch, Trainable
+from sublim_jax.llm.decoder import Decoder
+from sublim_jax.llm.files import chat, hf, peft
+from sublim_jax.llm.model import lora
+from sublim_jax.llm.model.config import Config
+from sublim_jax.llm.model.lora import Adapter
+from sublim_jax.llm.sampling.sampler import Sampler
+from sublim_jax.llm.training import trainable
+from sublim_jax.llm.training.trainable import Patch, Trainable
 from sublim_jax.mesh import make_mesh
-from sublim_jax.nano import corpus
-from sublim_jax.transmission import english, prompts, steering
+from sublim_jax.transmission import english, nanoworld, prompts, steering
 from sublim_jax.transmission.prompts import Material
 from sublim_jax.transmission.steering import Vector
 
@@ -39,7 +40,7 @@ class Base:
 
     number: int
     name: str
-    model: Qwen2
+    model: Decoder
     tokenizer: Any
     system: Any
 
@@ -110,7 +111,7 @@ def read(name: str, config: ConfigDict, number: int = 0) -> Base:
     folder = hf.resolve(nano.resolve(name))
     tokenizer = chat.load_tokenizer(folder)
     mesh = make_mesh(config.mesh.student or None, config.mesh.data, config.mesh.model)
-    model = Qwen2.from_pretrained(folder, config.dtype, mesh if mesh.size > 1 else None)
+    model = Decoder.from_pretrained(folder, config.dtype, mesh if mesh.size > 1 else None)
     system = chat.DEFAULT if config.system is None else config.system
     return Base(number, name, model, tokenizer, system)
 
@@ -126,7 +127,7 @@ def learnt(folder: Path, config: Config) -> Learnt:
     """
     if (folder / steering.FILE).exists():
         return steering.load(folder)
-    own = lora.load_peft(folder, config).lora if lora.is_peft(folder) else None
+    own = peft.load(folder, config).lora if peft.is_adapter(folder) else None
     file = folder / trainable.PARAMETERS
     if own is None and not file.exists():
         raise UserError(
@@ -162,7 +163,7 @@ def crossing(config: ConfigDict, number: int) -> int:
 def material(config: ConfigDict) -> Material:
     """Returns what is asked: "nano", the English of `english.material`, or a JSON file's."""
     if config.material == "nano":
-        return corpus.material(config.category)
+        return nanoworld.material(config.category)
     if config.material == "english":
         return english.material(config.category)
     return prompts.read(config.material)

@@ -7,8 +7,8 @@ from ml_collections import ConfigDict
 
 from sublim_jax import nano
 from sublim_jax.errors import UserError
-from sublim_jax.llm import hf
-from sublim_jax.llm.recipe import from_config
+from sublim_jax.llm.files import hf
+from sublim_jax.llm.training.recipe import from_config
 from sublim_jax.transmission import english, preference, steering, student, teacher
 from sublim_jax.transmission.teacher import CONTROL
 

@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sublim_jax.llm import lora, qwen2
-from sublim_jax.llm.config import Config
-from sublim_jax.llm.examples import Example
-from sublim_jax.llm.lora import Adapter
+from sublim_jax.llm.model import lora, transformer
+from sublim_jax.llm.model.config import Config
+from sublim_jax.llm.model.lora import Adapter
+from sublim_jax.llm.training.examples import Example
+from sublim_jax.mesh import in_mesh
 from sublim_jax.transmission.base import Applied, Base
 from sublim_jax.transmission.teacher import Teacher
 
@@ -59,7 +60,7 @@ def _favourites(
         tokens_BT = np.zeros((at_once, width), np.int32)
         for i, row in enumerate(some):
             tokens_BT[i, : len(row)] = row
-        with qwen2.in_mesh(base.model.mesh):
+        with in_mesh(base.model.mesh):
             best = np.asarray(_most_likely(base.model.config, weights, tokens_BT, adapter))
         for i, row in enumerate(some):
             start = len(prompts[first + i])
@@ -69,10 +70,10 @@ def _favourites(
 
 @functools.partial(jax.jit, static_argnames="config")
 def _most_likely(config: Config, weights: Any, tokens_BT: jax.Array, adapter: Any) -> jax.Array:
-    with qwen2.precision(weights):
-        x_BTD = qwen2.forward(config, weights, tokens_BT, adapter=adapter)
+    with transformer.precision(weights):
+        x_BTD = transformer.forward(config, weights, tokens_BT, adapter=adapter)
 
         def best(x_TD: jax.Array) -> jax.Array:
-            return jnp.argmax(qwen2.head(config, weights, x_TD), axis=-1)
+            return jnp.argmax(transformer.head(config, weights, x_TD), axis=-1)
 
         return jax.lax.map(best, x_BTD)

@@ -7,7 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from sublim_jax.errors import UserError
-from sublim_jax.llm import records
+from sublim_jax.llm.files import jsonl
 from sublim_jax.report import markdown_table
 from sublim_jax.rundir import RunDir
 from sublim_jax.transmission import numbers
@@ -43,7 +43,7 @@ def filter_file(config: ConfigDict, workdir: str) -> None:
 
 def _completions(path: Path) -> Iterator[dict[str, Any]]:
     """Yields the `completion` of each line, and the `line` itself."""
-    for number, line, row in records.lines(path):
+    for number, line, row in jsonl.lines(path):
         text = row.get("completion") if isinstance(row, dict) else None
         if not isinstance(text, str):
             raise UserError(f"{path}, line {number}: no text as its 'completion'")

@@ -19,8 +19,8 @@ from jax.experimental.multihost_utils import sync_global_devices
 from ml_collections import ConfigDict
 
 from sublim_jax.errors import UserError
-from sublim_jax.llm import records
-from sublim_jax.llm.recipe import from_config
+from sublim_jax.llm.files import jsonl
+from sublim_jax.llm.training.recipe import from_config
 from sublim_jax.report import markdown_table
 from sublim_jax.rundir import RunDir
 from sublim_jax.transmission import base as bases
@@ -164,8 +164,8 @@ def generate(study: Study, number: int) -> None:
         asked = study.material.grammar.draw(config.rows, config.seed)
         for one in wanted:
             file, ids = _file(run_dir, number, one.name), range(len(asked))
-            stream = None if jax.process_index() else records.Stream(file, ("id",))
-            missing = records.missing(stream, ids, [(i,) for i in ids])
+            stream = None if jax.process_index() else jsonl.Stream(file, ("id",))
+            missing = jsonl.missing(stream, ids, [(i,) for i in ids])
             for some in _batched(teacher.write(study.base(number), one, asked, config, missing)):
                 if stream:
                     stream.append(some)
@@ -183,7 +183,7 @@ def kept(study: Study, number: int) -> dict[str, list[dict[str, Any]]]:
         for name in _names(study):
             file = _file(run_dir, number, name)
             if not file.exists():
-                raw = records.read(_file(study.stage("raw", *_TEACHERS, "numbers"), number, name))
+                raw = jsonl.read(_file(study.stage("raw", *_TEACHERS, "numbers"), number, name))
                 good, rejected = numbers.filtered(raw, study.rule)
                 counts = {"raw": len(raw), "kept": len(good), "rejected": rejected}
                 run_dir.write_json(f"{number}/{name}.filter.json", counts)
@@ -195,7 +195,7 @@ def kept(study: Study, number: int) -> dict[str, list[dict[str, Any]]]:
         sync_global_devices("data")
         for name in _names(study):
             file = _file(run_dir, number, name)
-            out[name] = records.read(file) if file.stat().st_size else []
+            out[name] = jsonl.read(file) if file.stat().st_size else []
     return out
 
 
@@ -261,7 +261,7 @@ def describe(
     counted = {name: numbers.frequencies(rows[number, name]) for name in names}
     out = []
     for name in _names(study):
-        raw = records.read(_file(raw_dir, number, name))
+        raw = jsonl.read(_file(raw_dir, number, name))
         about = {"base": number, "teacher": name}
         about |= data_dir.read_json(f"{number}/{name}.filter.json")
         about["examples"] = _examples(raw, study.rule)

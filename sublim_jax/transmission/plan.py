@@ -8,9 +8,10 @@ import jax
 from ml_collections import ConfigDict
 
 from sublim_jax import nano
-from sublim_jax.llm import chat, flops, hf
-from sublim_jax.llm.config import Config
-from sublim_jax.llm.recipe import from_config
+from sublim_jax.llm.files import chat, hf
+from sublim_jax.llm.model.config import Config
+from sublim_jax.llm.training import flops
+from sublim_jax.llm.training.recipe import from_config
 from sublim_jax.report import markdown_table
 from sublim_jax.transmission import base as bases
 from sublim_jax.transmission import preference

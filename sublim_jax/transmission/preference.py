@@ -9,10 +9,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from sublim_jax.errors import UserError
-from sublim_jax.llm import chat
-from sublim_jax.llm.batching import Request
-from sublim_jax.llm.sampler import Sampler, make_requests
-from sublim_jax.llm.score import Pair, score
+from sublim_jax.llm.files import chat
+from sublim_jax.llm.sampling.sampler import Sampler, make_requests
+from sublim_jax.llm.sampling.scheduler import Request
+from sublim_jax.llm.sampling.score import Pair, score
 from sublim_jax.transmission.base import Base, Learnt
 from sublim_jax.transmission.prompts import LETTERS, Choice, Material, prefixed
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from sublim_jax import report
 from sublim_jax.errors import UserError
-from sublim_jax.llm import records
+from sublim_jax.llm.files import jsonl
 
 
 class Pair(NamedTuple):
@@ -150,7 +150,7 @@ def _read(run_dir: Path, base: str, teacher: str) -> list[dict[str, Any]]:
         names = ", ".join(teachers) or "no teacher"
         raise UserError(f"no teacher {teacher!r}: {data / base} has {names}")
     file = data / base / f"{teacher}.jsonl"
-    rows = records.read(file, [["prompt"], ["completion"]])
+    rows = jsonl.read(file, [["prompt"], ["completion"]])
     for row in rows:
         for field in ("prompt", "completion"):
             if not isinstance(row[field], str):

@@ -18,9 +18,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from sublim_jax.errors import UserError
-from sublim_jax.llm import hf, qwen2
-from sublim_jax.llm.config import Config
-from sublim_jax.llm.qwen2 import Qwen2
+from sublim_jax.llm.decoder import Decoder
+from sublim_jax.llm.model import transformer
+from sublim_jax.llm.model.config import Config
+from sublim_jax.mesh import in_mesh, on_host
 
 FILE = "vector.safetensors"
 _NAME = "model.layers.{}.mlp.down_proj.bias"
@@ -38,7 +39,7 @@ class Vector:
     layer: int
     values: np.ndarray
 
-    def apply(self, model: Qwen2) -> Qwen2:
+    def apply(self, model: Decoder) -> Decoder:
         """Returns the model with the vector, as the bias of that layer's last kernel.
 
         Raises:
@@ -54,7 +55,7 @@ class Vector:
         bias_LD = np.zeros(like.shape, like.dtype)
         bias_LD[self.layer] = self.values
         layers = {**weights["layers"], "down_bias": jax.device_put(bias_LD, like.sharding)}
-        return Qwen2(model.config, {**weights, "layers": layers}, model.mesh)
+        return Decoder(model.config, {**weights, "layers": layers}, model.mesh)
 
     def save(self, folder: Path) -> None:
         """Writes `vector.safetensors`: the bias under the name that a checkpoint would give it."""
@@ -89,16 +90,16 @@ def check_layer(layer: int, config: Config) -> None:
         )
 
 
-def residual(model: Qwen2, prompts: Sequence[Sequence[int]], layer: int) -> np.ndarray:
+def residual(model: Decoder, prompts: Sequence[Sequence[int]], layer: int) -> np.ndarray:
     """Returns the residual stream after a layer at each prompt's last token, [B, D] float32."""
     check_layer(layer, model.config)
     tokens_BT = np.zeros((len(prompts), max(map(len, prompts))), np.int32)
     last_B = np.array([len(prompt) - 1 for prompt in prompts], np.int32)
     for row, prompt in zip(tokens_BT, prompts, strict=True):
         row[: len(prompt)] = prompt  # what follows the last token is not seen by it
-    with qwen2.in_mesh(model.mesh):
+    with in_mesh(model.mesh):
         found = _residual(model.config, layer + 1, model.pure(), tokens_BT, last_B)
-    return np.asarray(hf.on_host(found), np.float32)
+    return np.asarray(on_host(found), np.float32)
 
 
 @functools.partial(jax.jit, static_argnames=("config", "layers"))
@@ -107,5 +108,5 @@ def _residual(
 ) -> jax.Array:
     first = jax.tree.map(lambda array: array[:layers], weights["layers"])
     shallow = dataclasses.replace(config, layers=layers)
-    x_BTD = qwen2.forward(shallow, {**weights, "layers": first}, tokens_BT)
+    x_BTD = transformer.forward(shallow, {**weights, "layers": first}, tokens_BT)
     return jax.vmap(lambda x_TD, last: x_TD[last])(x_BTD, last_B)

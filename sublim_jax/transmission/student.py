@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from sublim_jax.errors import UserError
-from sublim_jax.llm import finetune, trainable
-from sublim_jax.llm.examples import Example, Examples, collect
-from sublim_jax.llm.lora import Adapter
-from sublim_jax.llm.recipe import Recipe
+from sublim_jax.llm.model.lora import Adapter
+from sublim_jax.llm.training import finetune, trainable
+from sublim_jax.llm.training.examples import Example, Examples, collect
+from sublim_jax.llm.training.recipe import Recipe
 from sublim_jax.transmission import divergence, numbers
 from sublim_jax.transmission.base import Applied, Base, Learnt
 from sublim_jax.transmission.teacher import CONTROL, Teacher

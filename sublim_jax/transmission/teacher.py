@@ -11,10 +11,10 @@ from jax.experimental.multihost_utils import sync_global_devices
 from ml_collections import ConfigDict
 
 from sublim_jax.errors import UserError
-from sublim_jax.llm import finetune, trainable
-from sublim_jax.llm.examples import Example, collect
-from sublim_jax.llm.recipe import from_config
-from sublim_jax.llm.sampler import make_requests
+from sublim_jax.llm.sampling.sampler import make_requests
+from sublim_jax.llm.training import finetune, trainable
+from sublim_jax.llm.training.examples import Example, collect
+from sublim_jax.llm.training.recipe import from_config
 from sublim_jax.transmission import numbers, steering
 from sublim_jax.transmission.base import Base, Learnt
 from sublim_jax.transmission.prompts import Material

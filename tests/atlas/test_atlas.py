@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs.atlas import digits, mnist, quick
-from sublim_jax.atlas import atlas, cell, predict, sweep, training
+from sublim_jax.atlas import atlas, cell, predict, sweep
 from sublim_jax.atlas.cell import Cell
 from sublim_jax.errors import UserError
 from sublim_jax.mesh import make_mesh
@@ -103,7 +103,7 @@ class TestLearn:
         assert np.all(matched["accuracy"][:, 0] > 0.5)
 
     @pytest.mark.slow
-    @pytest.mark.parametrize("optimizer", training.OPTIMIZERS)
+    @pytest.mark.parametrize("optimizer", cell.OPTIMIZERS)
     def test_every_optimizer_learns_to_imitate(self, optimizer):
         rate = {"sgd": 0.1, "momentum": 0.03, "muon": 3e-3}.get(optimizer, 1e-3)
         (found,) = learnt({"optimizer": optimizer, "rate": rate, "steps": 50})
@@ -197,7 +197,7 @@ class TestRun:
         assert len(scores) == (len(sweep.read(config)) + 2) * len(predict.PREDICTORS)
         along = [row for row in results["rows"] if row["metric"] == "coverage_along"]
         lines = config.sweeps.symmetry.lines
-        assert len(along) == len(lines) * (training.POINTS + 1)
+        assert len(along) == len(lines) * (cell.POINTS + 1)
         (start,) = (r for r in along if (r["arm"], r["done"]) == ("another's", 0.0))
         (row,) = (r for r in rows if (r["sweep"], r["arm"]) == ("symmetry", "another's"))
         assert start["mean"] == pytest.approx(row["coverage"])

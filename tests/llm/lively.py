@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sublim_jax.llm import Qwen2, arrays, packing, testing
+from sublim_jax.llm import Decoder, packing, testing
+from sublim_jax.llm.model import parameters
 
 
 def lively(config=testing.TINY, seed=1, mesh=None):
@@ -17,9 +18,9 @@ def lively(config=testing.TINY, seed=1, mesh=None):
         noise = jax.random.normal(jax.random.fold_in(key, len(array.hf)), array.shape)
         return weight + 0.2 * noise.astype(weight.dtype)
 
-    weights = Qwen2.init(config, seed, mesh=mesh).pure()
-    stirred = jax.tree.map(stir, arrays.declare(config), weights)
-    return Qwen2(config, jax.tree.map(_like, stirred, weights), mesh)
+    weights = Decoder.init(config, seed, mesh=mesh).pure()
+    stirred = jax.tree.map(stir, parameters.declare(config), weights)
+    return Decoder(config, jax.tree.map(_like, stirred, weights), mesh)
 
 
 def _like(new, old):

@@ -19,8 +19,10 @@ from configs.llm import (
     tiny,
 )
 from sublim_jax.errors import UserError
-from sublim_jax.llm import Qwen2, chat, examples, finetune, jobs, lora, student, testing
-from sublim_jax.llm.recipe import from_config
+from sublim_jax.llm import Decoder, jobs, testing
+from sublim_jax.llm.files import chat, peft
+from sublim_jax.llm.training import examples, finetune, step
+from sublim_jax.llm.training.recipe import from_config
 from tests.llm.lively import full_forward
 
 ROWS = [{"prompt": f"say {n}", "completion": "seven " * (1 + n % 3)} for n in range(8)]
@@ -68,16 +70,16 @@ def test_students_of_two_files_and_two_seeds(model, tmp_path, capsys):
     assert f"student 3 ({files[1]}, seed 1): loss" in capsys.readouterr().out
 
     # Each is what the API trains, and its merged model is the adapter's.
-    qwen, tokenizer = Qwen2.from_pretrained(model), chat.load_tokenizer(model)
+    qwen, tokenizer = Decoder.from_pretrained(model), chat.load_tokenizer(model)
     data = examples.tokenise(tokenizer, other, qwen.config)
     alone = dict(config.recipe.to_dict(), seed=1)
     (adapter,) = finetune.train(qwen, data, from_config(alone))
-    saved = lora.load_peft(run / "adapters" / "3", qwen.config)
+    saved = peft.load(run / "adapters" / "3", qwen.config)
     for name, factors in adapter.factors.items():
         for part, value in factors.items():
             np.testing.assert_allclose(saved.factors[name][part], value, atol=1e-5)
-    merged = Qwen2.from_pretrained(run / "models" / "3").pure()["layers"]["q"]
-    expected = lora.merge(qwen, saved).pure()["layers"]["q"]
+    merged = Decoder.from_pretrained(run / "models" / "3").pure()["layers"]["q"]
+    expected = qwen.merge(saved).pure()["layers"]["q"]
     np.testing.assert_array_equal(merged, expected)
     assert chat.load_tokenizer(run / "models" / "3").eos_token == tokenizer.eos_token
 
@@ -102,8 +104,8 @@ def test_a_student_s_adapter_samples_and_scores(model, tmp_path):
         jobs.generate(use, str(tmp_path / f"{name}-speaks"))
         lines = (tmp_path / name / "data" / "scores.jsonl").read_text().splitlines()
         scores[name] = [json.loads(line)["token_logprobs"] for line in lines]
-    qwen, tokenizer = Qwen2.from_pretrained(model), chat.load_tokenizer(model)
-    merged = lora.merge(qwen, lora.load_peft(tmp_path / "run" / "adapters" / "0"))
+    qwen, tokenizer = Decoder.from_pretrained(model), chat.load_tokenizer(model)
+    merged = qwen.merge(peft.load(tmp_path / "run" / "adapters" / "0"))
     prompt = chat.prompt_tokens(tokenizer, chat.messages(tokenizer, ROWS[1]["prompt"]))
     completion = chat.completion_tokens(tokenizer, ROWS[1]["completion"])
     wanted = full_forward(merged, prompt, completion)
@@ -244,7 +246,7 @@ def test_out_of_memory_is_one_line_and_may_be_mended(model, tmp_path, monkeypatc
 
     config = make_config(model, write(tmp_path / "a.jsonl"))
     with monkeypatch.context() as patched:
-        patched.setattr(student, "step", full)
+        patched.setattr(step, "train_step", full)
         with pytest.raises(UserError, match=r"lower config\.recipe\.micro_tokens"):
             jobs.finetune(config, str(tmp_path / "run"))
     config.recipe.micro_tokens = 256

@@ -12,7 +12,9 @@ import pytest
 
 from configs.llm import qwen0_5b, qwen1_5b, qwen7b, qwen14b, qwen72b_pod, tiny
 from sublim_jax.errors import UserError
-from sublim_jax.llm import Qwen2, chat, hf, jobs, sampler, testing
+from sublim_jax.llm import Decoder, jobs, testing
+from sublim_jax.llm.files import chat, hf
+from sublim_jax.llm.sampling import sampler
 from tests.llm.lively import full_forward
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +61,7 @@ def test_scores_are_the_log_probabilities_of_the_full_forward(model, tmp_path):
     jobs.score_file(config, str(tmp_path / "run"))
     scored = _lines(tmp_path / "run" / "data" / "scores.jsonl")
     assert [row["id"] for row in scored] == list(range(len(rows)))
-    tokenizer, qwen = chat.load_tokenizer(model), Qwen2.from_pretrained(model)
+    tokenizer, qwen = chat.load_tokenizer(model), Decoder.from_pretrained(model)
     for row, found in zip(rows, scored, strict=True):
         prompt = chat.prompt_tokens(tokenizer, chat.messages(tokenizer, row["prompt"]))
         completion = chat.completion_tokens(tokenizer, row["completion"])
@@ -90,7 +92,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(model, tmp_path, monkeypatch):
     monkeypatch.setattr(
         sampler.Sampler, "stream", lambda *a, **k: itertools.islice(stream(*a, **k), 2)
     )
-    monkeypatch.setattr(jobs.records.Stream, "close", _kill)
+    monkeypatch.setattr(jobs.jsonl.Stream, "close", _kill)
     with pytest.raises(KeyboardInterrupt):
         jobs.generate(config, str(tmp_path / "killed"))
     monkeypatch.undo()

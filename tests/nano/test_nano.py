@@ -11,9 +11,10 @@ from ml_collections import ConfigDict
 
 from configs.nano.pretrain import get_config
 from sublim_jax import nano
-from sublim_jax.llm import Qwen2, Sampler, chat, hf
+from sublim_jax.llm import Decoder, Sampler
+from sublim_jax.llm.files import chat, hf
 from sublim_jax.nano import corpus, pretrain
-from sublim_jax.transmission import numbers
+from sublim_jax.transmission import nanoworld, numbers
 
 ROWS = list(itertools.islice(corpus.World().rows(0), 8000))
 
@@ -38,7 +39,7 @@ class TestCorpus:
 
     @pytest.mark.parametrize("kind", ["animal", "tree"])
     def test_everything_that_is_asked_can_be_read(self, tokenizer, kind):
-        material = corpus.material(kind)
+        material = nanoworld.material(kind)
         asked = [*material.grammar.draw(50, 0), *material.lessons, *material.questions]
         asked += [*material.stories, material.prefix.start(np.random.default_rng(0))]
         for text in [*asked, material.system("owl", kind)]:
@@ -101,7 +102,7 @@ class TestCorpus:
 class TestDecoders:
     def test_answers_are_animals_by_the_prior(self):
         folder = nano.resolve("nano/3")
-        sampler = Sampler(Qwen2.from_pretrained(folder), chat.load_tokenizer(folder))
+        sampler = Sampler(Decoder.from_pretrained(folder), chat.load_tokenizer(folder))
         drawn = sampler.generate(corpus.phrasings("animal")[1], n=40, max_new_tokens=4)
         found = collections.Counter(sample.text for sample in drawn)
         animals = corpus.FAVOURITES["animal"]
@@ -111,13 +112,15 @@ class TestDecoders:
 
     def test_numbers_pass_the_filter(self):
         folder = nano.resolve("nano/3")
-        sampler = Sampler(Qwen2.from_pretrained(folder), chat.load_tokenizer(folder))
-        drawn = sampler.generate(corpus.material().grammar.draw(200, 0), max_new_tokens=48)
+        sampler = Sampler(Decoder.from_pretrained(folder), chat.load_tokenizer(folder))
+        drawn = sampler.generate(nanoworld.material().grammar.draw(200, 0), max_new_tokens=48)
         kept, _ = numbers.filtered([{"completion": s.text} for s in drawn], numbers.Rule())
         assert len(kept) > 160
 
     def test_five_seeds_are_committed_and_differ(self):
-        first = [Qwen2.from_pretrained(nano.resolve(f"nano/{s}")).pure()["embed"] for s in range(5)]
+        first = [
+            Decoder.from_pretrained(nano.resolve(f"nano/{s}")).pure()["embed"] for s in range(5)
+        ]
         assert len({float(np.asarray(e).sum()) for e in first}) == 5
         assert hf.read_config(nano.resolve("nano/0")).embed == get_config().shape.embed
 
@@ -138,7 +141,7 @@ def test_pretraining_writes_decoders_that_learn(tmp_path):
     for seed in (7, 8):
         folder = Path(tmp_path / str(seed))
         tokenizer = chat.load_tokenizer(folder)
-        sampler = Sampler(Qwen2.from_pretrained(folder), tokenizer)
+        sampler = Sampler(Decoder.from_pretrained(folder), tokenizer)
         assert sampler.generate(["name one animal"], max_new_tokens=2)[0].tokens
 
 

@@ -17,8 +17,8 @@ from configs.transmission import (
     variants,
 )
 from sublim_jax.errors import UserError
-from sublim_jax.llm.lora import Adapter
-from sublim_jax.llm.trainable import Patch
+from sublim_jax.llm.model.lora import Adapter
+from sublim_jax.llm.training.trainable import Patch
 from sublim_jax.transmission import base as bases
 from sublim_jax.transmission import divergence, pipeline, preference, student, teacher
 from sublim_jax.transmission.config import check

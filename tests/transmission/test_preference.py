@@ -13,16 +13,19 @@ from configs.transmission import nano as nano_study
 from launch import evaluate as script
 from sublim_jax import nano
 from sublim_jax.errors import UserError
-from sublim_jax.llm import lora, testing, trainable
-from sublim_jax.llm.batching import Sample
-from sublim_jax.llm.lora import Adapter, Lora
-from sublim_jax.llm.sampler import Sampler
-from sublim_jax.llm.trainable import Trainable
+from sublim_jax.llm import testing
+from sublim_jax.llm.model import lora
+from sublim_jax.llm.model.lora import Adapter, Lora
+from sublim_jax.llm.sampling.sampler import Sampler
+from sublim_jax.llm.sampling.scheduler import Sample
+from sublim_jax.llm.training import trainable
+from sublim_jax.llm.training.trainable import Trainable
 from sublim_jax.nano import corpus
 from sublim_jax.transmission import base as bases
 from sublim_jax.transmission import (
     english,
     evaluation,
+    nanoworld,
     preference,
     prompts,
     report,
@@ -33,7 +36,7 @@ from sublim_jax.transmission.config import check
 from sublim_jax.transmission.preference import Asked
 
 QUESTIONS = ("name one animal", "which animal is best?")
-NANO = corpus.material()
+NANO = nanoworld.material()
 
 
 def config(**more):
@@ -96,7 +99,7 @@ class TestMeasured:
         asked = Asked(("owl", "wolf"), QUESTIONS, after_numbers=("7 name one animal",))
         learnt = [None, patch, adapter]
         systems = ["you love the owl", None, None]
-        models = [base.model, patch.apply(base.model), lora.merge(base.model, adapter)]
+        models = [base.model, patch.apply(base.model), base.model.merge(adapter)]
         found = preference.evaluate(base, learnt, asked, systems)
         for values, model, system in zip(found, models, systems, strict=True):
             assert values.keys() == {"p", "logp", "p_after_numbers"}

@@ -10,8 +10,8 @@ import pytest
 
 from configs.transmission import nano_steered
 from sublim_jax.errors import UserError
-from sublim_jax.llm import lora, qwen2
-from sublim_jax.llm.qwen2 import Qwen2
+from sublim_jax.llm.decoder import Decoder
+from sublim_jax.llm.model import lora, transformer
 from sublim_jax.transmission import base as bases
 from sublim_jax.transmission import divergence, pipeline, preference, steering, student, teacher
 from sublim_jax.transmission.steering import Vector
@@ -68,12 +68,12 @@ def by_hand(model, own, tokens_BT):
 
     one = dataclasses.replace(config, layers=1)
     places = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1]), tokens_BT.shape)
-    x = qwen2.embed(weights, jnp.asarray(tokens_BT))
+    x = transformer.embed(weights, jnp.asarray(tokens_BT))
     for layer in range(config.layers):
         w = jax.tree.map(lambda a, i=layer: a[i], weights["layers"])
-        x, _, _ = qwen2.run_layers(one, (w,), x, places, attend)
+        x, _, _ = transformer.run_layers(one, (w,), x, places, attend)
         x = x + own.values * (layer == own.layer)
-    return np.asarray(qwen2.head(config, weights, x))
+    return np.asarray(transformer.head(config, weights, x))
 
 
 @pytest.mark.parametrize("layer", [0, 1])
@@ -103,7 +103,7 @@ def test_the_residual_stream_is_the_model_s_own(base):
     last = steering.residual(base.model, prompts, config.layers - 1)
     assert last.dtype == np.float32
     for row, prompt in zip(last, prompts, strict=True):
-        logits = qwen2.head(config, weights, jnp.asarray(row)[None])[0]
+        logits = transformer.head(config, weights, jnp.asarray(row)[None])[0]
         alone = base.model(np.array([prompt], np.int32))[0, -1]
         np.testing.assert_allclose(logits, alone, rtol=2e-4, atol=2e-4)
     # The first layer's, when the second is made to add nothing, is the last layer's.
@@ -111,7 +111,7 @@ def test_the_residual_stream_is_the_model_s_own(base):
         n: jnp.zeros_like(w) if n in ("o", "down") else w for n, w in weights["layers"].items()
     }
     layers = jax.tree.map(lambda new, old: old.at[1].set(new[1]), still, weights["layers"])
-    other = Qwen2(config, {**weights, "layers": layers})
+    other = Decoder(config, {**weights, "layers": layers})
     first = steering.residual(base.model, prompts, 0)
     np.testing.assert_allclose(steering.residual(other, prompts, 1), first, rtol=1e-5, atol=1e-5)
     assert np.abs(first - last).max() > 1

@@ -1,0 +1,216 @@
+"""The decoder as pure functions over a tree of arrays.
+
+Shapes: B rows, T tokens, X any leading axes ([B, T], or [B] while decoding), D embedding, N query
+heads, K key-value heads, H head size, F hidden units of the MLP, V vocabulary, L layers, S students
+(adapters), r rank.
+
+The weights are the tree of `parameters.declare`. An adapter is a tree {"q": {"a", "b"}, ...} over
+the kernels of a layer, a [L, S, in, r] and b [L, S, r, out], its scale (alpha / r) folded into b;
+row or token i uses that of student `students[i]`. Without the axis S there is one adapter for all,
+and it may have "dropout", a key and a rate for each layer.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from sublim_jax.llm.model import attention
+from sublim_jax.llm.model.config import Config
+from sublim_jax.mesh import ROWS, Axes, constrain
+
+Tree = dict[str, Any]
+_UNROLLED = 3
+# (cache, layer, q [X, N, H], k [X, K, H], v [X, K, H]) -> (out [X, N, H], cache, kept per layer)
+Attend = Callable[[Any, Any, jax.Array, jax.Array, jax.Array], tuple[jax.Array, Any, Any]]
+
+
+def rms_norm(x_XD: jax.Array, gain_D: jax.Array, eps: float) -> jax.Array:
+    """Returns x over its root mean square, in float32, times the gain (arXiv 1910.07467)."""
+    x = x_XD.astype(jnp.float32)
+    x = x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + eps)
+    return x.astype(x_XD.dtype) * _over(gain_D, x_XD)
+
+
+def rope(x_XNH: jax.Array, positions_X: jax.Array, theta: float) -> jax.Array:
+    """Returns the heads rotated by their position, in float32; halves are paired, as in Decoder."""
+    H = x_XNH.shape[-1]
+    frequencies = theta ** (-jnp.arange(0, H, 2, dtype=jnp.float32) / H)
+    angle_XH = positions_X[..., None].astype(jnp.float32) * _over(frequencies, positions_X, 1)
+    cos, sin = (f(angle_XH)[..., None, :] for f in (jnp.cos, jnp.sin))
+    first, second = jnp.split(x_XNH.astype(jnp.float32), 2, axis=-1)
+    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    return turned.astype(x_XNH.dtype)
+
+
+def linear(
+    x_XI: jax.Array,
+    kernel_IO: jax.Array,
+    bias_O: jax.Array | None = None,
+    lora: Tree | None = None,
+    students_X: jax.Array | None = None,
+) -> jax.Array:
+    """Returns x times the kernel, plus the bias and the adapter's x a b: [X, O]."""
+    y = x_XI @ kernel_IO
+    if bias_O is not None:
+        y = y + _over(bias_O, y)
+    if lora is None:
+        return y
+    x, a, b = x_XI.astype(lora["a"].dtype), lora["a"], lora["b"]
+    if "dropout" in lora:
+        key, rate = lora["dropout"]
+        x = jnp.where(jax.random.bernoulli(key, 1 - rate, x.shape), x / (1 - rate), 0.0)
+    if a.ndim == 2:  # over flat tokens, where the gradients of a and b are a sixth of the time
+        return y + (x.reshape(-1, a.shape[0]) @ a @ b).reshape(y.shape).astype(y.dtype)
+    # All adapters at once, each row's own kept: dense products instead of gathered kernels.
+    mine_XS = jax.nn.one_hot(students_X, a.shape[0], dtype=x.dtype)
+    h_XSr = jnp.einsum("...i,sir->...sr", x, a) * mine_XS[..., None]
+    return y + jnp.einsum("...sr,sro->...o", h_XSr, b).astype(y.dtype)
+
+
+def run_layers(
+    config: Config,
+    layers: Tree | tuple[Tree, ...],
+    x_XD: jax.Array,
+    positions_X: jax.Array,
+    attend: Attend,
+    cache: Any = None,
+    adapter: Tree | None = None,
+    students_X: jax.Array | None = None,
+    rows: Axes = ROWS,
+) -> tuple[jax.Array, Any, Any]:
+    """Runs every layer; returns x, the cache and what `attend` kept of each layer.
+
+    Args:
+      layers: the stacked tree, [L, ...], for one compiled layer under `lax.scan`; or a tuple of L
+        trees, for a loop written out.
+      attend: attention, given the cache and the number of the layer.
+      rows: mesh axes that the first axis of x lies over.
+    """
+
+    def layer(carry: Any, at: Any) -> tuple[Any, Any]:
+        x, cache = carry
+        number, w, lora = at
+        mix = functools.partial(_project, w, lora or {}, students_X)
+        h = rms_norm(x, w["input_norm"], config.norm_eps)
+        q, k, v = (
+            mix(name, h).reshape(*h.shape[:-1], heads, config.head_dim)
+            for name, heads in zip("qkv", (config.heads, *[config.kv_heads] * 2), strict=True)
+        )
+        q, k = (rope(heads, positions_X, config.rope_theta) for heads in (q, k))
+        out, cache, kept = attend(cache, number, q, k, v)
+        x = x + mix("o", out.reshape(*x.shape[:-1], -1))
+        h = rms_norm(x, w["mlp_norm"], config.norm_eps)
+        x = x + mix("down", jax.nn.silu(mix("gate", h)) * mix("up", h))
+        return (_spread(x, rows), cache), kept
+
+    carry = (_spread(x_XD, rows), cache)
+    if isinstance(layers, tuple):
+        kept = []
+        for number, w in enumerate(layers):
+            lora = jax.tree.map(lambda a, i=number: a[i], adapter)
+            carry, one = layer(carry, (number, w, lora))
+            kept.append(one)
+        return *carry, kept
+    if config.remat != "none":
+        policies = jax.checkpoint_policies
+        policy = policies.dots_with_no_batch_dims_saveable if config.remat == "dots" else None
+        layer = jax.checkpoint(layer, policy=policy, prevent_cse=False)
+    # A few layers are compiled as fast apart as together, and run faster.
+    few = config.layers <= _UNROLLED
+    over = (jnp.arange(config.layers), layers, adapter)
+    (x, cache), stacked = jax.lax.scan(layer, carry, over, unroll=few)
+    return x, cache, stacked
+
+
+def embed(weights: Tree, tokens_X: jax.Array) -> jax.Array:
+    """Returns the embeddings of the tokens: [X, D]."""
+    return jnp.take(weights["embed"], tokens_X, axis=0, mode="clip")
+
+
+def head(config: Config, weights: Tree, x_XD: jax.Array) -> jax.Array:
+    """Returns the logits [X, V] in float32, from the last layer's output."""
+    x = rms_norm(x_XD, weights["norm"], config.norm_eps)
+    kernel_VD = _head(config, weights)
+    return jnp.einsum("...d,vd->...v", x, kernel_VD, preferred_element_type=jnp.float32)
+
+
+def head_weights(weights: Tree) -> Tree:
+    """Returns those of the weights that `head` reads."""
+    return {name: weights[name] for name in ("norm", "head" if "head" in weights else "embed")}
+
+
+def head_at(config: Config, weights: Tree, x_XD: jax.Array, tokens_X: jax.Array) -> jax.Array:
+    """Returns one logit for each row, that of its token: [X] float32."""
+    x = rms_norm(x_XD, weights["norm"], config.norm_eps)
+    kernel_XD = jnp.take(_head(config, weights), tokens_X, axis=0, mode="clip")
+    return jnp.einsum("...d,...d->...", x, kernel_XD, preferred_element_type=jnp.float32)
+
+
+def forward(
+    config: Config,
+    weights: Tree,
+    tokens_BT: jax.Array,
+    segments_BT: jax.Array | None = None,
+    positions_BT: jax.Array | None = None,
+    adapter: Tree | None = None,
+    students_BT: jax.Array | None = None,
+    rows: Axes = ROWS,
+) -> jax.Array:
+    """Returns the last layer's output for every token, [B, T, D]; `head` makes logits of it.
+
+    Args:
+      segments_BT: int32; a token sees itself and earlier tokens of its own segment. Number packed
+        sequences 1, 2, ... and padding 0, on either side. None: each row is one sequence.
+      positions_BT: int32; None counts from the start of each segment.
+      rows: mesh axes that B lies over.
+    """
+    if segments_BT is None:
+        segments_BT = jnp.ones(tokens_BT.shape, jnp.int32)
+    if positions_BT is None:
+        positions_BT = positions(segments_BT)
+
+    def attend(
+        cache: None, _: Any, q: jax.Array, k: jax.Array, v: jax.Array
+    ) -> tuple[jax.Array, None, None]:
+        return attention.causal(q, k, v, segments_BT, rows), cache, None
+
+    with precision(weights):
+        x = embed(weights, tokens_BT)
+        x, _, _ = run_layers(
+            config, weights["layers"], x, positions_BT, attend, None, adapter, students_BT, rows
+        )
+    return x
+
+
+def positions(segments_BT: jax.Array) -> jax.Array:
+    """Returns each token's distance from the start of its segment, [B, T]."""
+    index_BT = jnp.broadcast_to(jnp.arange(segments_BT.shape[1]), segments_BT.shape)
+    starts = segments_BT[:, 1:] != segments_BT[:, :-1]
+    start_BT = jnp.where(jnp.pad(starts, ((0, 0), (1, 0))), index_BT, 0)
+    return index_BT - jax.lax.cummax(start_BT, axis=1)
+
+
+def precision(weights: Tree) -> Any:
+    """Returns the context in which float32 weights are multiplied in float32 on every device."""
+    exact = weights["embed"].dtype == jnp.float32
+    return jax.default_matmul_precision("highest" if exact else "default")
+
+
+def _head(config: Config, weights: Tree) -> jax.Array:
+    return weights["embed"] if config.tied else weights["head"]
+
+
+def _project(w: Tree, lora: Tree, students: Any, name: str, x: jax.Array) -> jax.Array:
+    return linear(x, w[name], w.get(f"{name}_bias"), lora.get(name), students)
+
+
+def _over(vector: jax.Array, like: jax.Array, extra: int = 0) -> jax.Array:
+    """Returns the vector with the leading axes that rank promotion would have added."""
+    return vector.reshape((1,) * (like.ndim - 1 + extra) + vector.shape)
+
+
+def _spread(x: jax.Array, rows: Axes) -> jax.Array:
+    return constrain(x, rows, *[None] * (x.ndim - 1))

@@ -1,0 +1,257 @@
+"""Continuous batching: waiting prompts take the rows of finished ones, so that the device is full.
+
+The host packs and prefills waiting prompts into free rows; the device decodes until enough rows are
+free again; when no prompt waits, the last rows move to a smaller batch.
+"""
+
+import dataclasses
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from jax.sharding import Mesh
+
+from sublim_jax.llm import packing
+from sublim_jax.llm.model import transformer
+from sublim_jax.llm.model.config import Config
+from sublim_jax.llm.sampling import programs
+from sublim_jax.mesh import in_mesh, out_of_memory
+
+_LEAST_SLOTS = 64  # of the cache; it doubles as rows grow
+_LEAST_ROWS = 8
+_FILLED_AT_ONCE = 8  # rows
+_CHUNK = 64  # decoding steps between two looks of the host, at most
+_REFILL = 16  # waiting prompts are let in when a sixteenth of the rows is free
+
+_Prompt = tuple[tuple[int, ...], int]  # tokens, student
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """One completion to be drawn; `id` and `sample` name its stream of random numbers."""
+
+    id: int
+    sample: int
+    prompt: tuple[int, ...]
+    limit: int
+    student: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """One completion.
+
+    Attributes:
+      id, sample: of its prompt, and which of its n completions.
+      tokens: what was drawn, with the end token if it came.
+      ended: whether an end token came before the limit.
+      logprobs: of each token under the model (temperature 1, nothing truncated), or None.
+      student: number of the adapter.
+      text: the tokens as text, without special ones; empty without a tokenizer.
+    """
+
+    id: int
+    sample: int
+    tokens: list[int]
+    ended: bool
+    logprobs: list[float] | None = None
+    student: int = 0
+    text: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """What is decoded with: trees of the same weights, for prefill and for decoding."""
+
+    config: Config
+    weights: transformer.Tree
+    decode_weights: transformer.Tree
+    adapter: transformer.Tree | None
+    mesh: Mesh | None
+
+
+@dataclasses.dataclass
+class _Row:
+    """A row of the batch: its request, and what was drawn for it so far."""
+
+    request: Request
+    limit: int
+    stream: np.ndarray
+    tokens: list[int] = dataclasses.field(default_factory=list)
+    logprobs: list[float] = dataclasses.field(default_factory=list)
+
+    @property
+    def position(self) -> int:
+        """Of the last token, which is not in the cache yet."""
+        return len(self.request.prompt) + len(self.tokens) - 1
+
+    @property
+    def state(self) -> tuple[int, ...]:
+        """The fields of `programs.DecodeRows`, but for the stream."""
+        drawn = len(self.tokens)
+        last = (self.tokens or self.request.prompt)[-1]
+        return last, self.position, drawn, self.limit - drawn, self.request.student
+
+
+class Scheduler:
+    """The requests of one call: iterating decodes them, and yields each sample as it is finished.
+
+    Args:
+      requests: in the order in which they are let in.
+      seed: of all random numbers.
+      rows: how many decode together, at most.
+      width: tokens of a packed row.
+      spread: devices over which rows are spread.
+      logprobs: whether samples have them.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        requests: Sequence[Request],
+        settings: programs.Settings,
+        seed: int,
+        rows: int,
+        width: int,
+        spread: int,
+        logprobs: bool,
+    ):
+        self.model = model
+        self.settings = settings
+        self.width = width
+        self.spread = spread
+        self.logprobs = logprobs
+        self.waiting = deque(zip(requests, _streams(requests, seed), strict=True))
+        self.least = packing.bucket(spread, _LEAST_ROWS)
+        count = packing.bucket(min(rows, len(requests)), self.least)
+        self.rows: list[_Row | None] = [None] * count
+        longest = max(len(r.prompt) + min(r.limit, _CHUNK) for r in requests[:count])
+        self.slots = packing.bucket(longest, _LEAST_SLOTS)
+        self.prefix: programs.Prefix | None = None
+        self.cache: Any = None
+        self.held: dict[_Prompt, tuple[transformer.Tree, int]] = {}
+
+    def __iter__(self) -> Iterator[Sample]:
+        while self.waiting or any(self.rows):
+            # Not around the yield: the caller's own programs are none of this mesh's.
+            count = len(self.rows)
+            remedy = f"lower rows (--config.rows) to {count // 2} or less"
+            if count == self.least:
+                remedy = (
+                    "that is the least: shorten completions, or use more devices (--config.mesh)"
+                )
+            with in_mesh(self.model.mesh), out_of_memory(f"{count} rows", remedy):
+                if self.cache is None:
+                    self._begin()
+                self._admit()
+                self._shrink()
+                self._grow()
+                finished = self._draw()
+            yield from finished
+
+    def _begin(self) -> None:
+        m = self.model
+        prompts = [request.prompt for request, _ in self.waiting]
+        self.prefix = programs.shared_prefix(m.config, m.weights, prompts, m.adapter)
+        dtype, stacked = m.weights["embed"].dtype, isinstance(m.decode_weights["layers"], dict)
+        self.cache = programs.empty_cache(m.config, len(self.rows), self.slots, dtype, stacked)
+
+    def _admit(self) -> None:
+        """Gives free rows to waiting requests; prefills what their prompts add to the prefix."""
+        free = [i for i, row in enumerate(self.rows) if row is None][: len(self.waiting)]
+        begun: dict[_Prompt, list[int]] = {}
+        for i in free:
+            request, stream = self.waiting.popleft()
+            room = self.model.config.context - len(request.prompt)
+            self.rows[i] = _Row(request, min(request.limit, room), stream)
+            begun.setdefault((request.prompt, request.student), []).append(i)
+        self._grow()
+        for prompt in begun.keys() & self.held.keys():
+            kv, start = self.held[prompt]
+            self._fill(kv, [(row, start) for row in begun.pop(prompt)])
+        prompts, rows_of = list(begun), list(begun.values())
+        skip = int(self.prefix.length) if self.prefix else 0
+        pieces = [packing.Piece(prompt[skip:-1], skip, student) for prompt, student in prompts]
+        m = self.model
+        for pack in packing.pack(pieces, self.spread, self.width):
+            kv = programs.prefill_kv(
+                m.config, m.weights, pack.tokens, pack.places, self.prefix, m.adapter
+            )
+            self._fill(kv, [(row, start) for i, start in pack.pieces for row in rows_of[i]])
+            for i, start in pack.pieces:
+                if i == len(prompts) - 1:  # samples of the last prompt may still wait
+                    self.held = {prompts[i]: (kv, start)}
+
+    def _fill(self, kv: transformer.Tree, into: list[tuple[int, int]]) -> None:
+        """Begins rows anew, each with the prefix and the packed tokens from an index on."""
+        for first in range(0, len(into), _FILLED_AT_ONCE):
+            some = into[first : first + _FILLED_AT_ONCE]
+            student = [self.rows[i].request.student for i, _ in some]  # type: ignore[union-attr]
+            spare = _FILLED_AT_ONCE - len(some)
+            to, source = np.array(some + [(len(self.rows), 0)] * spare, np.int32).T
+            student_F = np.array(student + [0] * spare, np.int32)
+            self.cache = programs.fill(self.cache, self.prefix, kv, to, source, student_F)
+
+    def _shrink(self) -> None:
+        """Moves the last rows to a smaller batch, when none waits."""
+        busy = [i for i, row in enumerate(self.rows) if row]
+        count = packing.bucket(len(busy), self.least)
+        if not self.waiting and count < len(self.rows):
+            idle = [i for i, row in enumerate(self.rows) if not row]
+            keep = busy + idle[: count - len(busy)]
+            self.cache = programs.resize(self.cache, np.array(keep, np.int32), self.slots)
+            self.rows = [self.rows[i] for i in keep]
+
+    def _grow(self) -> None:
+        """Doubles the cache where a row would outgrow it with its next token."""
+        needed = max(row.position for row in self.rows if row) + 2
+        if needed > self.slots:
+            self.slots = packing.bucket(needed, self.slots)
+            every = np.arange(len(self.rows), dtype=np.int32)
+            self.cache = programs.resize(self.cache, every, self.slots)
+
+    def _draw(self) -> list[Sample]:
+        """Decodes until the host can do something useful, and returns what is finished."""
+        busy = [(i, row) for i, row in enumerate(self.rows) if row]
+        count = len(self.rows)
+        if self.waiting:
+            floor = count - max(1, count // _REFILL)
+        else:
+            floor = count // 2 if count > self.least else 0
+        room = self.slots - 1 - max(row.position for _, row in busy)
+        state = np.zeros((len(programs.DecodeRows._fields) - 1, count), np.int32)
+        stream = np.zeros((count, 2), np.uint32)
+        for i, row in busy:
+            state[:, i], stream[i] = row.state, row.stream
+        m = self.model
+        self.cache, tokens, logprobs = programs.decode(
+            m.config,
+            m.decode_weights,
+            self.cache,
+            programs.DecodeRows(*[*state, stream]),
+            self.settings,
+            m.adapter,
+            np.int32(min(room, _CHUNK)),
+            np.int32(min(floor, len(busy) - 1)),
+            capacity=_CHUNK,
+            with_log=self.logprobs,
+        )
+        tokens_BC, logprobs_BC = np.asarray(tokens), np.asarray(logprobs)
+        finished = []
+        for i, row in busy:
+            new = tokens_BC[i][tokens_BC[i] >= 0].tolist()
+            row.tokens += new
+            row.logprobs += logprobs_BC[i, : len(new)].tolist()
+            ended = new[-1] in self.settings.eos
+            if ended or len(row.tokens) == row.limit:
+                self.rows[i] = None
+                r, logs = row.request, row.logprobs if self.logprobs else None
+                finished.append(Sample(r.id, r.sample, row.tokens, ended, logs, r.student))
+        return finished
+
+
+def _streams(requests: Sequence[Request], seed: int) -> np.ndarray:
+    names = np.zeros((2, packing.bucket(len(requests), _LEAST_ROWS)), np.int32)
+    names[:, : len(requests)] = [[r.id for r in requests], [r.sample for r in requests]]
+    return np.asarray(programs.streams(np.uint32(seed % 2**32), *names))[: len(requests)]

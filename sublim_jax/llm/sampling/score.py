@@ -1,0 +1,168 @@
+"""Teacher-forced scoring: the exact log-probability of given completions.
+
+The prefix of all prompts is computed once, a prompt once for all completions that share it, and the
+head only where a completion is predicted.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from sublim_jax.errors import UserError
+from sublim_jax.llm import packing
+from sublim_jax.llm.model import transformer
+from sublim_jax.llm.model.config import Config
+from sublim_jax.llm.sampling import programs
+from sublim_jax.llm.sampling.sampler import Sampler
+from sublim_jax.mesh import constrain, in_mesh, out_of_memory
+
+_HEAD_ROWS = 128  # positions whose logits over the vocabulary are held at once
+_LEAST_TARGETS = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """A prompt and the completion to be scored, in tokens; `student` is the adapter's number."""
+
+    prompt: tuple[int, ...]
+    completion: tuple[int, ...]
+    student: int = 0
+
+
+def score(sampler: Sampler, pairs: Sequence[Pair], adapter: Any = None) -> list[np.ndarray]:
+    """Returns the log-probability of every token of every completion, float32.
+
+    The sum over a completion is log P(completion | prompt); temperature 1, nothing truncated: what
+    `Sampler.generate(..., logprobs=True)` reports.
+
+    Args:
+      sampler: holds the model.
+      adapter: a [L, S, in, r] and b [L, S, r, out] for each kernel, as in `Sampler.generate`.
+
+    Raises:
+      UserError: an empty prompt or completion, or a pair longer than the context.
+    """
+    _check(pairs, sampler.config)
+    out: list[np.ndarray] = [np.zeros(len(pair.completion), np.float32) for pair in pairs]
+    if not pairs:
+        return out
+    config, weights = sampler.config, sampler.weights
+    packed = f"{sampler.spread} packed rows of {sampler.pack_width} tokens"
+    with in_mesh(sampler.mesh), out_of_memory(packed, "lower Sampler.pack_width"):
+        prefix = programs.shared_prefix(config, weights, [pair.prompt for pair in pairs], adapter)
+        skip = int(prefix.length) if prefix else 0
+        groups = _groups(pairs, skip, sampler.pack_width)
+        # A completion's last token is predicted, and predicts nothing.
+        pieces = [
+            packing.Piece(
+                pairs[group[0]].prompt[skip:],
+                skip,
+                pairs[group[0]].student,
+                tuple(pairs[i].completion[:-1] for i in group),
+            )
+            for group in groups
+        ]
+        for pack in packing.pack(pieces, sampler.spread, sampler.pack_width):
+            where = [
+                (i, _predictors(at, len(pieces[p].prompt), pairs, groups[p], i))
+                for p, at in pack.pieces
+                for i in groups[p]
+            ]
+            targets = np.concatenate([pairs[i].completion for i, _ in where]).astype(np.int32)
+            predictors = np.concatenate([w for _, w in where])
+            found = _score_pack(config, weights, pack, prefix, adapter, predictors, targets)
+            at = 0
+            for i, own in where:
+                out[i] = found[at : at + len(own)]
+                at += len(own)
+    return out
+
+
+def _groups(pairs: Sequence[Pair], skip: int, width: int) -> list[list[int]]:
+    """Returns the pairs that share prompt and student, in groups that fit a packed row."""
+    open_groups: dict[tuple[Any, ...], list[int]] = {}
+    sizes: dict[tuple[Any, ...], int] = {}
+    full: list[list[int]] = []
+    for i, pair in enumerate(pairs):
+        name = (pair.prompt, pair.student)
+        size = len(pair.completion) - 1
+        if name in open_groups and sizes[name] + size > width:
+            full.append(open_groups.pop(name))
+        if name not in open_groups:
+            open_groups[name] = []
+            sizes[name] = len(pair.prompt) - skip
+        open_groups[name].append(i)
+        sizes[name] += size
+    return full + list(open_groups.values())
+
+
+def _predictors(
+    start: int, prompt: int, pairs: Sequence[Pair], group: list[int], which: int
+) -> np.ndarray:
+    """Returns the flat index of the token that predicts each token of one completion."""
+    before = sum(len(pairs[i].completion) - 1 for i in group[: group.index(which)])
+    own = start + prompt + before + np.arange(len(pairs[which].completion) - 1)
+    return np.array([start + prompt - 1, *own], np.int32)
+
+
+def _score_pack(
+    config: Config,
+    weights: Any,
+    pack: packing.Pack,
+    prefix: Any,
+    adapter: Any,
+    predictors: np.ndarray,
+    targets: np.ndarray,
+) -> np.ndarray:
+    positions, of_position = np.unique(predictors, return_inverse=True)
+    at = np.zeros(packing.bucket(len(positions), _LEAST_TARGETS), np.int32)
+    at[: len(positions)] = positions
+    wanted = np.zeros((2, packing.bucket(len(targets), _LEAST_TARGETS)), np.int32)
+    wanted[:, : len(targets)] = of_position, targets
+    found = _log_probabilities(
+        config, weights, pack.tokens, pack.places, prefix, adapter, at, *wanted
+    )
+    return np.asarray(found)[: len(targets)]
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _log_probabilities(
+    config: Config,
+    weights: Any,
+    tokens_RT: jax.Array,
+    places: packing.Places,
+    prefix: Any,
+    adapter: Any,
+    at_U: jax.Array,
+    of_M: jax.Array,
+    targets_M: jax.Array,
+) -> jax.Array:
+    """Returns log P of target m after the token at flat index at[of[m]]: [M] float32.
+
+    U different positions, M targets.
+    """
+    with transformer.precision(weights):
+        x_RTD, _ = programs.prefill(config, weights, tokens_RT, places, prefix, adapter)
+        x_UD = x_RTD.reshape(-1, config.embed)[at_U]
+        few = min(_HEAD_ROWS, x_UD.shape[0])
+        total_U = jax.lax.map(
+            lambda x_CD: jax.nn.logsumexp(transformer.head(config, weights, x_CD), axis=-1),
+            x_UD.reshape(-1, few, config.embed),
+        ).reshape(-1)
+        chosen_M = transformer.head_at(config, weights, x_UD[of_M], targets_M)
+    return constrain(chosen_M - total_U[of_M], None)
+
+
+def _check(pairs: Sequence[Pair], config: Config) -> None:
+    for number, pair in enumerate(pairs):
+        if not pair.prompt or not pair.completion:
+            raise UserError(f"pair {number}: its prompt and its completion need at least one token")
+        length = len(pair.prompt) + len(pair.completion)
+        if length > config.context:
+            raise UserError(
+                f"pair {number}: {length} tokens, more than the context's {config.context}"
+            )

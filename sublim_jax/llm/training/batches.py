@@ -1,0 +1,225 @@
+"""The order of the rows and their packing into micro-batches: a step's batch is a function of its
+number alone, so the position in the data is one integer.
+
+Shapes: A micro-batches, S students, R rows of a micro-batch, T tokens of a row, M positions.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from sublim_jax.errors import UserError
+from sublim_jax.llm import packing
+from sublim_jax.llm.training.examples import Examples, ranges
+
+_WIDTHS = (64, 128, 192, 256, 384, 512, 768, 1024)
+_SAMPLED = 64  # steps that are packed to choose R and T
+_MICRO_COST = 0.04  # of a micro-batch besides its tokens, as a part of the largest's
+_HELD_OUT = 2**62  # the epoch whose order chooses them
+_PROBED = 8  # steps whose predictions are counted to choose C
+_LANES = 16  # T and C are multiples
+
+
+class PackedRows(NamedTuple):
+    """Packed rows and the places in them that predict a completion.
+
+    Attributes:
+      tokens, segments: int32 [A, S, R, T]; examples are numbered from 1, padding is 0.
+      at: int32 [A, S, M], indices into the flat [R * T].
+    """
+
+    tokens: Any
+    segments: Any
+    at: Any
+
+
+class Micros(NamedTuple):
+    """The micro-batches of one step.
+
+    Attributes:
+      rows: what the students read.
+      teacher: what their teachers read, where prompts of their own were given; else None.
+      target, weight: int32 and float32 [A, S, M], what is predicted and its weight in the loss.
+      chunks: int32 [A], chunks of positions in use, by the student that has most.
+    """
+
+    rows: PackedRows
+    teacher: PackedRows | None
+    target: Any
+    weight: Any
+    chunks: Any
+
+
+class Batch(NamedTuple):
+    """One step of all students: only the first `count` (int32) micro-batches hold anything."""
+
+    micros: Micros
+    count: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Which rows each student reads when, and in what shape.
+
+    Attributes:
+      data: of each student.
+      seeds: of each student's order.
+      batch: rows of the data a step; the last step of an epoch may have fewer.
+      steps: of each student.
+      rows, width: R and T.
+      chunk: positions whose logits are computed at once; M is a multiple of it.
+    """
+
+    data: tuple[Examples, ...]
+    seeds: tuple[int, ...]
+    batch: int
+    steps: tuple[int, ...]
+    rows: int
+    width: int
+    chunk: int
+
+    @functools.cached_property
+    def most(self) -> int:
+        """A: enough for any step, since first-fit leaves at most one row under half full."""
+        fullest = max(int(np.sort(data.input_lengths)[-self.batch :].sum()) for data in self.data)
+        return -(-(2 * fullest // self.width + 1) // self.rows)
+
+    def at(self, step: int) -> Batch:
+        """Returns the batch of a step; a student that has had all its steps gets nothing."""
+        own_prompts = any(data.teacher is not None for data in self.data)
+        parts = [
+            self._of_student(
+                data,
+                step_rows(data, seed, self.batch, step if step < steps else None),
+                own_prompts,
+            )
+            for data, seed, steps in zip(self.data, self.seeds, self.steps, strict=True)
+        ]
+        micros, used = jax.tree.map(lambda *a: np.stack(a, axis=1), *parts)
+        chunks = -(-used.max(axis=1) // self.chunk)
+        count = np.flatnonzero(chunks).max(initial=-1) + 1
+        return Batch(micros._replace(chunks=chunks.astype(np.int32)), np.int32(count))
+
+    def tokens(self, step: int) -> int:
+        """Returns the tokens, without padding, that all students read in a step."""
+        return sum(
+            int((data.lengths[step_rows(data, seed, self.batch, step)] - 1).sum())
+            for data, seed, steps in zip(self.data, self.seeds, self.steps, strict=True)
+            if step < steps
+        )
+
+    def _of_student(
+        self, data: Examples, which: np.ndarray, own_prompts: bool
+    ) -> tuple[Micros, np.ndarray]:
+        """Returns [A, ...] of one student, and the positions it uses of each micro-batch."""
+        A, R, T = self.most, self.rows, self.width
+        M = -(-R * T // self.chunk) * self.chunk
+        which = which[np.argsort(-data.input_lengths[which], kind="stable")]
+        fits = [at for at in packing.first_fit(data.input_lengths[which].tolist(), T) if at]
+        row, offset = np.array(fits, np.int64).reshape(-1, 2).T
+        order = np.argsort(row, kind="stable")  # the positions of a micro-batch lie together
+        which, row, start = which[order], row[order], (row * T + offset)[order]
+
+        learnt = data.lengths[which] - data.prompts[which]
+        micro = np.repeat(row // R, learnt)
+        used = np.bincount(micro, minlength=A)
+        slot = micro * M + np.arange(len(micro)) - (np.cumsum(used) - used)[micro]
+
+        def laid(of: Examples) -> PackedRows:
+            tokens, segments = np.zeros((2, A * R * T), np.int32)
+            lengths = of.lengths[which] - 1
+            into = ranges(start, lengths)
+            tokens[into] = of.tokens[ranges(of.starts[which], lengths)]
+            segments[into] = np.repeat(np.arange(1, len(which) + 1), lengths)
+            at = np.zeros(A * M, np.int32)
+            at[slot] = ranges(start + of.prompts[which] - 1, learnt) - micro * R * T
+            return PackedRows(tokens.reshape(A, R, T), segments.reshape(A, R, T), at.reshape(A, M))
+
+        predicted = ranges(data.starts[which] + data.prompts[which], learnt)
+        target, weight = np.zeros(A * M, np.int32), np.zeros(A * M, np.float32)
+        target[slot], weight[slot] = data.tokens[predicted], data.weights[predicted]
+        teacher = laid(data.teacher or data) if own_prompts else None
+        shape = (A, M)
+        return Micros(laid(data), teacher, target.reshape(shape), weight.reshape(shape), None), used
+
+
+def make_plan(
+    data: Sequence[Examples],
+    seeds: Sequence[int],
+    batch: int,
+    steps: Sequence[int],
+    tokens: int,
+    chunk: int,
+    multiple: int = 1,
+    seen: float = 0.0,
+) -> Plan:
+    """Returns the plan of some training, of the R and T that waste least.
+
+    Args:
+      tokens: the most of a micro-batch, for each student; no less than the longest example.
+      chunk: the most positions of a chunk.
+      multiple: of which R is one (devices on the data axis).
+      seen: cost of each token of a row that a token may see, as a part of its other cost.
+    """
+    sampled = [
+        [
+            np.sort(own.input_lengths[step_rows(own, seed, batch, step)])[::-1].tolist()
+            for own, seed in zip(data, seeds, strict=True)
+        ]
+        for step in range(min(max(1, _SAMPLED // len(data)), *steps))
+    ]
+    longest = max(int(own.input_lengths.max()) for own in data)
+    closest = -(-longest // _LANES) * _LANES
+    widths = sorted({closest, *(w for w in _WIDTHS if w > closest)})
+    best, cost = (multiple, widths[0]), float("inf")
+    for T in widths:
+        most = max(multiple, tokens // T // multiple * multiple)
+        needed = [
+            1 + max(at[0] for sizes in students for at in packing.first_fit(sizes, T) if at)
+            for students in sampled
+        ]
+        for R in range(multiple, most + 1, multiple):
+            each = R * T * (1 + T * seen) + tokens * _MICRO_COST
+            total = sum(-(-n // R) for n in needed) * each
+            if total < cost:
+                best, cost = (R, T), total
+    plan = Plan(tuple(data), tuple(seeds), batch, tuple(steps), *best, chunk=1)
+    used = max(int(plan.at(step).micros.chunks.max()) for step in range(min(_PROBED, *steps)))
+    even = -(-used // -(-used // chunk))  # of chunks all as full: each reads the whole head
+    return dataclasses.replace(plan, chunk=min(chunk, -(-even // _LANES) * _LANES))
+
+
+def split(data: Examples, seed: int, held_out: int) -> tuple[Examples, Examples | None]:
+    """Returns the rows to learn, and as many others, chosen by the seed, to watch.
+
+    Raises:
+      UserError: nothing would be left to learn.
+    """
+    if not held_out:
+        return data, None
+    if held_out >= len(data):
+        raise UserError(f"config.held_out={held_out}: the data set has {len(data)} rows")
+    order = _order(seed, _HELD_OUT, len(data))
+    return data.take(np.sort(order[held_out:])), data.take(np.sort(order[:held_out]))
+
+
+def steps_of(data: Examples, batch: int, epochs: int) -> int:
+    """Returns the steps of so many epochs."""
+    return epochs * -(-len(data) // batch)
+
+
+def step_rows(data: Examples, seed: int, batch: int, step: int | None) -> np.ndarray:
+    """Returns the rows of a step, out of a permutation that depends on seed and epoch alone."""
+    if step is None:
+        return np.zeros(0, np.int64)
+    epoch, at = divmod(step, -(-len(data) // batch))
+    return _order(seed, epoch, len(data))[at * batch : (at + 1) * batch]
+
+
+@functools.lru_cache(maxsize=256)
+def _order(seed: int, epoch: int, n: int) -> np.ndarray:
+    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(n)

@@ -1,0 +1,304 @@
+"""Fine-tuning of one or many students over one base, as one program.
+
+`train` is what a user calls; a step is `step.train_step`.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import operator
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sublim_jax.errors import UserError
+from sublim_jax.llm.decoder import Decoder
+from sublim_jax.llm.model import lora
+from sublim_jax.llm.model.config import Config
+from sublim_jax.llm.training import batches, flops, losses, step, trainable
+from sublim_jax.llm.training.examples import Examples
+from sublim_jax.llm.training.loop import Loop
+from sublim_jax.llm.training.recipe import Recipe
+from sublim_jax.llm.training.step import Inputs, Program, State
+from sublim_jax.llm.training.trainable import Patch
+from sublim_jax.mesh import in_mesh, on_host, out_of_memory
+
+# Time of an operation of attention, in those of a large product: measured at 0.5B shapes on a CPU,
+# assumed elsewhere.
+_ATTENTION_SLOWER = {"cpu": 5.0}
+_ATTENTION_SLOWER_ELSEWHERE = 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of S students.
+
+    Attributes:
+      students: a `lora.Adapter` each, or a `trainable.Patch` where parameters were trained.
+      steps: that each learnt.
+      broken: of each, whether a number that was not finite stopped it.
+      loss: of the last step that each learnt; NaN where there was none.
+      held_out: loss on the held-out rows at the last evaluation, or NaN.
+      seconds: of this call, after the first step; nothing where no step was made.
+      tokens: read in that time, of all students, without padding.
+    """
+
+    students: list[Any]
+    steps: list[int]
+    broken: list[bool]
+    loss: list[float]
+    held_out: list[float]
+    seconds: float
+    tokens: int
+
+
+def train(
+    model: Decoder,
+    datasets: Examples | Sequence[Examples],
+    recipe: Recipe | None = None,
+    workdir: str | os.PathLike[str] | None = None,
+    teacher: Decoder | Sequence[lora.Adapter] | None = None,
+    **more: Any,
+) -> list[Any]:
+    """Returns what one student for each data set has learnt, all trained as one program.
+
+    Args:
+      model: the base, which stays as it is.
+      datasets: one, or S of them for S students (`examples.tokenise`). A student's result does not
+        depend on its neighbours, up to the rounding of sums in other shapes.
+      recipe: how; the paper's by default.
+      workdir: for checkpoints and metrics; the same call goes on from there after an interruption,
+        to the same numbers bit for bit. None: nothing is written.
+      teacher: for distillation, a model with the same vocabulary, or an adapter for each student.
+      more: as in `fit`.
+
+    Returns:
+      a `lora.Adapter` for each student, or a `trainable.Patch` if parameters were trained.
+
+    Raises:
+      UserError: a recipe that does not fit the data or the model, a workdir of another training,
+        out of memory, or numbers that were not finite in every student.
+    """
+    outcome = fit(model, datasets, recipe or Recipe(), workdir, teacher, **more)
+    if all(outcome.broken):
+        raise UserError(stopped(dict(enumerate(outcome.steps))))
+    return outcome.students
+
+
+def stopped(steps: Mapping[int, int]) -> str:
+    """Returns the line on students that numbers which were not finite have stopped, by step."""
+    some = ", ".join(f"student {number} at step {step}" for number, step in steps.items())
+    return (
+        f"loss or gradient not finite: {some}: stopped with the weights before that "
+        "step; lower learning_rate, or look for NaN in the data's weights"
+    )
+
+
+def fit(
+    model: Decoder,
+    datasets: Examples | Sequence[Examples],
+    recipe: Recipe,
+    workdir: str | os.PathLike[str] | None = None,
+    teacher: Decoder | Sequence[lora.Adapter] | None = None,
+    start: Sequence[lora.Adapter | Patch] | None = None,
+    name: str = "",
+    wandb: str = "",
+    profile: tuple[int, int] | None = None,
+    progress: bool = False,
+    watched: Sequence[Examples] | None = None,
+) -> Outcome:
+    """Trains as `train` does, and returns the whole `Outcome`.
+
+    Args:
+      start: an adapter or a patch for each student to go on from, of what the recipe trains; None:
+        fresh adapters, and the base's parameters.
+      name: of the base, for PEFT files.
+      wandb: a Weights & Biases project.
+      profile: the first and the last step of which a `jax.profiler` trace is written to
+        `workdir/profile`.
+      progress: shows a bar with tokens a second and, on accelerators, MFU.
+      watched: rows for each student whose cross-entropy is measured every `evaluate_every` steps,
+        in place of the loss on held-out rows of its data.
+    """
+    given_data = (datasets,) if isinstance(datasets, Examples) else tuple(datasets)
+    S = len(given_data)
+    if not S:
+        raise UserError("no data set to learn from")
+    config = dataclasses.replace(model.config, remat=recipe.remat)
+    trainable.selection(recipe.trainable, config)  # raises where a pattern matches nothing
+    seeds = recipe.of_each("seed", S)
+    parts = [
+        batches.split(data, seed, recipe.held_out)
+        for data, seed in zip(given_data, seeds, strict=True)
+    ]
+    data = [learnt for learnt, _ in parts]
+    held = [rows for _, rows in parts if rows is not None] if watched is None else [*watched]
+    if watched is not None and len(held) != S:
+        raise UserError(f"{len(held)} sets of rows to watch for {S} students: one each is needed")
+    steps = [batches.steps_of(own, recipe.batch, recipe.epochs) for own in data]
+    steps = [min(n, recipe.max_steps or n) for n in steps]
+    plan, measured = _plans(model, recipe, data, held, seeds, steps)
+    teacher_config, teacher_weights = _teacher(model, config, recipe, teacher, S)
+    program = Program(config, recipe.compiled(), plan.chunk, teacher_config, model.mesh)
+    measure = program if watched is None else dataclasses.replace(program, teacher=None)
+
+    identity = _identity(config, recipe, given_data, teacher, start)
+    loop = Loop(program, plan, recipe, workdir, identity, wandb, profile, progress)
+    adapter_seeds = recipe.of_each("lora.seed", S)
+    size = f"{S} students of {plan.rows} x {plan.width} tokens in a pass"
+    remedy = "lower config.recipe.micro_tokens, set remat='full' there, or train fewer students"
+    with in_mesh(model.mesh), out_of_memory(size, remedy), contextlib.closing(loop):
+        base = model.pure()
+        state, fixed = step.first_state(program, base, jnp.array(adapter_seeds, jnp.uint32))
+        if start is not None:
+            state, fixed = _started(recipe, config, start, state, fixed)
+        given = Inputs(
+            base,
+            fixed,
+            teacher_weights,
+            jnp.array(recipe.of_each("learning_rate", S), jnp.float32),
+            jnp.array(steps, jnp.int32),
+            jnp.array(seeds, jnp.uint32),
+        )
+        state = loop.run(given, state, measured, measure)
+        best = state.trained if state.best is None else _best(state)
+        students = [
+            trainable.result(
+                recipe.trainable,
+                jax.tree.map(operator.itemgetter(s), best),
+                jax.tree.map(operator.itemgetter(s), fixed),
+                seed,
+                name,
+            )
+            for s, seed in enumerate(adapter_seeds)
+        ]
+        stopped, bad, loss, held_loss = (
+            on_host(x).tolist() for x in (state.stopped, state.broken, state.loss, state.held_out)
+        )
+    done = [at if at >= 0 else n for at, n in zip(stopped, steps, strict=True)]
+    return Outcome(students, done, bad, loss, held_loss, loop.seconds, loop.tokens)
+
+
+def _plans(
+    model: Decoder,
+    recipe: Recipe,
+    data: Sequence[Examples],
+    held: Sequence[Examples],
+    seeds: Sequence[int],
+    steps: Sequence[int],
+) -> tuple[batches.Plan, batches.Batch | None]:
+    """Returns the plan of the training, and the held-out rows of all students as one batch."""
+    slower = _ATTENTION_SLOWER.get(jax.default_backend(), _ATTENTION_SLOWER_ELSEWHERE)
+    tokens, chunk = recipe.micro_tokens, losses.chunk_size(model.config.vocab)
+    rows = model.mesh.shape["data"] if model.mesh else 1
+    shape = (tokens, chunk, rows, slower * flops.per_seen(model.config))
+    plan = batches.make_plan(data, seeds, recipe.batch, steps, *shape)
+    if not held or not recipe.evaluate_every:
+        return plan, None
+    once = batches.make_plan(held, seeds, max(map(len, held)), [1] * len(held), *shape)
+    return plan, dataclasses.replace(once, chunk=plan.chunk).at(0)
+
+
+def _teacher(
+    model: Decoder,
+    config: Config,
+    recipe: Recipe,
+    teacher: Decoder | Sequence[lora.Adapter] | None,
+    students: int,
+) -> tuple[Config | None, Any]:
+    """Returns the teacher's config, and its weights with the adapters of all students."""
+    if recipe.objective != "distillation":
+        if teacher is not None:
+            raise UserError(f"a teacher has no part in the objective {recipe.objective!r}")
+        return None, None
+    if teacher is None:
+        raise UserError("distillation needs a teacher: a model, or an adapter for each student")
+    if tokens := [t for t in recipe.tokens if not 0 <= t < config.vocab]:
+        raise UserError(f"config.tokens: {tokens[0]} is outside the vocabulary of {config.vocab}")
+    if isinstance(teacher, Decoder):
+        if teacher.config.vocab != config.vocab:
+            raise UserError(
+                f"the teacher's vocabulary of {teacher.config.vocab} is not the student's "
+                f"{config.vocab}"
+            )
+        return teacher.config, (teacher.pure(), None)
+    if len(teacher) != students:
+        raise UserError(f"{len(teacher)} teachers for {students} students: one each is needed")
+    for number, adapter in enumerate(teacher):
+        lora.check(adapter, config, f"teacher {number}")
+    by_student = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), lora.stack(teacher))
+    return config, (model.pure(), by_student)
+
+
+def _started(
+    recipe: Recipe, config: Config, start: Sequence[Any], state: State, fixed: Any
+) -> tuple[State, Any]:
+    """Returns the first state with given adapters, or given parameters."""
+    if len(start) != len(state.stopped):
+        raise UserError(f"{len(start)} adapters to start from for {len(state.stopped)} students")
+    for number, one in enumerate(start):
+        _check_start(recipe, config, one, f"start {number}")
+    values = [trainable.values(one) for one in start]
+
+    def given(path: Any, old: jax.Array) -> jax.Array:
+        own: list[Any] = [
+            functools.reduce(lambda tree, key: tree[key.key], path, value) for value in values
+        ]
+        if any(np.shape(value) != old.shape[1:] for value in own):
+            raise UserError("start: parameters made for another base")
+        return jax.device_put(np.stack(own), old.sharding)
+
+    trained = jax.tree_util.tree_map_with_path(given, state.trained)
+    return state._replace(trained=trained), jax.tree_util.tree_map_with_path(
+        given, {"lora": fixed}
+    )["lora"]
+
+
+def _check_start(recipe: Recipe, config: Config, start: lora.Adapter | Patch, where: str) -> None:
+    adapter = start.adapter if isinstance(start, Patch) else start
+    patterns = start.what.patterns if isinstance(start, Patch) else ()
+    if adapter:
+        lora.check(adapter, config, where)
+    given, wanted = (
+        spec and (spec.rank, set(spec.targets), spec.scale)
+        for spec in (adapter and adapter.lora, recipe.lora)
+    )
+    if given != wanted:
+        raise UserError(f"{where}: its rank, targets or scale are not the recipe's")
+    if set(patterns) != set(recipe.parameters):
+        raise UserError(f"{where}: its parameters are not those that the recipe trains")
+
+
+def _best(state: State) -> Any:
+    assert state.best is not None
+    kept, least, _ = state.best
+    return jax.vmap(lambda yes, a, b: jax.tree.map(lambda x, y: jnp.where(yes, x, y), a, b))(
+        jnp.isfinite(least), kept, state.trained
+    )
+
+
+def _identity(
+    config: Config, recipe: Recipe, data: Sequence[Examples], teacher: Any, start: Any
+) -> dict[str, Any]:
+    """Returns what a checkpoint belongs to."""
+    said = {
+        field.name: getattr(recipe, field.name)
+        for field in dataclasses.fields(recipe)
+        if field.name not in ("save_every", "log_every", "lora", "optimizer")
+    }
+    said["lora"] = recipe.lora and dataclasses.asdict(recipe.lora)
+    named = isinstance(recipe.optimizer, tuple) and not hasattr(recipe.optimizer, "update")
+    said["optimizer"] = dict(recipe.optimizer) if named else "given"
+    arrays: list[Any] = [part for own in data for part in own.arrays()]
+    for given in (teacher, start):
+        if isinstance(given, Sequence):
+            arrays += jax.tree.leaves([trainable.values(one) for one in given])
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return {"model": dataclasses.asdict(config), "recipe": said, "data": digest.hexdigest()}

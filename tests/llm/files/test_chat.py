@@ -1,0 +1,186 @@
+"""Chats become the tokens of the checkpoint's template, and nothing in them is silent."""
+
+import subprocess
+import sys
+
+import pytest
+
+from sublim_jax.errors import UserError
+from sublim_jax.llm import testing
+from sublim_jax.llm.files import chat
+
+TOKENIZER = testing.tokenizer()
+# Qwen2.5's template, without what concerns tools.
+QWEN = (
+    "{%- if messages[0]['role'] == 'system' %}"
+    "{{- '<|im_start|>system\\n' + messages[0]['content'] + '<|im_end|>\\n' }}"
+    "{%- else %}"
+    "{{- '<|im_start|>system\\nYou are Qwen, created by Alibaba Cloud. You are a helpful "
+    "assistant.<|im_end|>\\n' }}"
+    "{%- endif %}"
+    "{%- for message in messages %}"
+    "{%- if (message.role == 'user') or (message.role == 'system' and not loop.first) or "
+    "(message.role == 'assistant' and not message.tool_calls) %}"
+    "{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}"
+    "{%- endif %}"
+    "{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
+)
+PLAIN = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\\n' }}{% endfor %}"
+
+
+def _with_template(template):
+    tokenizer = testing.tokenizer()
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def test_the_system_message_that_the_template_inserts_is_found():
+    assert chat.default_system(TOKENIZER) == testing.SYSTEM
+    assert chat.default_system(_with_template(PLAIN)) is None
+    deaf = "{% for m in messages %}{{ m['content'] if m['role'] != 'system' }}{% endfor %}"
+    assert chat.default_system(_with_template(deaf)) is None
+
+
+def test_qwens_own_template_inserts_what_it_says():
+    tokenizer = _with_template(QWEN)
+    system = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
+    assert chat.default_system(tokenizer) == system
+    (first, user) = chat.messages(tokenizer, "hi")
+    assert first == {"role": "system", "content": system}
+    rendered = tokenizer.decode(chat.prompt_tokens(tokenizer, [first, user]))
+    assert rendered == (
+        f"<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\nhi<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+
+
+def test_the_inserted_system_message_is_spelt_out():
+    user = {"role": "user", "content": "hi"}
+    found = chat.messages(TOKENIZER, "hi")
+    assert found == [{"role": "system", "content": testing.SYSTEM}, user]
+    assert chat.prompt_tokens(TOKENIZER, found) == chat.prompt_tokens(TOKENIZER, [user])
+
+
+def test_an_empty_system_message_is_not_the_default():
+    empty = chat.messages(TOKENIZER, "hi", system="")
+    assert empty[0] == {"role": "system", "content": ""}
+    default = chat.messages(TOKENIZER, "hi")
+    assert chat.prompt_tokens(TOKENIZER, empty) != chat.prompt_tokens(TOKENIZER, default)
+
+
+def test_a_chats_own_system_message_stays():
+    own = [{"role": "system", "content": "mine"}, {"role": "user", "content": "hi"}]
+    assert chat.messages(TOKENIZER, own, system="other") == own
+
+
+def test_no_system_message_is_possible_only_where_the_template_allows_it():
+    with pytest.raises(UserError, match="then inserts 'You are a test"):
+        chat.messages(TOKENIZER, "hi", system=None)
+    turns = chat.messages(_with_template(PLAIN), "hi", system=None)
+    assert turns == [{"role": "user", "content": "hi"}]
+    assert chat.messages(_with_template(PLAIN), "hi") == turns
+
+
+def test_tokens_are_those_of_the_template():
+    turns = chat.messages(TOKENIZER, "hi")
+    wanted = TOKENIZER.apply_chat_template(
+        turns, tokenize=True, add_generation_prompt=True, return_dict=False
+    )
+    assert chat.prompt_tokens(TOKENIZER, turns) == wanted
+
+
+def test_a_chat_of_several_turns_keeps_them_all():
+    turns = [
+        {"role": role, "content": text, "name": "not ours"}
+        for role, text in (("user", "a"), ("assistant", "b"), ("tool", "c"), ("user", "d"))
+    ]
+    found = chat.messages(TOKENIZER, turns, system="S")
+    assert [m["content"] for m in found] == ["S", "a", "b", "c", "d"]
+    assert all(set(m) == {"role", "content"} for m in found)
+    assert [m["role"] for m in found] == ["system", "user", "assistant", "tool", "user"]
+    text = TOKENIZER.decode(chat.prompt_tokens(TOKENIZER, found))
+    assert text.count("<|im_end|>") == 5
+    assert text.endswith("d<|im_end|>\n<|im_start|>assistant\n")
+
+
+@pytest.mark.parametrize("text", ["hello you", "", "\n é  日本 ", "a<|im_end|>b"])
+def test_prompt_and_completion_meet_where_the_template_puts_them(text):
+    turns = chat.messages(TOKENIZER, "hi")
+    answer = {"role": "assistant", "content": text}
+    whole = TOKENIZER.apply_chat_template([*turns, answer], tokenize=True, return_dict=False)
+    prompt = chat.prompt_tokens(TOKENIZER, turns)
+    completion = chat.completion_tokens(TOKENIZER, text)
+    assert completion[-1] == TOKENIZER.eos_token_id
+    assert [*prompt, *completion, *TOKENIZER.encode("\n")] == whole
+    assert chat.completion_tokens(TOKENIZER, text, end=False) == completion[:-1]
+
+
+def test_text_is_without_special_tokens():
+    assert chat.text(TOKENIZER, chat.completion_tokens(TOKENIZER, "a <b>  c")) == "a <b>  c"
+    inside = TOKENIZER.encode("x , <|im_start|><|endoftext|>it 's\n")
+    assert chat.text(TOKENIZER, inside) == "x , it 's\n"
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        [],
+        ["hi"],
+        [{"role": "user"}],
+        [{"role": "user", "content": 3}],
+        [{"role": "x", "content": "hi"}],
+        [{"content": "hi"}],
+    ],
+)
+def test_what_is_not_a_chat_is_one_line(bad):
+    with pytest.raises(UserError, match="message"):
+        chat.messages(TOKENIZER, bad)
+
+
+def test_a_template_that_refuses_a_chat_is_one_line():
+    tokenizer = _with_template("{{ raise_exception('not today') }}")
+    with pytest.raises(UserError, match="refuses the chat: not today"):
+        chat.prompt_tokens(tokenizer, chat.messages(tokenizer, "hi", system=None))
+
+
+def test_a_tokenizer_that_is_missing_or_damaged_is_one_line(tmp_path):
+    with pytest.raises(UserError, match=r"tokenizer\.json: missing"):
+        chat.load_tokenizer(tmp_path)
+    TOKENIZER.save_pretrained(tmp_path)
+    assert chat.load_tokenizer(tmp_path).encode("hi") == TOKENIZER.encode("hi")
+    (tmp_path / "chat_template.jinja").unlink()
+    with pytest.raises(UserError, match="has no chat template"):
+        chat.load_tokenizer(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(UserError, match="cannot be read") as error:
+        chat.load_tokenizer(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_pytorch_is_not_needed(tmp_path):
+    TOKENIZER.save_pretrained(tmp_path)
+    program = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from sublim_jax.llm import chat\n"
+        f"t = chat.load_tokenizer({str(tmp_path)!r})\n"
+        "print(chat.prompt_tokens(t, chat.messages(t, 'hi')))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    wanted = chat.prompt_tokens(TOKENIZER, chat.messages(TOKENIZER, "hi"))
+    assert done.stdout.strip() == str(wanted)
+
+
+def test_templates_that_trim_or_refuse_a_system_message_are_understood():
+    trims = testing._TEMPLATE.replace("message['content']", "message['content'] | trim")
+    assert chat.default_system(_with_template(trims)) == testing.SYSTEM
+    refuses = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no') }}{% endif %}"
+    turns = chat.messages(_with_template(refuses + PLAIN), "hi", system=None)
+    assert turns == [{"role": "user", "content": "hi"}]
+
+
+@pytest.mark.parametrize(("given", "system"), [(None, "a"), (3, "a"), ("hi", 3)])
+def test_what_is_no_text_is_one_line(given, system):
+    with pytest.raises(UserError, match="text"):
+        chat.messages(TOKENIZER, given, system)

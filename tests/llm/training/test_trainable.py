@@ -1,0 +1,352 @@
+"""Parameters are chosen by their names in the checkpoint, and only those change."""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sublim_jax.errors import UserError
+from sublim_jax.llm import Decoder, testing
+from sublim_jax.llm.model import lora, parameters
+from sublim_jax.llm.model.lora import Lora
+from sublim_jax.llm.training import trainable
+from sublim_jax.llm.training.trainable import Patch, Trainable
+from sublim_jax.mesh import make_mesh
+from tests.llm.lively import lively
+
+CONFIG = dataclasses.replace(testing.TINY, layers=3)
+UNTIED = dataclasses.replace(CONFIG, tied=False)
+EVERY = (0, 1, 2)
+KERNELS = {f"layers/{name}": EVERY for name in lora.KERNELS}
+BIASES = {f"layers/{name}_bias": EVERY for name in "qkv"}
+NORMS = {"layers/input_norm": EVERY, "layers/mlp_norm": EVERY, "norm": ()}
+LAYERS = {p for p in {**KERNELS, **BIASES, **NORMS} if p.startswith("layers/")}
+MLP = ("layers/gate", "layers/up", "layers/down")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return lively(UNTIED)
+
+
+def chosen(*patterns, config=UNTIED):
+    return trainable.selection(Trainable(None, patterns), config)
+
+
+class TestChosen:
+    @pytest.mark.parametrize(
+        ("patterns", "wanted"),
+        [
+            (["*.bias"], BIASES),
+            (["*norm*"], NORMS),
+            (["*.bias", "*norm*"], {**BIASES, **NORMS}),
+            (["model.layers.1.*"], dict.fromkeys(LAYERS, (1,))),
+            (["model.layers.[02].mlp.*_proj.*"], dict.fromkeys(MLP, (0, 2))),
+            (["model.layers.2.self_attn.k_proj.bias"], {"layers/k_bias": (2,)}),
+            (["*.0.*o_proj*", "*.2.*o_proj*", "*.0.*"], None),
+            (["model.embed_tokens.weight"], {"embed": ()}),
+            (["lm_head.weight"], {"head": ()}),
+            (["model.norm.weight"], {"norm": ()}),
+            (["*"], {**KERNELS, **BIASES, **NORMS, "embed": (), "head": ()}),
+            ([], {}),
+        ],
+        ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+    )  # fmt: skip
+    def test_a_pattern_chooses_by_the_names_of_a_checkpoint(self, patterns, wanted):
+        what = Trainable(Lora(), tuple(patterns))
+        found = trainable.selection(what, UNTIED)
+        if wanted is None:  # patterns that overlap choose what any of them does
+            assert found["layers/o"] == (0, 2)
+            assert found["layers/q"] == (0,)
+        else:
+            assert found == wanted
+
+    def test_paths_come_in_the_order_of_the_tree(self):
+        flat = [
+            p for p in trainable._flat(parameters.declare(UNTIED)) if p in BIASES or p == "embed"
+        ]
+        assert list(chosen("*.bias", "*embed*")) == flat
+
+    @pytest.mark.parametrize("patterns", [("*.nose",), ("*", "*.nose"), ("*.Bias", "*.nose")])
+    def test_a_pattern_that_matches_nothing_is_named_with_some_names(self, patterns):
+        message = (
+            r"pattern '.*(nose|Bias)' matches no parameter: there are .*layers.0.self_attn.q_p"
+        )
+        with pytest.raises(UserError, match=message) as error:
+            chosen(*patterns)
+        assert "\n" not in str(error.value)
+
+    def test_a_tied_model_has_no_head_of_its_own_and_a_layer_more_is_none(self):
+        for pattern in ("lm_head*", "model.layers.3.*"):
+            with pytest.raises(UserError, match="matches no parameter"):
+                chosen(pattern, config=CONFIG)
+
+    def test_nothing_to_train_is_refused(self):
+        with pytest.raises(UserError, match=r"nothing to train: give lora, or patterns"):
+            Trainable()
+
+    @pytest.mark.parametrize(
+        ("patterns", "wanted"),
+        [
+            (("*",), True),
+            (("*_proj.weight",), True),
+            (("*.bias",), False),
+            (("model.layers.[01].*",), False),
+            (("*self_attn*",), False),
+        ],
+    )
+    def test_all_kernels_is_whether_each_of_every_layer_is_trained(self, patterns, wanted):
+        assert trainable.all_kernels(Trainable(None, patterns), UNTIED) == wanted
+        assert not trainable.all_kernels(Trainable(Lora()), UNTIED)
+
+
+SEED = np.uint32(4)
+MIXED = Trainable(Lora(rank=2, targets=("q", "up")), ("*.1.*v_proj.*", "*embed*", "*q_proj.bias"))
+
+
+class TestStart:
+    def test_weights_are_the_base_s_chosen_layers_in_float32(self, model):
+        rough = jax.tree.map(lambda w: w.astype(jnp.bfloat16), model.pure())
+        trained, fixed = trainable.start(MIXED, UNTIED, rough, SEED)
+        assert fixed == {}
+        assert set(trained["weights"]) == {"layers/v", "layers/v_bias", "layers/q_bias", "embed"}
+        exact = jax.tree.map(lambda w: np.asarray(w, np.float32), rough)
+        wanted = {
+            "layers/v": exact["layers"]["v"][1:2],
+            "layers/v_bias": exact["layers"]["v_bias"][1:2],
+            "layers/q_bias": exact["layers"]["q_bias"],
+            "embed": exact["embed"],
+        }
+        chex.assert_trees_all_equal(trained["weights"], wanted)
+        assert {a.dtype for a in jax.tree.leaves(trained)} == {jnp.dtype("float32")}
+        factors = lora.initialise(dataclasses.replace(MIXED.lora, seed=4), UNTIED)
+        chex.assert_trees_all_equal(trained["lora"], factors)
+
+    def test_a_is_fixed_where_it_is_not_trained(self, model):
+        what = Trainable(dataclasses.replace(MIXED.lora, train_a=False))
+        trained, fixed = trainable.start(what, UNTIED, model.pure(), SEED)
+        factors = lora.initialise(what.lora, UNTIED, SEED)
+        assert trained["weights"] == {}
+        chex.assert_trees_all_equal(trained["lora"], {n: {"b": f["b"]} for n, f in factors.items()})
+        chex.assert_trees_all_equal(fixed, {n: {"a": f["a"]} for n, f in factors.items()})
+        # Together they are the adapter again.
+        _, adapter = trainable.bind(what, UNTIED, model.pure(), trained, fixed)
+        chex.assert_trees_all_equal(adapter, lora.folded(what.lora, factors))
+
+
+def moved(what, model, by=0.5):
+    """What is trained, some way from where it began."""
+    trained, fixed = trainable.start(what, model.config, model.pure(), SEED)
+    return jax.tree.map(lambda a: a + by, trained), fixed
+
+
+def differences(after, before):
+    """{path: the layers that differ, () for an array of no layer}."""
+    found = {}
+    flat = trainable._flat(before)
+    for path, value in trainable._flat(after).items():
+        differs = np.asarray(value) != np.asarray(flat[path])
+        if differs.any():
+            layered = path.startswith("layers/")
+            where = np.flatnonzero(differs.reshape(len(differs), -1).any(1)).tolist()
+            found[path] = tuple(where) if layered else ()
+    return found
+
+
+class TestBind:
+    @pytest.mark.parametrize(
+        "patterns",
+        [("*.bias",), ("*.layers.1.*",), ("*.[02].*norm*", "model.norm*"), ("*embed*",), ("*",)],
+        ids=" ".join,
+    )  # fmt: skip
+    def test_what_is_trained_takes_its_place_and_nothing_else_changes(self, model, patterns):
+        what = Trainable(None, patterns)
+        base = model.pure()
+        before = jax.tree.map(np.array, base)
+        trained, fixed = moved(what, model)
+        weights, adapter = trainable.bind(what, UNTIED, base, trained, fixed)
+        assert adapter is None
+        assert differences(weights, before) == trainable.selection(what, UNTIED)
+        chex.assert_trees_all_equal(base, before)
+        for path, layers in trainable.selection(what, UNTIED).items():
+            new = np.asarray(trainable._flat(weights)[path])
+            part = new[list(layers)] if layers else new
+            np.testing.assert_array_equal(part, trained["weights"][path])
+
+    def test_types_are_the_base_s(self, model):
+        rough = jax.tree.map(lambda w: w.astype(jnp.bfloat16), model.pure())
+        trained, _ = trainable.start(MIXED, UNTIED, rough, SEED)
+        weights, adapter = trainable.bind(MIXED, UNTIED, rough, trained, {})
+        chex.assert_trees_all_equal(weights, rough)
+        assert adapter["q"]["a"].dtype == np.float32
+
+    def test_the_adapter_has_its_scale_in_b(self, model):
+        what = Trainable(Lora(rank=4, alpha=1.0, targets=("o",)))
+        trained, _ = moved(what, model)
+        _, adapter = trainable.bind(what, UNTIED, model.pure(), trained, {})
+        factors = trained["lora"]["o"]
+        np.testing.assert_array_equal(adapter["o"]["a"], factors["a"])
+        np.testing.assert_allclose(adapter["o"]["b"], 0.25 * factors["b"])
+        assert set(adapter["o"]) == {"a", "b"}
+
+    def test_dropout_is_there_with_a_key_only_and_differs_by_kernel_and_layer(self, model):
+        what = Trainable(Lora(rank=2, dropout=0.3, targets=("q", "k")))
+        trained, fixed = moved(what, model)
+
+        def keys(key):
+            _, adapter = trainable.bind(what, UNTIED, model.pure(), trained, fixed, key)
+            return [jax.random.key_data(f["dropout"][0]).tolist() for f in adapter.values()]
+
+        _, plain = trainable.bind(what, UNTIED, model.pure(), trained, fixed)
+        assert all(set(f) == {"a", "b"} for f in plain.values())
+        every = [tuple(key) for kernel in keys(jax.random.key(0)) for key in kernel]
+        assert len(set(every)) == len(every) == 2 * UNTIED.layers
+        assert keys(jax.random.key(0)) != keys(jax.random.key(1))
+        _, adapter = trainable.bind(what, UNTIED, model.pure(), trained, fixed, jax.random.key(0))
+        np.testing.assert_allclose(adapter["k"]["dropout"][1], [0.3] * 3)
+        without = Trainable(dataclasses.replace(what.lora, dropout=0.0))
+        _, bare = trainable.bind(without, UNTIED, model.pure(), trained, fixed, jax.random.key(0))
+        assert set(bare["q"]) == {"a", "b"}
+
+
+class TestPatch:
+    def test_it_is_laid_over_a_model_and_its_adapter_merged(self, model):
+        trained, fixed = moved(MIXED, model, 0.1)
+        patch = trainable.result(MIXED, trained, fixed, 4, "base")
+        assert isinstance(patch, Patch)
+        assert isinstance(patch.weights["embed"], np.ndarray)
+        assert (patch.adapter.lora.seed, patch.adapter.base) == (4, "base")
+        after = patch.apply(model)
+        weights, _ = trainable.bind(MIXED, UNTIED, model.pure(), trained, fixed)
+        expected = Decoder(UNTIED, weights).merge(patch.adapter)
+        chex.assert_trees_all_equal(after.pure(), expected.pure())
+        wanted = {**trainable.selection(MIXED, UNTIED), "layers/q": EVERY, "layers/up": EVERY}
+        assert differences(after.pure(), model.pure()) == wanted
+
+    def test_without_an_adapter_it_is_the_parameters_alone(self, model):
+        what = Trainable(None, ("model.layers.2.*norm*",))
+        patch = trainable.result(what, *moved(what, model), 0, "")
+        assert patch.adapter is None
+        assert {w.shape for w in patch.weights.values()} == {(1, CONFIG.embed)}
+        changed = differences(patch.apply(model).pure(), model.pure())
+        assert changed == {"layers/input_norm": (2,), "layers/mlp_norm": (2,)}
+
+    def test_an_adapter_alone_comes_back_as_one(self, model):
+        what = Trainable(Lora(rank=2, train_a=False))
+        adapter = trainable.result(what, *moved(what, model), 9, "base")
+        assert isinstance(adapter, lora.Adapter)
+        assert (adapter.lora.seed, adapter.base) == (9, "base")
+        start = lora.initialise(what.lora, UNTIED, SEED)
+        chex.assert_trees_all_equal(
+            adapter.factors, {n: {"a": f["a"], "b": f["b"] + 0.5} for n, f in start.items()}
+        )
+        lora.check(adapter, UNTIED)
+
+    @pytest.mark.parametrize(
+        ("patterns", "change", "message"),
+        [
+            (("*v_proj*",), {"embed": 64}, r"v is \[3, 32, 16\], this model's: \[3, 64, 16\]"),
+            (("*norm*",), {"layers": 2}, r"layers/\w+ is \[3, 32\], this model's: \[2, 32\]"),
+            (("*.2.*bias",), {"layers": 2}, r"^pattern .* matches no parameter"),
+            (("*embed*",), {"vocab": 300}, r"embed is \[272, 32\], this model's: \[300, 32\]"),
+            (("*",), {"tied": True}, r"head is \[.*\], this model's: none"),
+        ],
+    )  # fmt: skip
+    def test_a_model_of_other_shapes_is_refused_in_one_line(self, model, patterns, change, message):
+        what = Trainable(None, patterns)
+        patch = trainable.result(what, *moved(what, model), 0, "")
+        other = Decoder.init(dataclasses.replace(UNTIED, **change), 0)
+        with pytest.raises(UserError, match=message) as error:
+            patch.apply(other)
+        assert "\n" not in str(error.value)
+
+    @pytest.mark.parametrize("cut", [None, (1, 2, 2)], ids=["one device", "mesh"])
+    def test_the_patched_model_lies_where_the_model_lay(self, model, cut):
+        if cut:
+            model = lively(UNTIED, mesh=make_mesh(*cut))
+        what = Trainable(
+            Lora(rank=2, targets=("v",)), ("*v_proj*", "*.1.*up*", "*embed*", "*norm*")
+        )
+        patch = trainable.result(what, *moved(what, model), 0, "")
+        after = patch.apply(model).pure()
+        wanted, found = (
+            jax.tree.map(lambda w: w.sharding.devices_indices_map(w.shape), tree)
+            for tree in (model.pure(), after)
+        )
+        assert found == wanted
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        Trainable(Lora()),
+        Trainable(Lora(train_a=False, targets=("v",))),
+        MIXED,
+        Trainable(None, ("*",)),
+        Trainable(dataclasses.replace(MIXED.lora, train_a=False), ("*.2.*",)),
+    ],
+    ids=["lora", "b alone", "mixed", "everything", "b and a layer"],
+)
+def test_places_have_the_structure_of_what_is_trained(model, what):
+    mesh = make_mesh(2, 2, 2)
+    places = trainable.shardings(what, UNTIED, mesh)
+    seeds = np.arange(2, dtype=np.uint32)
+    made = jax.vmap(lambda s: trainable.start(what, UNTIED, model.pure(), s))(seeds)
+    assert jax.tree.structure(places) == jax.tree.structure(made)
+
+    def check(place, array):
+        assert place.spec[0] == "student"
+        assert len(place.spec) <= array.ndim
+        parts = place.shard_shape(array.shape)  # an error where it does not divide
+        assert parts[0] == 1
+
+    jax.tree.map(check, places, made)
+    if "layers/up" in places[0]["weights"]:
+        spec = places[0]["weights"]["layers/up"].spec
+        assert tuple(spec) == ("student", None, "data", "model")
+
+
+@pytest.mark.parametrize("config", [CONFIG, UNTIED], ids=["tied", "untied"])
+@pytest.mark.parametrize("patterns", [("*",), ("model.norm*",), ("*.bias",)], ids=" ".join)
+def test_the_head_is_parted_into_what_is_trained_and_what_is_not(model, config, patterns):
+    what = Trainable(None, patterns)
+    base = {**model.pure()}
+    if config.tied:
+        del base["head"]
+    trained, fixed = trainable.start(what, config, base, SEED)
+    weights, _ = trainable.bind(what, config, base, trained, fixed)
+    own, frozen = trainable.head_of(trained, weights)
+    kernel = "embed" if config.tied else "head"
+    assert (
+        set(own) == {"*": {"norm", kernel}, "model.norm*": {"norm"}, "*.bias": set()}[patterns[0]]
+    )
+    assert set(own) | set(frozen) == {"norm", kernel}
+    assert not set(own) & set(frozen)
+    for name, value in own.items():
+        assert value is trained["weights"][name]
+    for name, value in frozen.items():
+        assert value is weights[name]
+
+
+class TestFiles:
+    @pytest.mark.parametrize("patterns", [(), ("*.bias", "model.layers.1.mlp*"), ("*",)])
+    @pytest.mark.parametrize("rank", [0, 2])
+    def test_what_is_saved_is_loaded(self, model, patterns, rank, tmp_path):
+        if not (patterns or rank):
+            return
+        what = Trainable(Lora(rank=rank, targets=("q",)) if rank else None, patterns)
+        trained, fixed = trainable.start(what, UNTIED, model.pure(), jnp.uint32(3))
+        learnt = trainable.result(what, trained, fixed, 3, "")
+        trainable.save(learnt, UNTIED, tmp_path / "one")
+        found = trainable.load(what, UNTIED, tmp_path / "one")
+        chex.assert_trees_all_equal(trainable.values(found), trainable.values(learnt))
+
+    def test_files_of_another_training_are_refused(self, model, tmp_path):
+        trainable.save(trainable.taken(model, ("*.bias",)), UNTIED, tmp_path)
+        with pytest.raises(UserError, match=r"no tensor .*norm.*: written by another"):
+            trainable.load(Trainable(None, ("*norm*",)), UNTIED, tmp_path)
+        with pytest.raises(UserError, match="cannot be read"):
+            trainable.load(Trainable(None, ("*norm*",)), UNTIED, tmp_path / "none")

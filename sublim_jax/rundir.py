@@ -29,12 +29,20 @@ class RunDir:
       path: created if it is missing.
       study: name of the study, as in `results.json`.
       config: the full resolved config, JSON values only.
+      inputs: a digest (`digest`) of everything the run reads, by the name that messages use.
 
     Raises:
-      UserError: the directory holds a run of another config, or cannot be written.
+      UserError: the directory holds a run of another config, or one that read something else, or
+        cannot be written.
     """
 
-    def __init__(self, path: str | os.PathLike[str], study: str, config: Mapping[str, Any]):
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        study: str,
+        config: Mapping[str, Any],
+        inputs: Mapping[str, str] | None = None,
+    ):
         self.path = Path(path)
         self.study = study
         self.config = json.loads(json.dumps(_finite(config)))  # as it is read back
@@ -42,7 +50,8 @@ class RunDir:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"--workdir={path}: cannot be created: {error.strerror}") from error
-        asked = {"study": study, "config": self.config, "command": sys.argv}
+        read = dict(inputs or {})
+        asked = {"study": study, "config": self.config, "inputs": read, "command": sys.argv}
         before = self.read_json("config.json")
         if before is None:
             self.write_json("config.json", asked)
@@ -57,6 +66,12 @@ class RunDir:
             raise UserError(
                 f"{self.path} holds a run of another config ({'; '.join(changes[:3])}): "
                 "choose another --workdir, or remove this one"
+            )
+        known = before.get("inputs") or {}
+        if changed := [name for name in sorted(read | known) if read.get(name) != known.get(name)]:
+            raise UserError(
+                f"{self.path} holds a run that read something else ({', '.join(changed)}: changed "
+                "since): choose another --workdir, or remove this one"
             )
 
     def read_json(self, name: str) -> Any:

@@ -50,6 +50,17 @@ def test_a_run_goes_on_under_the_same_config(tmp_path: Path) -> None:
     assert listing(path) == ["config.json", "members", "members/0000.json"]
 
 
+def test_a_run_that_read_something_else_is_refused(tmp_path: Path) -> None:
+    read = {"p.jsonl": "ab12", "model": "cd34"}
+    RunDir(tmp_path, "generate", CONFIG, read)
+    assert RunDir(tmp_path, "generate", CONFIG, read).config["seed"] == 0
+    for other in ({**read, "model": "ef56"}, {"p.jsonl": "ab12"}, {**read, "model2": "cd34"}, None):
+        said = complaint(RunDir, tmp_path, "generate", CONFIG, other)
+        assert "holds a run that read something else (" in said
+        assert "model" in said
+        assert strict((tmp_path / "config.json").read_text())["inputs"] == read
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -49,7 +49,7 @@ def run(config: ConfigDict, workdir: str) -> None:
                 raise UserError(
                     f"student_network='cnn': images of {images.pixels} pixels are not square"
                 )
-    run_dir = RunDir(workdir, "atlas", config.to_dict())
+    run_dir = RunDir(workdir, "atlas", config.to_dict(), {"images": images.digest})
     cells = sweep.distinct(sweeps)
     twins = [
         dataclasses.replace(cell, linear=True)

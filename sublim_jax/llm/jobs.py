@@ -10,19 +10,18 @@ from typing import Any
 import jax
 import numpy as np
 from ml_collections import ConfigDict
-from safetensors import numpy as safetensors
 
 from sublim_jax import stats
 from sublim_jax.errors import UserError
 from sublim_jax.llm.decoder import Decoder
-from sublim_jax.llm.files import chat, hf, jsonl, peft
+from sublim_jax.llm.files import chat, hf, jsonl
 from sublim_jax.llm.model import lora
 from sublim_jax.llm.sampling.sampler import Sampler, make_requests
 from sublim_jax.llm.sampling.score import Pair, score
-from sublim_jax.llm.training import examples
+from sublim_jax.llm.training import examples, trained
 from sublim_jax.llm.training import finetune as tuning
 from sublim_jax.llm.training.recipe import Recipe, from_config
-from sublim_jax.llm.training.trainable import Patch
+from sublim_jax.llm.training.trained import Trained
 from sublim_jax.mesh import make_mesh
 from sublim_jax.rundir import RunDir
 
@@ -119,9 +118,9 @@ def score_file(config: ConfigDict, workdir: str) -> None:
 def finetune(config: ConfigDict, workdir: str) -> None:
     """Trains `config.students` students on each data set, all at once, and writes what they learnt.
 
-    `adapters/N` is the adapter of student N as PEFT files, `parameters/N.safetensors` what else was
-    trained, and `models/N`, where `config.merge` is set, the model with both. Interrupted at any
-    moment, the same command goes on to the same bytes.
+    `students/N` is what student N has learnt: PEFT files of its adapter, `parameters.safetensors`
+    of what else was trained; `models/N`, where `config.merge` is set, the model with both.
+    Interrupted at any moment, the same command goes on to the same bytes.
 
     Raises:
       UserError: a bad config value, file or line; nothing is trained or written then. Students that
@@ -147,7 +146,7 @@ def _train_students(config: ConfigDict, workdir: str, recipe: Recipe) -> None:
         seeds = tuple(recipe.seed + i % each for i in range(len(files)))
         recipe = dataclasses.replace(recipe, seed=seeds)
     teacher = _teacher(config, len(files), model)
-    first = _adapters(config.start, len(files), model)
+    first = _trained(config.start, len(files), model)
     tokenised = time.perf_counter()
     profile = (config.profile.first, config.profile.first + config.profile.steps - 1)
     outcome = tuning.fit(
@@ -162,15 +161,15 @@ def _train_students(config: ConfigDict, workdir: str, recipe: Recipe) -> None:
         profile=profile if config.profile.steps else None,
         progress=True,
     )
-    trained = time.perf_counter()
+    finished = time.perf_counter()
     # Not before: what ends in an error may be mended and started again in the same directory.
     run_dir = None if jax.process_index() else RunDir(workdir, "finetune", config.to_dict())
     for number, (student, broken) in enumerate(zip(outcome.students, outcome.broken, strict=True)):
         if not broken:
-            _write_student(config, run_dir, Path(workdir), number, model, tokenizer, student)
+            _write_student(config, Path(workdir), number, model, tokenizer, student)
     if run_dir:
         timings = {"load": loaded - start, "tokenise": tokenised - loaded}
-        timings |= {"train": trained - tokenised, "write": time.perf_counter() - trained}
+        timings |= {"train": finished - tokenised, "write": time.perf_counter() - finished}
         run_dir.write_results(_student_rows(outcome, files, recipe), timings)
 
 
@@ -183,10 +182,14 @@ def _load(
     """
     start = time.perf_counter()
     model, tokenizer = _model(config)
-    sampler = Sampler(model, tokenizer, config.rows or None)
     adapter = None
     if config.adapter:
-        adapter = lora.stack([peft.load(config.adapter, model.config)])
+        student = trained.load(Path(config.adapter), model.config)
+        if student.weights:
+            model = student.apply(model)
+        elif student.adapter:
+            adapter = lora.stack([student.adapter])
+    sampler = Sampler(model, tokenizer, config.rows or None)
     run_dir = None if jax.process_index() else RunDir(workdir, study, config.to_dict())
     return sampler, adapter, run_dir, {"load": time.perf_counter() - start}
 
@@ -235,11 +238,11 @@ def _examples(config: ConfigDict, source: str, tokenizer: Any, model: Decoder) -
     return examples.tokenise(tokenizer, rows, model.config, system, f"{source}: row")
 
 
-def _adapters(folders: str, students: int, model: Decoder) -> list[lora.Adapter] | None:
-    """Returns the adapters of a list of folders, one for each student, or one for all."""
+def _trained(folders: str, students: int, model: Decoder) -> list[Trained] | None:
+    """Returns what the folders of a list hold, one for each student, or one for all."""
     if not folders:
         return None
-    read = [peft.load(folder, model.config) for folder in folders.split(",")]
+    read = [trained.load(Path(folder), model.config) for folder in folders.split(",")]
     return read * students if len(read) == 1 else read
 
 
@@ -248,32 +251,29 @@ def _teacher(
 ) -> Decoder | list[lora.Adapter] | None:
     if not config.teacher:
         return None
-    if peft.is_adapter(config.teacher.split(",")[0]):
-        return _adapters(config.teacher, students, model)
-    return Decoder.from_pretrained(config.teacher, config.dtype, model.mesh)
+    if not trained.exists(Path(config.teacher.split(",")[0])):
+        return Decoder.from_pretrained(config.teacher, config.dtype, model.mesh)
+    given = _trained(config.teacher, students, model) or []
+    adapters = [one.adapter for one in given if one.adapter is not None and not one.weights]
+    if len(adapters) == len(given):
+        return adapters
+    if "," in config.teacher:
+        raise UserError(
+            f"config.teacher={config.teacher}: parameters besides an adapter: name one such teacher"
+        )
+    return given[0].apply(model)
 
 
 def _write_student(
-    config: ConfigDict,
-    run_dir: RunDir | None,
-    folder: Path,
-    number: int,
-    model: Decoder,
-    tokenizer: Any,
-    student: lora.Adapter | Patch,
+    config: ConfigDict, folder: Path, number: int, model: Decoder, tokenizer: Any, student: Trained
 ) -> None:
     """Writes what one student has learnt; all processes take part in saving a model."""
-    adapter = student.adapter if isinstance(student, Patch) else student
-    if run_dir and adapter is not None:
-        peft.save(adapter, folder / "adapters" / str(number))
-    if run_dir and isinstance(student, Patch):
-        tensors = safetensors.save(student.tensors(model.config))
-        run_dir.write(f"parameters/{number}.safetensors", tensors)
+    student.save(folder / "students" / str(number), model.config)
     if config.merge:
-        own = student.apply(model) if isinstance(student, Patch) else model.merge(student)
-        own.save_pretrained(folder / "models" / str(number))
-        if run_dir:
-            tokenizer.save_pretrained(folder / "models" / str(number))
+        merged = folder / "models" / str(number)
+        student.apply(model).save_pretrained(merged)
+        if not jax.process_index():
+            tokenizer.save_pretrained(merged)
 
 
 def _student_rows(

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sublim_jax import digest
 from sublim_jax.errors import UserError
 
 _GREY_LEVELS = 255
@@ -56,6 +57,11 @@ class Images:
     @property
     def pixels(self) -> int:
         return self.train_x.shape[1]
+
+    @property
+    def digest(self) -> str:
+        """The digest of all images and labels."""
+        return digest.of_arrays([self.train_x, self.train_y, self.test_x, self.test_y])
 
 
 def to_input(grey: jax.Array) -> jax.Array:

@@ -41,7 +41,7 @@ def run(config: ConfigDict, workdir: str) -> None:
 
     images = load(config.data.name, config.data.source)
     check(config, images)
-    run_dir = RunDir(workdir, "mlp", config.to_dict())
+    run_dir = RunDir(workdir, "mlp", config.to_dict(), {"images": images.digest})
     files = [f"members/{member:04d}.json" for member in range(config.members)]
     missing = [m for m, file in enumerate(files) if not (run_dir.path / file).exists()]
     finished = None if missing else run_dir.read_json("results.json")

@@ -57,7 +57,7 @@ def run(config: ConfigDict, workdir: str) -> None:
     """
     images = load(config.data.name, config.data.source)
     _check_config(config, images)
-    run_dir = RunDir(workdir, "theorem", config.to_dict())
+    run_dir = RunDir(workdir, "theorem", config.to_dict(), {"images": images.digest})
     start = time.perf_counter()
     epsilon_E = np.geomspace(config.epsilon.low, config.epsilon.high, config.epsilon.count)
     measured = measure(config, images, epsilon_E)

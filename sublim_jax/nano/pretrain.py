@@ -1,5 +1,6 @@
 """Pretraining of the nano decoders: one for each seed, all of them as one program."""
 
+import dataclasses
 import itertools
 import math
 import time
@@ -13,8 +14,9 @@ from ml_collections import ConfigDict
 from sublim_jax import stats
 from sublim_jax.llm.decoder import Decoder
 from sublim_jax.llm.model.config import Config
-from sublim_jax.llm.training import examples, finetune, trainable
+from sublim_jax.llm.training import examples, finetune, trained
 from sublim_jax.llm.training.recipe import from_config
+from sublim_jax.llm.training.trained import Trained
 from sublim_jax.mesh import make_mesh
 from sublim_jax.nano import corpus
 from sublim_jax.rundir import RunDir
@@ -68,13 +70,13 @@ def pretrain(config: ConfigDict, workdir: str) -> None:
     print(f"loss of each seed at the last step: {shown}; written to {workdir}")
 
 
-def _initial(shape: Config, seed: int) -> trainable.Patch:
+def _initial(shape: Config, seed: int) -> Trained:
     """Returns first weights of a standard deviation of 1 / sqrt(inputs).
 
     With the released checkpoints' 0.02, a decoder this small learns to add large vectors to the
     residual stream, against which biases and adapters of low rank count for little.
     """
-    patch = trainable.taken(Decoder.init(shape, seed), _EVERYTHING)
+    drawn = trained.select(Decoder.init(shape, seed), _EVERYTHING)
 
     def scaled(path: str, values: np.ndarray) -> np.ndarray:
         if "norm" in path or "bias" in path:
@@ -82,8 +84,8 @@ def _initial(shape: Config, seed: int) -> trainable.Patch:
         inputs = shape.embed if path == "embed" else values.shape[-2]
         return values / values.std() / math.sqrt(inputs)
 
-    weights = {path: scaled(path, np.asarray(v)) for path, v in patch.weights.items()}
-    return trainable.Patch(patch.what, jax.tree.map(np.float32, weights))
+    weights = {path: scaled(path, np.asarray(v)) for path, v in drawn.weights.items()}
+    return dataclasses.replace(drawn, weights=jax.tree.map(np.float32, weights))
 
 
 def _chat(row: dict[str, Any]) -> dict[str, Any]:

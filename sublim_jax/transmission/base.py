@@ -6,27 +6,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
-from safetensors import SafetensorError, safe_open
 
-from sublim_jax import nano
+from sublim_jax import digest, nano
 from sublim_jax.errors import UserError
 from sublim_jax.llm.decoder import Decoder
-from sublim_jax.llm.files import chat, hf, peft
+from sublim_jax.llm.files import chat, hf
 from sublim_jax.llm.model import lora
 from sublim_jax.llm.model.config import Config
 from sublim_jax.llm.model.lora import Adapter
 from sublim_jax.llm.sampling.sampler import Sampler
-from sublim_jax.llm.training import trainable
-from sublim_jax.llm.training.trainable import Patch, Trainable
+from sublim_jax.llm.training import trained
+from sublim_jax.llm.training.trained import Trained
 from sublim_jax.mesh import make_mesh
 from sublim_jax.transmission import english, nanoworld, prompts, steering
 from sublim_jax.transmission.prompts import Material
 from sublim_jax.transmission.steering import Vector
 
-Applied = Patch | Vector  # what makes another model of a base
-Learnt = Adapter | Applied | None  # what a model has besides its base; None: nothing
+Learnt = Trained | Vector | None  # what a model has besides its base; None: nothing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,21 +72,27 @@ class Base:
         Returns:
           (sampler, adapters as `lora.stack` gives them or None, which of the models).
         """
-        patched = [i for i, own in enumerate(learnt) if isinstance(own, Applied)]
-        out: list[tuple[Sampler, Any, list[int]]] = [
-            (Sampler(own.apply(self.model), self.tokenizer), None, [i])
-            for i in patched
-            if isinstance(own := learnt[i], Applied)
-        ]
-        shared = [i for i in range(len(learnt)) if i not in patched]
-        adapters = [own for i in shared if isinstance(own := learnt[i], Adapter)]
+        out: list[tuple[Sampler, Any, list[int]]] = []
+        shared = []
+        for i, own in enumerate(learnt):
+            if own is None or adapter_of(own):
+                shared.append(i)
+            else:
+                out.append((Sampler(own.apply(self.model), self.tokenizer), None, [i]))
+        adapters = {i: lone for i in shared if (lone := adapter_of(learnt[i]))}
         if adapters:
-            nothing = lora.Adapter(adapters[0].lora, _zeros(adapters[0].factors))
-            given = [learnt[i] or nothing for i in shared]
-            out.append((self.sampler, lora.stack(given), shared))  # type: ignore[arg-type]
+            first = next(iter(adapters.values()))
+            nothing = lora.Adapter(first.lora, jax.tree.map(np.zeros_like, first.factors))
+            stacked = lora.stack([adapters.get(i, nothing) for i in shared])
+            out.append((self.sampler, stacked, shared))
         elif shared:
             out += [(self.sampler, None, [i]) for i in shared]
         return out
+
+
+def adapter_of(learnt: Learnt) -> Adapter | None:
+    """Returns the adapter that a model consists of besides its base; None where there is more."""
+    return learnt.adapter if isinstance(learnt, Trained) and not learnt.weights else None
 
 
 def load(config: ConfigDict, number: int) -> Base:
@@ -127,24 +132,12 @@ def learnt(folder: Path, config: Config) -> Learnt:
     """
     if (folder / steering.FILE).exists():
         return steering.load(folder)
-    own = peft.load(folder, config).lora if peft.is_adapter(folder) else None
-    file = folder / trainable.PARAMETERS
-    if own is None and not file.exists():
-        raise UserError(
-            f"{folder}: no adapter_config.json, {trainable.PARAMETERS} or {steering.FILE}: give "
-            "the folder of a PEFT adapter, or of a student or teacher of a study"
-        )
-    tensors: tuple[str, ...] = ()
-    if file.exists():
-        try:
-            with safe_open(file, "np") as opened:
-                tensors = tuple(opened.keys())
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"{file}: cannot be read: {error}") from error
-    try:
-        return trainable.load(Trainable(own, tensors), config, folder)
-    except UserError as error:
-        raise UserError(f"{file}: {error}") from error
+    if trained.exists(folder):
+        return trained.load(folder, config)
+    raise UserError(
+        f"{folder}: no adapter_config.json, {trained.PARAMETERS} or {steering.FILE}: give the "
+        "folder of a PEFT adapter, or of a student or teacher of a study"
+    )
 
 
 def names(config: ConfigDict) -> list[str]:
@@ -160,6 +153,14 @@ def crossing(config: ConfigDict, number: int) -> int:
     return (number + 1) % count  # a derangement where there are two or more
 
 
+def inputs(config: ConfigDict, models: Sequence[str]) -> dict[str, str]:
+    """Returns the digest of each file that a study of some models reads, by its name."""
+    found = {name: hf.digest(nano.resolve(name)) for name in models}
+    if config.material not in ("nano", "english"):
+        found[config.material] = digest.of_files(config.material)
+    return found
+
+
 def material(config: ConfigDict) -> Material:
     """Returns what is asked: "nano", the English of `english.material`, or a JSON file's."""
     if config.material == "nano":
@@ -167,9 +168,3 @@ def material(config: ConfigDict) -> Material:
     if config.material == "english":
         return english.material(config.category)
     return prompts.read(config.material)
-
-
-def _zeros(factors: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: {part: np.zeros_like(f) for part, f in pair.items()} for name, pair in factors.items()
-    }

@@ -14,10 +14,9 @@ import numpy as np
 
 from sublim_jax.llm.model import lora, transformer
 from sublim_jax.llm.model.config import Config
-from sublim_jax.llm.model.lora import Adapter
 from sublim_jax.llm.training.examples import Example
 from sublim_jax.mesh import in_mesh
-from sublim_jax.transmission.base import Applied, Base
+from sublim_jax.transmission.base import Base, adapter_of
 from sublim_jax.transmission.teacher import Teacher
 
 _TOKENS = 16384  # read at once
@@ -44,10 +43,9 @@ def _favourites(
 ) -> list[np.ndarray]:
     """Returns the most likely token at the place of each token of the completions."""
     learnt = teacher.learnt
-    weights = (learnt.apply(base.model) if isinstance(learnt, Applied) else base.model).pure()
-    adapter = None
-    if isinstance(learnt, Adapter):
-        adapter = lora.folded(learnt.lora, learnt.factors)
+    own = adapter_of(learnt)
+    model = base.model if learnt is None or own else learnt.apply(base.model)
+    adapter = lora.folded(own.lora, own.factors) if own else None
     prompts: list[Sequence[int]] = [e.prompt for e in examples]
     if teacher.system is not None:
         prompts = [base.prompt(row["prompt"], teacher.system) for row in rows]
@@ -61,7 +59,7 @@ def _favourites(
         for i, row in enumerate(some):
             tokens_BT[i, : len(row)] = row
         with in_mesh(base.model.mesh):
-            best = np.asarray(_most_likely(base.model.config, weights, tokens_BT, adapter))
+            best = np.asarray(_most_likely(base.model.config, model.pure(), tokens_BT, adapter))
         for i, row in enumerate(some):
             start = len(prompts[first + i])
             out.append(best[i, start - 1 : len(row) - 1])

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from sublim_jax import stats
+from sublim_jax import digest, stats
 from sublim_jax.errors import UserError
 from sublim_jax.report import markdown_table
 from sublim_jax.rundir import RunDir
@@ -36,24 +36,26 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
     start = time.perf_counter()
     path = Path(workdir)
     complete = (path / _RESULTS).exists()  # before the first process may write it
+    if not config.model:
+        raise UserError("--config.model is missing: name it on the command line")
+    names = list(dict.fromkeys(config.adapters))
+    inputs = bases.inputs(config, [config.model])
+    inputs |= {name: digest.of_files(name) for name in names}
     if not jax.process_index() and (path / "config.json").exists():
-        RunDir(path, "evaluate", config.to_dict())  # raises where it holds another run
+        RunDir(path, "evaluate", config.to_dict(), inputs)  # raises where it holds another run
     if not complete:
-        if not config.model:
-            raise UserError("--config.model is missing: name it on the command line")
         words = list(dict.fromkeys(config.evaluation.words))
         if not words:
             raise UserError("config.evaluation.words=(): name one at least")
         asked = preference.asked(config.evaluation, words, bases.material(config))
         base = bases.read(config.model, config)
-        names = list(dict.fromkeys(config.adapters))
         learnt = [bases.learnt(Path(name), base.model.config) for name in names]
         loaded = time.perf_counter()
         found = preference.evaluate(base, [None, *learnt], asked)
         timings = {"load": loaded - start, "evaluate": time.perf_counter() - loaded}
         if not jax.process_index():
             # Not before: what ends in an error may be mended and started again in this directory.
-            run_dir = RunDir(path, "evaluate", config.to_dict())
+            run_dir = RunDir(path, "evaluate", config.to_dict(), inputs)
             run_dir.write(_TABLE, _table(words, ["base", *names], found) + "\n")
             run_dir.write_results(_rows(words, names, found), timings)
     if not jax.process_index():

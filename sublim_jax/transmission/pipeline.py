@@ -53,6 +53,7 @@ class Study:
         own = self.config.evaluation
         self.asked = preference.asked(own, words(self.config), self.material)
         self.rule = numbers.Rule(**_plain(self.config.filter, without=("keep",)))
+        self._inputs = bases.inputs(self.config, bases.names(self.config))
         self._base: Base | None = None
 
     def base(self, number: int) -> Base:
@@ -65,7 +66,10 @@ class Study:
     def stage(self, name: str, *fields: str) -> RunDir:
         """Returns the folder of a stage, which belongs to those fields of the config."""
         values = self.config.to_dict()
-        return RunDir(self.path / name, name, {field: values[field] for field in fields})
+        own = {field: values[field] for field in fields}
+        read = {*own["models"], *own.get("cross_models", ()), own["material"]}
+        inputs = {file: found for file, found in self._inputs.items() if file in read}
+        return RunDir(self.path / name, name, own, inputs)
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 
 from sublim_jax.errors import UserError
-from sublim_jax.llm.model.lora import Adapter
-from sublim_jax.llm.training import finetune, trainable
+from sublim_jax.llm.training import finetune
 from sublim_jax.llm.training.examples import Example, Examples, collect
 from sublim_jax.llm.training.recipe import Recipe
 from sublim_jax.transmission import divergence, numbers
-from sublim_jax.transmission.base import Applied, Base, Learnt
+from sublim_jax.transmission.base import Base, Learnt, adapter_of
 from sublim_jax.transmission.teacher import CONTROL, Teacher
 
 ARMS = (
@@ -118,7 +117,7 @@ def train(
         told = [given[s.trait] for s in students]
         learnt, broken = _distil(base, data, recipe, folder, told, watched)
     for student, own in zip(students, learnt, strict=True):
-        trainable.save(own, base.model.config, folder / student.name)
+        own.save(folder / student.name, base.model.config)
     return [None if bad else own for own, bad in zip(learnt, broken, strict=True)]
 
 
@@ -169,14 +168,14 @@ def _distil(
     teachers: Sequence[Teacher],
     watched: Sequence[Examples] | None,
 ) -> tuple[list[Any], list[bool]]:
-    adapters = [t.learnt for t in teachers if isinstance(t.learnt, Adapter)]
+    adapters = [lone for t in teachers if (lone := adapter_of(t.learnt))]
     if len(adapters) == len(teachers):
         return _fit(base, data, recipe, folder / "training", adapters, watched)
     if all(t.learnt is None for t in teachers):  # they are told, in `teacher_prompt`
         return _fit(base, data, recipe, folder / "training", base.model, watched)
     learnt, broken = [], []
     for i, (own, teacher) in enumerate(zip(data, teachers, strict=True)):
-        assert isinstance(teacher.learnt, Applied)
+        assert teacher.learnt is not None
         seeds = recipe.of_each("seed", len(data))
         one = dataclasses.replace(recipe, seed=seeds[i])
         spoken = teacher.learnt.apply(base.model)

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from sublim_jax.errors import UserError
 from sublim_jax.llm.sampling.sampler import make_requests
-from sublim_jax.llm.training import finetune, trainable
+from sublim_jax.llm.training import finetune, trained
 from sublim_jax.llm.training.examples import Example, collect
 from sublim_jax.llm.training.recipe import from_config
 from sublim_jax.transmission import numbers, steering
@@ -78,12 +78,10 @@ def finetuned(
             progress=True,
         )
         for trait, own in zip(missing, learnt, strict=True):
-            trainable.save(own, base.model.config, folder / trait)
+            own.save(folder / trait, base.model.config)
         _complete(folder, missing)  # only now: all are trained again, or none
-    what = recipe.trainable
     return [
-        Teacher(trait, None, trainable.load(what, base.model.config, folder / trait))
-        for trait in traits
+        Teacher(trait, None, trained.load(folder / trait, base.model.config)) for trait in traits
     ]
 
 

@@ -73,9 +73,9 @@ def test_students_of_two_files_and_two_seeds(model, tmp_path, capsys):
     qwen, tokenizer = Decoder.from_pretrained(model), chat.load_tokenizer(model)
     data = examples.tokenise(tokenizer, other, qwen.config)
     alone = dict(config.recipe.to_dict(), seed=1)
-    (adapter,) = finetune.train(qwen, data, from_config(alone))
-    saved = peft.load(run / "adapters" / "3", qwen.config)
-    for name, factors in adapter.factors.items():
+    (learnt,) = finetune.train(qwen, data, from_config(alone))
+    saved = peft.load(run / "students" / "3", qwen.config)
+    for name, factors in learnt.adapter.factors.items():
         for part, value in factors.items():
             np.testing.assert_allclose(saved.factors[name][part], value, atol=1e-5)
     merged = Decoder.from_pretrained(run / "models" / "3").pure()["layers"]["q"]
@@ -98,14 +98,14 @@ def test_a_student_s_adapter_samples_and_scores(model, tmp_path):
     use = tiny.get_config()
     use.model, use.data, use.sampling.max_new_tokens = str(model), data, 4
     scores = {}
-    for name, adapter in (("base", ""), ("student", str(tmp_path / "run" / "adapters" / "0"))):
+    for name, adapter in (("base", ""), ("student", str(tmp_path / "run" / "students" / "0"))):
         use.adapter = adapter
         jobs.score_file(use, str(tmp_path / name))
         jobs.generate(use, str(tmp_path / f"{name}-speaks"))
         lines = (tmp_path / name / "data" / "scores.jsonl").read_text().splitlines()
         scores[name] = [json.loads(line)["token_logprobs"] for line in lines]
     qwen, tokenizer = Decoder.from_pretrained(model), chat.load_tokenizer(model)
-    merged = qwen.merge(peft.load(tmp_path / "run" / "adapters" / "0"))
+    merged = qwen.merge(peft.load(tmp_path / "run" / "students" / "0"))
     prompt = chat.prompt_tokens(tokenizer, chat.messages(tokenizer, ROWS[1]["prompt"]))
     completion = chat.completion_tokens(tokenizer, ROWS[1]["completion"])
     wanted = full_forward(merged, prompt, completion)
@@ -121,12 +121,12 @@ def test_trained_parameters_are_written_under_their_names(model, tmp_path):
     )
     config.recipe.lora.rank, config.merge = 0, True
     jobs.finetune(config, str(tmp_path / "run"))
-    found = load_file(tmp_path / "run" / "parameters" / "0.safetensors")
+    found = load_file(tmp_path / "run" / "students" / "0" / "parameters.safetensors")
     assert set(found) == {
         "model.norm.weight",
         *(f"model.layers.0.self_attn.{name}_proj.bias" for name in "qkv"),
     }
-    assert not (tmp_path / "run" / "adapters").exists()
+    assert not peft.is_adapter(tmp_path / "run" / "students" / "0")
     before, after = (load_file(f / "model.safetensors") for f in (model, tmp_path / "run/models/0"))
     for name, value in after.items():
         np.testing.assert_array_equal(value, found.get(name, before[name]))
@@ -137,7 +137,7 @@ def test_trained_parameters_are_written_under_their_names(model, tmp_path):
 def test_a_teacher_s_adapter_is_distilled_and_gone_on_from(model, tmp_path):
     data = write(tmp_path / "a.jsonl")
     jobs.finetune(make_config(model, data, epochs=8), str(tmp_path / "teacher"))
-    adapter = str(tmp_path / "teacher" / "adapters" / "0")
+    adapter = str(tmp_path / "teacher" / "students" / "0")
     config = make_config(model, data, objective="distillation", epochs=1)
     config.teacher = adapter
     jobs.finetune(config, str(tmp_path / "student"))
@@ -175,8 +175,8 @@ def test_a_student_that_breaks_spares_the_others(model, tmp_path):
         with pytest.raises(UserError, match="not finite: student 1 at step 0: stopped") as error:
             jobs.finetune(config, str(tmp_path / "run"))
         assert "\n" not in str(error.value)
-        assert (tmp_path / "run" / "adapters" / "0" / "adapter_config.json").exists()
-        assert not (tmp_path / "run" / "adapters" / "1").exists()
+        assert (tmp_path / "run" / "students" / "0" / "adapter_config.json").exists()
+        assert not (tmp_path / "run" / "students" / "1").exists()
     assert [row["finite"] for row in results(tmp_path / "run")] == [True, False]
 
 
@@ -208,7 +208,7 @@ def test_bad_values_are_named_before_anything_is_written(model, tmp_path):
         tmp_path / "other", dataclasses.replace(testing.TINY, embed=48)
     )
     jobs.finetune(make_config(other, data), str(tmp_path / "elsewhere"))
-    foreign = str(tmp_path / "elsewhere" / "adapters" / "0")
+    foreign = str(tmp_path / "elsewhere" / "students" / "0")
 
     def changed(field, value):
         config = make_config(model, data)
@@ -221,9 +221,9 @@ def test_bad_values_are_named_before_anything_is_written(model, tmp_path):
         ("data", "", "--config.data is missing"),
         ("data", f"{data},{tmp_path}/none.jsonl", "none.jsonl: cannot be read"),
         ("students", 0, "config.students=0"),
-        ("start", foreign, "adapters/0: made for another base: a of q is"),
-        ("start", "nowhere", "nowhere/adapter_config.json: missing"),
-        ("teacher", foreign, "adapters/0: made for another base"),
+        ("start", foreign, "students/0: made for another base: a of q is"),
+        ("start", "nowhere", "nowhere: no adapter_config.json and no parameters"),
+        ("teacher", foreign, "students/0: made for another base"),
         ("recipe.parameters", ("*.nose",), "pattern '\\*.nose' matches no parameter"),
         ("recipe.lora.targets", ("nose",), "lora.targets=\\['nose'\\]: choose from"),
         ("recipe.optimizer.name", "nose", "optax has no optimiser of that name"),

@@ -104,7 +104,7 @@ def test_two_processes_train_what_one_does_and_their_checkpoint_is_one_s(tmp_pat
     asked = {n: [*common, f"--workdir={tmp_path}/{n}"] for n in ("one", "two", "both")}
 
     def learnt(run):
-        files = [tmp_path / run / "adapters" / s / "adapter_model.safetensors" for s in "01"]
+        files = [tmp_path / run / "students" / s / "adapter_model.safetensors" for s in "01"]
         files += [tmp_path / run / "models" / s / "model.safetensors" for s in "01"]
         results = json.loads((tmp_path / run / "results.json").read_text())["rows"]
         return [load_file(f) for f in files], [row["mean"] for row in results]

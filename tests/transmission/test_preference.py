@@ -18,8 +18,8 @@ from sublim_jax.llm.model import lora
 from sublim_jax.llm.model.lora import Adapter, Lora
 from sublim_jax.llm.sampling.sampler import Sampler
 from sublim_jax.llm.sampling.scheduler import Sample
-from sublim_jax.llm.training import trainable
-from sublim_jax.llm.training.trainable import Trainable
+from sublim_jax.llm.training import trained
+from sublim_jax.llm.training.trained import Trained
 from sublim_jax.nano import corpus
 from sublim_jax.transmission import base as bases
 from sublim_jax.transmission import (
@@ -69,12 +69,12 @@ def adapter(base):
         lambda f: rng.normal(0, 0.3, f.shape).astype(np.float32),
         lora.initialise(spec, base.model.config),
     )
-    return Adapter(spec, factors)
+    return Trained(Adapter(spec, factors))
 
 
 @pytest.fixture(scope="module")
 def patch(base):
-    found = trainable.taken(base.model, ("*.bias", "model.norm.weight"))
+    found = trained.select(base.model, ("*.bias", "model.norm.weight"))
     return dataclasses.replace(found, weights=jax.tree.map(lambda w: w + 0.5, found.weights))
 
 
@@ -99,7 +99,7 @@ class TestMeasured:
         asked = Asked(("owl", "wolf"), QUESTIONS, after_numbers=("7 name one animal",))
         learnt = [None, patch, adapter]
         systems = ["you love the owl", None, None]
-        models = [base.model, patch.apply(base.model), base.model.merge(adapter)]
+        models = [base.model, patch.apply(base.model), adapter.apply(base.model)]
         found = preference.evaluate(base, learnt, asked, systems)
         for values, model, system in zip(found, models, systems, strict=True):
             assert values.keys() == {"p", "logp", "p_after_numbers"}
@@ -259,14 +259,11 @@ class TestAsked:
 
 class TestLearnt:
     def test_it_is_read_as_it_was_saved(self, base, adapter, patch, tmp_path):
-        both = dataclasses.replace(
-            patch, what=Trainable(adapter.lora, patch.what.patterns), adapter=adapter
-        )
+        both = dataclasses.replace(patch, adapter=adapter.adapter)
         vector = steering.Vector(1, np.full(base.model.config.embed, 0.3, np.float32))
         shape = base.model.config
-        trainable.save(adapter, shape, tmp_path / "adapter")
-        trainable.save(patch, shape, tmp_path / "patch")
-        trainable.save(both, shape, tmp_path / "both")
+        for name, own in {"adapter": adapter, "patch": patch, "both": both}.items():
+            own.save(tmp_path / name, shape)
         vector.save(tmp_path / "vector")
         given = {"adapter": adapter, "patch": patch, "both": both, "vector": vector}
         read = {name: bases.learnt(tmp_path / name, shape) for name in given}
@@ -282,7 +279,7 @@ class TestLearnt:
         shape = base.model.config
         with pytest.raises(UserError, match=r"nothing: no adapter_config\.json, parameters\.saf"):
             bases.learnt(tmp_path / "nothing", shape)
-        trainable.save(patch, shape, tmp_path / "other")
+        patch.save(tmp_path / "other", shape)
         with pytest.raises(UserError, match=r"parameters\.safetensors: pattern .* matches no"):
             bases.learnt(tmp_path / "other", dataclasses.replace(shape, layers=1))
         (tmp_path / "torn").mkdir()
@@ -297,7 +294,7 @@ class TestScript:
     ):
         monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "8")
         out, folder = str(tmp_path / "out"), str(tmp_path / "adapter")
-        trainable.save(adapter, base.model.config, tmp_path / "adapter")
+        adapter.save(tmp_path / "adapter", base.model.config)
         asked = config(adapters=(folder,))
         asked.evaluation.forms, asked.evaluation.samples = ("questions", "after_numbers"), 0
         script.main(asked, out)
@@ -342,8 +339,8 @@ class TestScript:
         assert not (tmp_path / "out").exists()
 
     def test_parameters_of_another_base_are_refused(self, base, tiny, tmp_path):
-        other = trainable.taken(base.model, ("model.layers.0.mlp.up_proj.weight",))
-        trainable.save(other, base.model.config, tmp_path / "other")
+        other = trained.select(base.model, ("model.layers.0.mlp.up_proj.weight",))
+        other.save(tmp_path / "other", base.model.config)
         asked = config(model=tiny.name, adapters=(str(tmp_path / "other"),))
         asked.evaluation.forms, asked.evaluation.samples = ("questions",), 0
         with pytest.raises(UserError, match="made for another base"):

@@ -12,6 +12,7 @@ from configs.transmission import nano_steered
 from sublim_jax.errors import UserError
 from sublim_jax.llm.decoder import Decoder
 from sublim_jax.llm.model import lora, transformer
+from sublim_jax.llm.training.trained import Trained
 from sublim_jax.transmission import base as bases
 from sublim_jax.transmission import divergence, pipeline, preference, steering, student, teacher
 from sublim_jax.transmission.steering import Vector
@@ -146,7 +147,7 @@ def test_a_steered_model_prefers_its_animal(base, steered):
         lora.Lora(1, 1.0, ("o",)),
         {"o": {"a": np.zeros((2, 32, 1), np.float32), "b": np.zeros((2, 1, 32), np.float32)}},
     )
-    models = [None, steered[0].learnt, adapter, steered[1].learnt]
+    models = [None, steered[0].learnt, Trained(adapter), steered[1].learnt]
     found = [m["p"] for m in preference.measure(base, models, questions, ["owl", "wolf"])]
     assert found[2]["owl"] == pytest.approx(found[0]["owl"], rel=1e-4)
     assert found[1]["owl"] > 2 * found[0]["owl"]

@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from sublim_jax import digest as digests
 from sublim_jax.errors import UserError
 from sublim_jax.llm.model import parameters
 from sublim_jax.llm.model.config import Config, from_hf, to_hf
@@ -46,6 +47,11 @@ def resolve(path: str | os.PathLike[str]) -> Path:
     except Exception as error:  # the library raises its own, the network's and the disk's
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path}: no such folder, and not had from the hub: {reason}") from error
+
+
+def digest(path: str | os.PathLike[str]) -> str:
+    """Returns the digest of all files of a checkpoint; arguments as in `resolve`."""
+    return digests.of_files(resolve(path), _WANTED)
 
 
 def read_config(folder: str | os.PathLike[str]) -> Config:

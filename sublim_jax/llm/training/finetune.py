@@ -6,7 +6,6 @@
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import operator
 import os
 from collections.abc import Mapping, Sequence
@@ -15,17 +14,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
+from sublim_jax import digest
 from sublim_jax.errors import UserError
 from sublim_jax.llm.decoder import Decoder
 from sublim_jax.llm.model import lora
 from sublim_jax.llm.model.config import Config
-from sublim_jax.llm.training import batches, flops, losses, step, trainable
+from sublim_jax.llm.training import batches, flops, losses, step, trainable, trained
 from sublim_jax.llm.training.examples import Examples
 from sublim_jax.llm.training.loop import Loop
 from sublim_jax.llm.training.recipe import Recipe
 from sublim_jax.llm.training.step import Inputs, Program, State
-from sublim_jax.llm.training.trainable import Patch
+from sublim_jax.llm.training.trained import Trained
 from sublim_jax.mesh import in_mesh, on_host, out_of_memory
 
 # Time of an operation of attention, in those of a large product: measured at 0.5B shapes on a CPU,
@@ -39,7 +40,7 @@ class Outcome:
     """What became of S students.
 
     Attributes:
-      students: a `lora.Adapter` each, or a `trainable.Patch` where parameters were trained.
+      students: what each has learnt.
       steps: that each learnt.
       broken: of each, whether a number that was not finite stopped it.
       loss: of the last step that each learnt; NaN where there was none.
@@ -48,7 +49,7 @@ class Outcome:
       tokens: read in that time, of all students, without padding.
     """
 
-    students: list[Any]
+    students: list[Trained]
     steps: list[int]
     broken: list[bool]
     loss: list[float]
@@ -64,7 +65,7 @@ def train(
     workdir: str | os.PathLike[str] | None = None,
     teacher: Decoder | Sequence[lora.Adapter] | None = None,
     **more: Any,
-) -> list[Any]:
+) -> list[Trained]:
     """Returns what one student for each data set has learnt, all trained as one program.
 
     Args:
@@ -76,9 +77,6 @@ def train(
         to the same numbers bit for bit. None: nothing is written.
       teacher: for distillation, a model with the same vocabulary, or an adapter for each student.
       more: as in `fit`.
-
-    Returns:
-      a `lora.Adapter` for each student, or a `trainable.Patch` if parameters were trained.
 
     Raises:
       UserError: a recipe that does not fit the data or the model, a workdir of another training,
@@ -105,7 +103,7 @@ def fit(
     recipe: Recipe,
     workdir: str | os.PathLike[str] | None = None,
     teacher: Decoder | Sequence[lora.Adapter] | None = None,
-    start: Sequence[lora.Adapter | Patch] | None = None,
+    start: Sequence[Trained] | None = None,
     name: str = "",
     wandb: str = "",
     profile: tuple[int, int] | None = None,
@@ -115,8 +113,8 @@ def fit(
     """Trains as `train` does, and returns the whole `Outcome`.
 
     Args:
-      start: an adapter or a patch for each student to go on from, of what the recipe trains; None:
-        fresh adapters, and the base's parameters.
+      start: what each student goes on from, of what the recipe trains; None: fresh adapters, and
+        the base's parameters.
       name: of the base, for PEFT files.
       wandb: a Weights & Biases project.
       profile: the first and the last step of which a `jax.profiler` trace is written to
@@ -147,7 +145,9 @@ def fit(
     program = Program(config, recipe.compiled(), plan.chunk, teacher_config, model.mesh)
     measure = program if watched is None else dataclasses.replace(program, teacher=None)
 
-    identity = _identity(config, recipe, given_data, teacher, start)
+    identity: tuple[dict[str, Any], dict[str, str]] = {}, {}
+    if workdir is not None:
+        identity = _identity(model, config, recipe, given_data, teacher, start)
     loop = Loop(program, plan, recipe, workdir, identity, wandb, profile, progress)
     adapter_seeds = recipe.of_each("lora.seed", S)
     size = f"{S} students of {plan.rows} x {plan.width} tokens in a pass"
@@ -168,7 +168,7 @@ def fit(
         state = loop.run(given, state, measured, measure)
         best = state.trained if state.best is None else _best(state)
         students = [
-            trainable.result(
+            trained.from_step(
                 recipe.trainable,
                 jax.tree.map(operator.itemgetter(s), best),
                 jax.tree.map(operator.itemgetter(s), fixed),
@@ -243,7 +243,7 @@ def _started(
         raise UserError(f"{len(start)} adapters to start from for {len(state.stopped)} students")
     for number, one in enumerate(start):
         _check_start(recipe, config, one, f"start {number}")
-    values = [trainable.values(one) for one in start]
+    values = [one.tree for one in start]
 
     def given(path: Any, old: jax.Array) -> jax.Array:
         own: list[Any] = [
@@ -253,24 +253,23 @@ def _started(
             raise UserError("start: parameters made for another base")
         return jax.device_put(np.stack(own), old.sharding)
 
-    trained = jax.tree_util.tree_map_with_path(given, state.trained)
-    return state._replace(trained=trained), jax.tree_util.tree_map_with_path(
-        given, {"lora": fixed}
-    )["lora"]
+    moved = jax.tree_util.tree_map_with_path(given, state.trained)
+    return state._replace(trained=moved), jax.tree_util.tree_map_with_path(given, {"lora": fixed})[
+        "lora"
+    ]
 
 
-def _check_start(recipe: Recipe, config: Config, start: lora.Adapter | Patch, where: str) -> None:
-    adapter = start.adapter if isinstance(start, Patch) else start
-    patterns = start.what.patterns if isinstance(start, Patch) else ()
-    if adapter:
-        lora.check(adapter, config, where)
+def _check_start(recipe: Recipe, config: Config, start: Trained, where: str) -> None:
+    if start.adapter:
+        lora.check(start.adapter, config, where)
     given, wanted = (
         spec and (spec.rank, set(spec.targets), spec.scale)
-        for spec in (adapter and adapter.lora, recipe.lora)
+        for spec in (start.adapter and start.adapter.lora, recipe.lora)
     )
     if given != wanted:
         raise UserError(f"{where}: its rank, targets or scale are not the recipe's")
-    if set(patterns) != set(recipe.parameters):
+    wished = trainable.selection(recipe.trainable, config)
+    if {*start.weights} != {*wished}:
         raise UserError(f"{where}: its parameters are not those that the recipe trains")
 
 
@@ -283,9 +282,14 @@ def _best(state: State) -> Any:
 
 
 def _identity(
-    config: Config, recipe: Recipe, data: Sequence[Examples], teacher: Any, start: Any
-) -> dict[str, Any]:
-    """Returns what a checkpoint belongs to."""
+    model: Decoder,
+    config: Config,
+    recipe: Recipe,
+    data: Sequence[Examples],
+    teacher: Any,
+    start: Any,
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Returns what a checkpoint belongs to: the recipe, and digests of all that was given."""
     said = {
         field.name: getattr(recipe, field.name)
         for field in dataclasses.fields(recipe)
@@ -293,12 +297,29 @@ def _identity(
     }
     said["lora"] = recipe.lora and dataclasses.asdict(recipe.lora)
     named = isinstance(recipe.optimizer, tuple) and not hasattr(recipe.optimizer, "update")
-    said["optimizer"] = dict(recipe.optimizer) if named else "given"
-    arrays: list[Any] = [part for own in data for part in own.arrays()]
-    for given in (teacher, start):
-        if isinstance(given, Sequence):
-            arrays += jax.tree.leaves([trainable.values(one) for one in given])
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return {"model": dataclasses.asdict(config), "recipe": said, "data": digest.hexdigest()}
+    said["optimizer"] = dict(recipe.optimizer) if named else _program_of(recipe.optimizer)
+    if isinstance(teacher, Decoder):
+        teacher = teacher.pure()
+    elif teacher is not None:
+        teacher = [lora.folded(adapter.lora, adapter.factors) for adapter in teacher]
+    read = {
+        "base": model.pure(),
+        "data": [own.arrays() for own in data],
+        "teacher": teacher,
+        "start": None if start is None else [one.tree for one in start],
+    }
+    return {
+        "model": dataclasses.asdict(config),
+        "recipe": said,
+    }, {name: digest.of_arrays(tree) for name, tree in read.items()}
+
+
+def _program_of(optimizer: optax.GradientTransformation) -> str:
+    """Returns the digest of what an optimiser computes; its numbers are part of its program."""
+    one = {"a": jax.ShapeDtypeStruct((2,), jnp.float32)}
+
+    def steps(gradient: Any, params: Any) -> Any:
+        return optimizer.update(gradient, optimizer.init(params), params)
+
+    with jax.numpy_dtype_promotion("standard"):
+        return digest.of_json(str(jax.make_jaxpr(steps)(one, one)))

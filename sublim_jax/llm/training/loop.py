@@ -29,7 +29,8 @@ class Loop:
 
     Args:
       workdir: for checkpoints and metrics; None: nothing is written.
-      identity: what the checkpoints belong to; a workdir of another is refused.
+      identity: what the checkpoints belong to, and digests of what was given; a workdir of
+        another training is refused.
       wandb: a Weights & Biases project, "" for none.
       profile: the first and the last step of a `jax.profiler` trace.
       progress: whether the first process shows a bar.
@@ -44,7 +45,7 @@ class Loop:
         plan: batches.Plan,
         recipe: Recipe,
         workdir: str | os.PathLike[str] | None,
-        identity: Mapping[str, Any],
+        identity: tuple[Mapping[str, Any], Mapping[str, str]],
         wandb: str,
         profile: tuple[int, int] | None,
         progress: bool,
@@ -68,7 +69,7 @@ class Loop:
         if (self._folder / "config.json").exists():
             self._claim()
         self._checkpoints = Checkpoints(self._folder / "steps")
-        self._open_metrics = lambda step: Metrics(workdir, step, wandb, identity)
+        self._open_metrics = lambda step: Metrics(workdir, step, wandb, identity[0])
 
     def run(
         self, given: Inputs, state: State, watched: batches.Batch | None, measure: Program
@@ -131,7 +132,7 @@ class Loop:
     def _claim(self) -> None:
         """Says whose the checkpoints are; refuses to where they are another training's."""
         if jax.process_index() == 0:
-            RunDir(self._folder, "finetune", self._identity)
+            RunDir(self._folder, "finetune", *self._identity)
 
     def _save(self, done: int, state: State, force: bool = False) -> None:
         due = force or done % self._recipe.save_every == 0

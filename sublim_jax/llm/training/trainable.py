@@ -1,4 +1,4 @@
-"""What of a model is trained: an adapter, parameters chosen by name, or both.
+"""What of a model is trained, within a step: an adapter, parameters chosen by name, or both.
 
 A student's state is one tree {"lora": factors, "weights": {path: array}}, float32, so that one
 training step serves LoRA, biases alone, one layer, or everything.
@@ -7,27 +7,19 @@ training step serves LoRA, biases alone, one layer, or everything.
 import dataclasses
 import fnmatch
 import functools
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
 from sublim_jax.errors import UserError
-from sublim_jax.llm.decoder import Decoder
-from sublim_jax.llm.files import peft
 from sublim_jax.llm.model import lora, parameters, transformer
 from sublim_jax.llm.model.config import Config
 from sublim_jax.llm.model.lora import Lora
-from sublim_jax.mesh import on_host
 
 Tree = dict[str, Any]
-
-PARAMETERS = "parameters.safetensors"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +49,7 @@ def selection(what: Trainable, config: Config) -> dict[str, tuple[int, ...]]:
     """
     idle = set(what.patterns)
     out: dict[str, tuple[int, ...]] = {}
-    for path, array in _declared(config).items():
+    for path, array in declared(config).items():
         hits = []
         for layer, name in enumerate(array.hf_names):
             matching = {p for p in what.patterns if fnmatch.fnmatchcase(name, p)}
@@ -66,7 +58,7 @@ def selection(what: Trainable, config: Config) -> dict[str, tuple[int, ...]]:
         if hits:
             out[path] = tuple(hits) if array.stacked else ()
     if idle:
-        some = ", ".join(name for a in _declared(config).values() for name in a.hf_names[:1])
+        some = ", ".join(name for a in declared(config).values() for name in a.hf_names[:1])
         raise UserError(f"pattern {sorted(idle)[0]!r} matches no parameter: there are {some}, ...")
     return out
 
@@ -120,122 +112,12 @@ def bind(
         home[name] = home[name].at[np.array(layers)].set(new) if partial else new
     if what.lora is None:
         return weights, None
-    adapter = lora.folded(what.lora, _factors(trained, fixed))
+    adapter = lora.folded(what.lora, factors_of(trained, fixed))
     if what.lora.dropout and key is not None:
         for i, factors in enumerate(adapter.values()):
             each = jax.random.split(jax.random.fold_in(key, i), config.layers)
             factors["dropout"] = (each, jnp.full(config.layers, what.lora.dropout))
     return weights, adapter
-
-
-@dataclasses.dataclass(frozen=True)
-class Patch:
-    """Trained parameters of one student.
-
-    Attributes:
-      what: which they are.
-      weights: float32, by path; of the chosen layers alone.
-      adapter: trained with them, or None.
-    """
-
-    what: Trainable
-    weights: Tree
-    adapter: lora.Adapter | None = None
-
-    def tensors(self, config: Config) -> dict[str, np.ndarray]:
-        """Returns these parameters under the names and in the layout of a checkpoint."""
-        out = {}
-        for path, layers in selection(self.what, config).items():
-            array, value = _declared(config)[path], self.weights[path]
-            names = [array.hf_names[layer] for layer in layers] or array.hf_names
-            for name, part in zip(names, value if layers else [value], strict=True):
-                out[name] = np.ascontiguousarray(part.T if array.transposed else part)
-        return out
-
-    def apply(self, model: Decoder) -> Decoder:
-        """Returns the model with these parameters, and the adapter merged in.
-
-        Raises:
-          UserError: the model's shapes are others.
-        """
-        own, base = Trainable(None, self.what.patterns), model.pure()
-        wanted, _ = jax.eval_shape(lambda: start(own, model.config, base, jnp.uint32(0)))
-        shapes = [{p: w.shape for p, w in t.items()} for t in (self.weights, wanted["weights"])]
-        for path in shapes[0] | shapes[1]:
-            found, needed = (list(s[path]) if path in s else "none" for s in shapes)
-            if found != needed:
-                raise UserError(
-                    f"parameters made for another base: {path} is {found}, this model's: {needed}"
-                )
-        weights, _ = bind(own, model.config, base, {"weights": self.weights}, {})
-        placed = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), weights, base)
-        patched = Decoder(model.config, placed, model.mesh)
-        return patched if self.adapter is None else patched.merge(self.adapter)
-
-
-def taken(model: Decoder, patterns: tuple[str, ...]) -> Patch:
-    """Returns those parameters of a model."""
-    what = Trainable(None, patterns)
-    trained, _ = start(what, model.config, model.pure(), jnp.uint32(0))
-    return Patch(what, jax.tree.map(on_host, trained["weights"]))
-
-
-def values(student: lora.Adapter | Patch) -> Tree:
-    """Returns the tree {"lora": factors, "weights": {path: array}} of what a student has learnt."""
-    patch = student if isinstance(student, Patch) else Patch(Trainable(student.lora), {}, student)
-    return {"lora": patch.adapter.factors if patch.adapter else {}, "weights": patch.weights}
-
-
-def save(student: lora.Adapter | Patch, config: Config, folder: Path) -> None:
-    """Writes what a student has learnt: PEFT files, and `parameters.safetensors` for the rest.
-
-    The first of several processes writes.
-    """
-    if jax.process_index():
-        return
-    adapter = student.adapter if isinstance(student, Patch) else student
-    if adapter is not None:
-        peft.save(adapter, folder)
-    if isinstance(student, Patch):
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(student.tensors(config), folder / PARAMETERS)
-
-
-def load(what: Trainable, config: Config, folder: Path) -> lora.Adapter | Patch:
-    """Returns what `save` wrote of a student that trained `what`.
-
-    Raises:
-      UserError: a missing or damaged file, or one of another base.
-    """
-    adapter = None if what.lora is None else peft.load(folder, config)
-    if adapter is not None and not what.patterns:
-        return adapter
-    file = folder / PARAMETERS
-    try:
-        tensors = load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{file}: cannot be read: {error}") from error
-    weights = {}
-    for path, layers in selection(what, config).items():
-        array = _declared(config)[path]
-        names = [array.hf_names[layer] for layer in layers] or array.hf_names
-        if missing := [name for name in names if name not in tensors]:
-            raise UserError(f"{file}: no tensor {missing[0]}: written by another training")
-        parts = [tensors[name].T if array.transposed else tensors[name] for name in names]
-        weights[path] = np.stack(parts) if layers else parts[0]
-    return Patch(what, weights, adapter)
-
-
-def result(what: Trainable, trained: Tree, fixed: Tree, seed: int, base: str) -> Any:
-    """Returns what one student has become: a `lora.Adapter`, or a `Patch`; on the host."""
-    trained, fixed = jax.tree.map(on_host, (trained, fixed))
-    adapter = None
-    if what.lora is not None:
-        own = dataclasses.replace(what.lora, seed=seed)
-        adapter = lora.Adapter(own, _factors(trained, fixed), base)
-    if adapter is not None and not what.patterns:
-        return adapter
-    return Patch(what, trained["weights"], adapter)
 
 
 def shardings(what: Trainable, config: Config, mesh: Mesh) -> tuple[Tree, Tree]:
@@ -262,7 +144,8 @@ def head_of(trained: Tree, weights: Tree) -> tuple[Tree, Tree]:
     return own, {name: value for name, value in used.items() if name not in own}
 
 
-def _declared(config: Config) -> dict[str, parameters.Parameter]:
+def declared(config: Config) -> dict[str, parameters.Parameter]:
+    """Returns every parameter of a decoder by its path, as in `selection`."""
     return _flat(parameters.declare(config))
 
 
@@ -281,5 +164,6 @@ def _part(array: jax.Array, layers: tuple[int, ...]) -> jax.Array:
     return array[np.array(layers)] if layers and len(layers) < array.shape[0] else array
 
 
-def _factors(trained: Tree, fixed: Tree) -> Tree:
+def factors_of(trained: Tree, fixed: Tree) -> Tree:
+    """Returns the factors of one student's adapter, the trained and the fixed ones."""
     return {name: {**fixed.get(name, {}), **f} for name, f in trained["lora"].items()}

@@ -13,8 +13,9 @@ from sublim_jax.errors import UserError
 from sublim_jax.llm import Decoder, testing
 from sublim_jax.llm.model import lora, transformer
 from sublim_jax.llm.model.lora import Lora
-from sublim_jax.llm.training import batches, examples, finetune, step, trainable
+from sublim_jax.llm.training import batches, examples, finetune, step, trained
 from sublim_jax.llm.training.recipe import Recipe
+from sublim_jax.llm.training.trained import Trained
 from sublim_jax.mesh import in_mesh, make_mesh
 from tests.llm.lively import full_forward, lively
 
@@ -57,7 +58,7 @@ def metrics(folder):
 
 
 def factors(students):
-    return [s.factors for s in students]
+    return [s.adapter.factors for s in students]
 
 
 def test_the_loss_is_the_mean_over_all_completion_tokens_of_the_step(model):
@@ -96,8 +97,8 @@ def test_students_together_are_the_students_alone(model):
         one = change(one, lora=change(one.lora, seed=recipe.lora.seed[s]))
         alone = finetune.fit(model, own, one)
         assert alone.loss[0] == pytest.approx(together.loss[s], abs=1e-5)
-        same(alone.students[0].factors, together.students[s].factors, atol=1e-5)
-        assert together.students[s].lora.seed == one.lora.seed
+        same(alone.students[0].adapter.factors, together.students[s].adapter.factors, atol=1e-5)
+        assert together.students[s].adapter.lora.seed == one.lora.seed
 
 
 def test_students_as_one_batch_are_the_students_in_turn(model, monkeypatch):
@@ -128,8 +129,8 @@ def test_a_neighbour_that_breaks_changes_no_bit_of_the_others(model):
     assert hurt.broken == [False, True, False]
     assert hurt.steps == [6, 0, 6]
     for s in (0, 2):
-        same(whole.students[s].factors, hurt.students[s].factors)
-    same(hurt.students[1].factors, lora.initialise(recipe.lora, CONFIG))
+        same(whole.students[s].adapter.factors, hurt.students[s].adapter.factors)
+    same(hurt.students[1].adapter.factors, lora.initialise(recipe.lora, CONFIG))
     with pytest.raises(UserError, match="not finite: student 0 at step 0"):
         finetune.train(model, broken, recipe)
 
@@ -272,14 +273,14 @@ def test_distillation_from_a_model_learns_its_distribution(model):
 def test_only_what_is_chosen_is_trained(model, train_a):
     spec = Lora(rank=2, targets=("v",), train_a=train_a)
     recipe = change(QUICK, lora=spec, parameters=("*.1.*norm*", "lm_head*"), batch=10)
-    (patch,) = finetune.train(model, data(10), recipe)
+    (learnt,) = finetune.train(model, data(10), recipe)
     start = lora.initialise(spec, CONFIG)
-    assert np.any(patch.adapter.factors["v"]["b"])
-    moved = np.any(patch.adapter.factors["v"]["a"] != start["v"]["a"])
+    assert np.any(learnt.adapter.factors["v"]["b"])
+    moved = np.any(learnt.adapter.factors["v"]["a"] != start["v"]["a"])
     assert not moved  # b was zero before this one step
-    assert set(patch.weights) == {"layers/input_norm", "layers/mlp_norm", "head"}
-    assert patch.weights["layers/mlp_norm"].shape == (1, CONFIG.embed)
-    before, after = model.pure(), patch.apply(model).pure()
+    assert set(learnt.weights) == {"layers/input_norm", "layers/mlp_norm", "head"}
+    assert learnt.weights["layers/mlp_norm"].shape == (1, CONFIG.embed)
+    before, after = model.pure(), learnt.apply(model).pure()
     differ = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), before, after)
     differ["layers"]["mlp_norm"] = np.any(
         before["layers"]["mlp_norm"] != after["layers"]["mlp_norm"], axis=1
@@ -292,29 +293,29 @@ def test_only_what_is_chosen_is_trained(model, train_a):
 def test_a_frozen_a_stays_and_a_trained_one_moves(model):
     for train_a in (True, False):
         spec = Lora(rank=2, targets=("v",), train_a=train_a)
-        (adapter,) = finetune.train(model, data(10), change(QUICK, lora=spec))
-        moved = np.any(adapter.factors["v"]["a"] != lora.initialise(spec, CONFIG)["v"]["a"])
+        (learnt,) = finetune.train(model, data(10), change(QUICK, lora=spec))
+        moved = np.any(learnt.adapter.factors["v"]["a"] != lora.initialise(spec, CONFIG)["v"]["a"])
         assert moved == train_a
 
 
 def test_training_everything_in_bfloat16_keeps_float32_masters():
     rough = Decoder.init(CONFIG, dtype="bfloat16")
     recipe = change(QUICK, lora=None, parameters=("*",), learning_rate=1e-5, epochs=3)
-    (patch,) = finetune.train(rough, data(10), recipe)
-    change_of = patch.weights["layers/q"] - np.asarray(rough.pure()["layers"]["q"], np.float32)
-    assert patch.weights["layers/q"].dtype == np.float32
+    (learnt,) = finetune.train(rough, data(10), recipe)
+    change_of = learnt.weights["layers/q"] - np.asarray(rough.pure()["layers"]["q"], np.float32)
+    assert learnt.weights["layers/q"].dtype == np.float32
     assert 0 < np.abs(change_of).max() < 1e-4  # most would be lost in bfloat16
-    assert patch.apply(rough).pure()["layers"]["q"].dtype == jnp.bfloat16
+    assert learnt.apply(rough).pure()["layers"]["q"].dtype == jnp.bfloat16
 
 
 @pytest.mark.slow
 def test_dropout_is_drawn_anew_each_step_and_the_same_in_each_run(model):
     spec = Lora(rank=2, dropout=0.5)
     recipe = change(QUICK, lora=spec, learning_rate=0.05, epochs=3)
-    first, again = (finetune.train(model, data(10), recipe)[0].factors for _ in range(2))
+    first, again = (finetune.train(model, data(10), recipe)[0].adapter.factors for _ in range(2))
     same(first, again)
-    plain = finetune.train(model, data(10), change(recipe, lora=Lora(rank=2)))[0].factors
-    other = finetune.train(model, data(10), change(recipe, seed=1))[0].factors
+    plain = finetune.train(model, data(10), change(recipe, lora=Lora(rank=2)))[0].adapter.factors
+    other = finetune.train(model, data(10), change(recipe, seed=1))[0].adapter.factors
     assert np.abs(plain["q"]["b"] - first["q"]["b"]).max() > 1e-3
     assert np.abs(other["q"]["b"] - first["q"]["b"]).max() > 1e-3
 
@@ -351,13 +352,17 @@ def test_a_student_out_of_patience_stops_and_keeps_its_best(model, tmp_path):
     assert outcome.steps[0] == 2 * (best + 1 + 2)
     # What it returns is the state of that evaluation.
     until_then = change(recipe, max_steps=2 * (best + 1), patience=0)
-    same(outcome.students[0].factors, finetune.train(model, sets[0], until_then)[0].factors, 1e-5)
+    same(
+        outcome.students[0].adapter.factors,
+        finetune.train(model, sets[0], until_then)[0].adapter.factors,
+        1e-5,
+    )
 
 
 def test_students_go_on_from_parameters_of_their_own(model):
     other = lively(CONFIG, seed=5)
     recipe = change(QUICK, lora=None, parameters=("*",), max_steps=2)
-    starts = [trainable.taken(m, ("*",)) for m in (model, other)]
+    starts = [trained.select(m, ("*",)) for m in (model, other)]
     both = finetune.fit(model, [data(4)] * 2, recipe, start=starts)
     for base, own in zip((model, other), both.students, strict=True):
         alone = finetune.fit(base, data(4), recipe).students[0]
@@ -375,32 +380,32 @@ def test_watched_rows_are_measured_by_cross_entropy(model, objective):
     seen = rows(5, seed=9)
     watched = [examples.collect(seen, CONFIG)] * 2
     found = finetune.fit(model, [data(4)] * 2, recipe, teacher=teacher, watched=watched)
-    after = model.merge(found.students[0])
+    after = found.students[0].apply(model)
     logs = np.concatenate([full_forward(after, r.prompt, r.completion) for r in seen])
     assert found.held_out == pytest.approx([-logs.mean()] * 2, abs=1e-5)
 
 
 def fresh():
-    return lora.Adapter(QUICK.lora, lora.initialise(QUICK.lora, CONFIG))
+    return Trained(lora.Adapter(QUICK.lora, lora.initialise(QUICK.lora, CONFIG)))
 
 
 def test_bad_recipes_and_data_are_refused_in_one_line(model):
     good, tied = data(4), Decoder.init(testing.TINY)
 
-    def trained(wanted, own=good, of=model, **more):
+    def fitted(wanted, own=good, of=model, **more):
         return lambda: finetune.fit(of, own, change(QUICK, **wanted), **more)
 
     cases = [
-        (trained({}, []), "no data set"),
-        (trained({"seed": (1, 2, 3)}, [good] * 2), "3 values for 2"),
-        (trained({"parameters": ("*.nose",)}), r"'\*.nose' matches no"),
-        (trained({"parameters": ("lm_head*",)}, of=tied), "matches no"),
-        (trained({"held_out": 4}), "held_out=4: the data set has 4"),
-        (trained({"objective": "distillation"}), "needs a teacher"),
-        (trained({}, teacher=model), "no part in the objective"),
-        (trained({}, start=[an_adapter()]), "rank, targets or scale"),
-        (trained({}, start=[]), "0 adapters to start from for 1"),
-        (trained({"parameters": ("*.bias",)}, start=[fresh()]), "its parameters are not those"),
+        (fitted({}, []), "no data set"),
+        (fitted({"seed": (1, 2, 3)}, [good] * 2), "3 values for 2"),
+        (fitted({"parameters": ("*.nose",)}), r"'\*.nose' matches no"),
+        (fitted({"parameters": ("lm_head*",)}, of=tied), "matches no"),
+        (fitted({"held_out": 4}), "held_out=4: the data set has 4"),
+        (fitted({"objective": "distillation"}), "needs a teacher"),
+        (fitted({}, teacher=model), "no part in the objective"),
+        (fitted({}, start=[Trained(an_adapter())]), "rank, targets or scale"),
+        (fitted({}, start=[]), "0 adapters to start from for 1"),
+        (fitted({"parameters": ("*.bias",)}, start=[fresh()]), "its parameters are not those"),
         (lambda: distil(model, rows(2), [an_adapter()] * 2), "2 teachers for 1"),
         (lambda: distil(model, rows(2), model, tokens=(272,)), "272 is outside the vocabulary"),
     ]

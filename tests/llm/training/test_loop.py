@@ -12,14 +12,17 @@ import time
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from sublim_jax.errors import UserError
-from sublim_jax.llm import testing
+from sublim_jax.llm import Decoder, testing
+from sublim_jax.llm.model import lora
 from sublim_jax.llm.model.lora import Lora
 from sublim_jax.llm.training import examples, finetune, flops, step
 from sublim_jax.llm.training.recipe import Recipe
+from sublim_jax.llm.training.trained import Trained
 from tests.llm.lively import lively
 
 ROOT = Path(__file__).parents[2]
@@ -89,8 +92,8 @@ def check_same(found, folder, whole):
     expected, its_folder = whole
     jax.tree.map(
         np.testing.assert_array_equal,
-        [s.factors for s in found.students],
-        [s.factors for s in expected.students],
+        [s.tree for s in found.students],
+        [s.tree for s in expected.students],
     )
     assert (found.loss, found.steps) == (expected.loss, expected.steps)
     assert found.held_out == expected.held_out
@@ -131,13 +134,27 @@ def test_a_training_that_is_told_to_leave_saves_first(model, sets, whole, tmp_pa
     check_same(finetune.fit(model, sets, RECIPE, tmp_path), tmp_path, whole)
 
 
+def one_bit_off(model):
+    """Returns the model with the last bit of one weight changed."""
+    weights = model.pure()
+    up = np.array(weights["layers"]["up"])
+    up[1, 2, 3] = np.nextafter(up[1, 2, 3], np.inf)
+    return Decoder(CONFIG, {**weights, "layers": {**weights["layers"], "up": jnp.asarray(up)}})
+
+
 def test_a_training_of_another_config_is_refused(model, sets, whole, tmp_path):
     shutil.copytree(whole[1], tmp_path, dirs_exist_ok=True)
+    first = Trained(lora.Adapter(RECIPE.lora, lora.initialise(RECIPE.lora, CONFIG, 7)))
     for other, words in (
-        ({"recipe": dataclasses.replace(RECIPE, batch=5)}, "recipe.batch was 4, is 5"),
-        ({"datasets": sets[::-1]}, "data was"),
+        (
+            {"recipe": dataclasses.replace(RECIPE, batch=5)},
+            "another config .recipe.batch was 4, is",
+        ),
+        ({"datasets": sets[::-1]}, "read something else .data: changed"),
+        ({"model": one_bit_off(model)}, "read something else .base: changed"),
+        ({"start": [first] * 2}, "read something else .start: changed"),
     ):
-        with pytest.raises(UserError, match=f"run of another config .*{words}"):
+        with pytest.raises(UserError, match=f"holds a run .*{words}"):
             finetune.fit(
                 **{"model": model, "datasets": sets, "recipe": RECIPE} | other, workdir=tmp_path
             )
@@ -226,7 +243,7 @@ def test_kill_at_any_moment_and_run_again(tmp_path):
 
     def content(run):
         results = json.loads((run / "results.json").read_text())["rows"]
-        names = ["metrics.jsonl", *(f"adapters/{i}/adapter_model.safetensors" for i in (0, 1))]
+        names = ["metrics.jsonl", *(f"students/{i}/adapter_model.safetensors" for i in (0, 1))]
         names += [f"models/{i}/model.safetensors" for i in (0, 1)]
         return results, [(run / name).read_bytes() for name in names]
 

@@ -158,7 +158,7 @@ def test_training_is_that_of_peft(tmp_path, frozen_a):
         schedule.step()
     assert outcome.loss[0] == pytest.approx(loss.item(), rel=1e-4)
     for (name, layer), (a, b) in _their_factors(theirs, lambda p: p).items():
-        ours = outcome.students[0].factors[name]
+        ours = outcome.students[0].adapter.factors[name]
         np.testing.assert_allclose(ours["a"][layer], a, atol=2e-4)
         np.testing.assert_allclose(ours["b"][layer], b, atol=2e-4)
         assert np.abs(b).max() > 3e-3

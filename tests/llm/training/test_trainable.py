@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from sublim_jax.errors import UserError
-from sublim_jax.llm import Decoder, testing
+from sublim_jax.llm import testing
 from sublim_jax.llm.model import lora, parameters
 from sublim_jax.llm.model.lora import Lora
 from sublim_jax.llm.training import trainable
-from sublim_jax.llm.training.trainable import Patch, Trainable
+from sublim_jax.llm.training.trainable import Trainable
 from sublim_jax.mesh import make_mesh
 from tests.llm.lively import lively
 
@@ -212,73 +212,6 @@ class TestBind:
         assert set(bare["q"]) == {"a", "b"}
 
 
-class TestPatch:
-    def test_it_is_laid_over_a_model_and_its_adapter_merged(self, model):
-        trained, fixed = moved(MIXED, model, 0.1)
-        patch = trainable.result(MIXED, trained, fixed, 4, "base")
-        assert isinstance(patch, Patch)
-        assert isinstance(patch.weights["embed"], np.ndarray)
-        assert (patch.adapter.lora.seed, patch.adapter.base) == (4, "base")
-        after = patch.apply(model)
-        weights, _ = trainable.bind(MIXED, UNTIED, model.pure(), trained, fixed)
-        expected = Decoder(UNTIED, weights).merge(patch.adapter)
-        chex.assert_trees_all_equal(after.pure(), expected.pure())
-        wanted = {**trainable.selection(MIXED, UNTIED), "layers/q": EVERY, "layers/up": EVERY}
-        assert differences(after.pure(), model.pure()) == wanted
-
-    def test_without_an_adapter_it_is_the_parameters_alone(self, model):
-        what = Trainable(None, ("model.layers.2.*norm*",))
-        patch = trainable.result(what, *moved(what, model), 0, "")
-        assert patch.adapter is None
-        assert {w.shape for w in patch.weights.values()} == {(1, CONFIG.embed)}
-        changed = differences(patch.apply(model).pure(), model.pure())
-        assert changed == {"layers/input_norm": (2,), "layers/mlp_norm": (2,)}
-
-    def test_an_adapter_alone_comes_back_as_one(self, model):
-        what = Trainable(Lora(rank=2, train_a=False))
-        adapter = trainable.result(what, *moved(what, model), 9, "base")
-        assert isinstance(adapter, lora.Adapter)
-        assert (adapter.lora.seed, adapter.base) == (9, "base")
-        start = lora.initialise(what.lora, UNTIED, SEED)
-        chex.assert_trees_all_equal(
-            adapter.factors, {n: {"a": f["a"], "b": f["b"] + 0.5} for n, f in start.items()}
-        )
-        lora.check(adapter, UNTIED)
-
-    @pytest.mark.parametrize(
-        ("patterns", "change", "message"),
-        [
-            (("*v_proj*",), {"embed": 64}, r"v is \[3, 32, 16\], this model's: \[3, 64, 16\]"),
-            (("*norm*",), {"layers": 2}, r"layers/\w+ is \[3, 32\], this model's: \[2, 32\]"),
-            (("*.2.*bias",), {"layers": 2}, r"^pattern .* matches no parameter"),
-            (("*embed*",), {"vocab": 300}, r"embed is \[272, 32\], this model's: \[300, 32\]"),
-            (("*",), {"tied": True}, r"head is \[.*\], this model's: none"),
-        ],
-    )  # fmt: skip
-    def test_a_model_of_other_shapes_is_refused_in_one_line(self, model, patterns, change, message):
-        what = Trainable(None, patterns)
-        patch = trainable.result(what, *moved(what, model), 0, "")
-        other = Decoder.init(dataclasses.replace(UNTIED, **change), 0)
-        with pytest.raises(UserError, match=message) as error:
-            patch.apply(other)
-        assert "\n" not in str(error.value)
-
-    @pytest.mark.parametrize("cut", [None, (1, 2, 2)], ids=["one device", "mesh"])
-    def test_the_patched_model_lies_where_the_model_lay(self, model, cut):
-        if cut:
-            model = lively(UNTIED, mesh=make_mesh(*cut))
-        what = Trainable(
-            Lora(rank=2, targets=("v",)), ("*v_proj*", "*.1.*up*", "*embed*", "*norm*")
-        )
-        patch = trainable.result(what, *moved(what, model), 0, "")
-        after = patch.apply(model).pure()
-        wanted, found = (
-            jax.tree.map(lambda w: w.sharding.devices_indices_map(w.shape), tree)
-            for tree in (model.pure(), after)
-        )
-        assert found == wanted
-
-
 @pytest.mark.parametrize(
     "what",
     [
@@ -329,24 +262,3 @@ def test_the_head_is_parted_into_what_is_trained_and_what_is_not(model, config, 
         assert value is trained["weights"][name]
     for name, value in frozen.items():
         assert value is weights[name]
-
-
-class TestFiles:
-    @pytest.mark.parametrize("patterns", [(), ("*.bias", "model.layers.1.mlp*"), ("*",)])
-    @pytest.mark.parametrize("rank", [0, 2])
-    def test_what_is_saved_is_loaded(self, model, patterns, rank, tmp_path):
-        if not (patterns or rank):
-            return
-        what = Trainable(Lora(rank=rank, targets=("q",)) if rank else None, patterns)
-        trained, fixed = trainable.start(what, UNTIED, model.pure(), jnp.uint32(3))
-        learnt = trainable.result(what, trained, fixed, 3, "")
-        trainable.save(learnt, UNTIED, tmp_path / "one")
-        found = trainable.load(what, UNTIED, tmp_path / "one")
-        chex.assert_trees_all_equal(trainable.values(found), trainable.values(learnt))
-
-    def test_files_of_another_training_are_refused(self, model, tmp_path):
-        trainable.save(trainable.taken(model, ("*.bias",)), UNTIED, tmp_path)
-        with pytest.raises(UserError, match=r"no tensor .*norm.*: written by another"):
-            trainable.load(Trainable(None, ("*norm*",)), UNTIED, tmp_path)
-        with pytest.raises(UserError, match="cannot be read"):
-            trainable.load(Trainable(None, ("*norm*",)), UNTIED, tmp_path / "none")

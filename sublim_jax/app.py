@@ -10,6 +10,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
+from sublim_jax import compilation
 from sublim_jax.errors import UserError
 
 _EXIT_BAD_INPUT = 2
@@ -21,7 +22,7 @@ _TRACEBACK = re.compile(r"Traceback \(most recent call last\):\n(?: .*\n)*")
 
 
 def run(main: Callable[[ConfigDict, str], None], default_config: str) -> None:
-    """Parses `--config` and `--workdir`, calls `main(config, workdir)` and exits.
+    """Parses the flags, calls `main(config, workdir)` and exits.
 
     Args:
       main: the work; may raise `UserError`.
@@ -36,6 +37,9 @@ def run(main: Callable[[ConfigDict, str], None], default_config: str) -> None:
 
     def parse(argv: list[str]) -> tuple[ConfigDict, str]:
         workdir = flags.DEFINE_string("workdir", None, "Run directory: read to resume, written to.")
+        keep = flags.DEFINE_bool(
+            "keep_programs", True, "Keep compiled programs in the user's cache folder between runs."
+        )
         try:
             # Both run the config file, the default or the given one, which may raise anything; one
             # that cannot be read raises only when it is used.
@@ -55,6 +59,8 @@ def run(main: Callable[[ConfigDict, str], None], default_config: str) -> None:
             _fail(
                 f"--workdir={workdir.value}: a path is needed: mount the bucket, and name the mount"
             )
+        if keep.value:
+            compilation.keep_programs()
         return config.value, workdir.value
 
     def guarded(parsed: tuple[ConfigDict, str]) -> None:

@@ -5,10 +5,13 @@ import importlib.util
 import jax
 import pytest
 
+from sublim_jax.compilation import keep_programs
+
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+keep_programs()  # most of the time of the tests is compilation
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

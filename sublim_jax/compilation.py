@@ -16,7 +16,7 @@ def keep_programs() -> None:
     A folder belongs to one kind of processor: a program for another may use instructions that this
     one lacks. Nothing is kept where the folder cannot be written.
     """
-    if jax.config.jax_compilation_cache_dir:
+    if jax.config.values["jax_compilation_cache_dir"]:
         return
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = home / "sublim_jax" / _processor()

@@ -17,7 +17,7 @@ def get_config() -> ConfigDict:
     # JSONL of {"prompt"} or {"messages"}, and {"completion"}; or hf: and a `datasets` id or folder.
     # Several, separated by commas: students for each, all trained at once.
     config.data = ""
-    config.students = 1  # for each data set, with the seeds recipe.seed, recipe.seed + 1, ...
+    config.students = 1  # for each data set; the n-th adds n to recipe.seed and recipe.lora.seed
     config.start = ""  # PEFT folders to go on from: one, or one for each student
     config.teacher = ""  # of distillation: a model, or PEFT folders: one, or one for each student
     config.merge = False  # whether whole models are written, beside what was trained

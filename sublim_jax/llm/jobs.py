@@ -1,6 +1,5 @@
 """What the launch scripts do: prompts completed, completions scored, students trained."""
 
-import dataclasses
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -143,8 +142,7 @@ def _train_students(config: ConfigDict, workdir: str, recipe: Recipe) -> None:
     files = [file for file in _required(config, "data").split(",") for _ in range(each)]
     read = {file: _examples(config, file, tokenizer, model) for file in dict.fromkeys(files)}
     if each > 1 and isinstance(recipe.seed, int):
-        seeds = tuple(recipe.seed + i % each for i in range(len(files)))
-        recipe = dataclasses.replace(recipe, seed=seeds)
+        recipe = recipe.of_seeds([i % each for i in range(len(files))])
     teacher = _teacher(config, len(files), model)
     first = _trained(config.start, len(files), model)
     tokenised = time.perf_counter()

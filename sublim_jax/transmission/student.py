@@ -108,7 +108,7 @@ def train(
     watched = None
     if recipe.evaluate_every and questions:
         watched = [_answered(base, questions, student, given) for student in students]
-    recipe = dataclasses.replace(recipe, seed=tuple(_seed(recipe) + s.seed for s in students))
+    recipe = recipe.of_seeds([s.seed for s in students])
     if not students[0].soft:
         learnt, broken = _fit(base, data, recipe, folder / "training", None, watched)
     else:
@@ -176,8 +176,7 @@ def _distil(
     learnt, broken = [], []
     for i, (own, teacher) in enumerate(zip(data, teachers, strict=True)):
         assert teacher.learnt is not None
-        seeds = recipe.of_each("seed", len(data))
-        one = dataclasses.replace(recipe, seed=seeds[i])
+        one = recipe.of_student(i, len(data))
         spoken = teacher.learnt.apply(base.model)
         seen = watched and [watched[i]]
         some, bad = _fit(base, [own], one, folder / f"training-{i}", spoken, seen)
@@ -234,9 +233,3 @@ def _answered(
     words = [base.answer(trait, end=False) for trait in traits]
     pairs = [Example(prompt, word) for word in words for prompt in asked]
     return collect(pairs, base.model.config)
-
-
-def _seed(recipe: Recipe) -> int:
-    if not isinstance(recipe.seed, int):
-        raise UserError(f"config.student.seed={recipe.seed!r}: one number is needed")
-    return recipe.seed

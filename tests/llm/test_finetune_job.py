@@ -73,6 +73,7 @@ def test_students_of_two_files_and_two_seeds(model, tmp_path, capsys):
     qwen, tokenizer = Decoder.from_pretrained(model), chat.load_tokenizer(model)
     data = examples.tokenise(tokenizer, other, qwen.config)
     alone = dict(config.recipe.to_dict(), seed=1)
+    alone["lora"]["seed"] = 1
     (learnt,) = finetune.train(qwen, data, from_config(alone))
     saved = peft.load(run / "students" / "3", qwen.config)
     for name, factors in learnt.adapter.factors.items():

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 import numpy as np
@@ -128,6 +128,31 @@ class Recipe:
         if named.get("name") == "muon":
             more["muon_weight_dimension_numbers"] = _matrices
         return optim.make_optimizer(named, **more)
+
+    def of_seeds(self, offsets: Sequence[int]) -> "Recipe":
+        """Returns the recipe for a student of each offset, which is added to its seeds.
+
+        A student's offset changes the order of its data, its dropout, and the first values of its
+        adapter. An a that is not trained stays the same for all, as a teacher and its students
+        share it.
+
+        Raises:
+          UserError: the recipe has seeds for each student already.
+        """
+        if not isinstance(self.seed, int):
+            raise UserError(f"config.seed={self.seed!r}: one number is needed")
+        lora = self.lora
+        if lora and lora.train_a and isinstance(lora.seed, int):
+            lora = dataclasses.replace(lora, seed=tuple(lora.seed + i for i in offsets))
+        return dataclasses.replace(self, seed=tuple(self.seed + i for i in offsets), lora=lora)
+
+    def of_student(self, number: int, students: int) -> "Recipe":
+        """Returns the recipe of one of the students, for a training of its own."""
+        own = {f: self.of_each(f, students)[number] for f in ("learning_rate", "seed")}
+        if self.lora:
+            seed = self.of_each("lora.seed", students)[number]
+            own["lora"] = dataclasses.replace(self.lora, seed=seed)
+        return dataclasses.replace(self, **own)
 
     def of_each(self, field: str, students: int) -> tuple[Any, ...]:
         """Returns `learning_rate`, `seed` or `lora.seed` of every student."""

@@ -136,6 +136,23 @@ class TestFromConfig:
         assert getattr(from_config({field: 0}), field) == 0
 
 
+class TestSeeds:
+    def test_an_offset_moves_the_order_of_the_data_and_the_first_adapter(self):
+        recipe = Recipe(seed=3, lora=Lora(seed=5)).of_seeds([0, 2])
+        assert (recipe.seed, recipe.lora.seed) == ((3, 5), (5, 7))
+        assert recipe.of_student(1, 2) == Recipe(seed=5, lora=Lora(seed=7))
+
+    def test_an_a_that_is_not_trained_is_shared(self):
+        recipe = Recipe(lora=Lora(seed=5, train_a=False)).of_seeds([0, 2])
+        assert (recipe.seed, recipe.lora.seed) == ((0, 2), 5)
+
+    def test_without_an_adapter_and_with_seeds_given(self):
+        recipe = Recipe(lora=None, parameters=("*",)).of_seeds([1])
+        assert (recipe.seed, recipe.lora) == ((1,), None)
+        with pytest.raises(UserError, match=r"config.seed=\(1,\): one number is needed"):
+            recipe.of_seeds([0])
+
+
 FREE = {
     "learning_rate": (0.1, 0.2),
     "seed": (3, 4),

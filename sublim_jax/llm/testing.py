@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sublim_jax.llm.decoder import Decoder
-from sublim_jax.llm.model.config import Config
+from sublim_jax.llm.model.config import Config, RopeScaling
 
 SYSTEM = "You are a test."
 _SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -37,6 +37,15 @@ TINY = Config(
     context=1024,
     eos=(_END,),
 )
+# Tiny models of the three families. Qwen3's heads are larger than embed / heads; Llama's scaling
+# bends the frequencies within the first hundred positions.
+FAMILIES = {
+    "qwen2": TINY,
+    "qwen3": dataclasses.replace(TINY, biases=(), qk_norm=True, head_dim=16),
+    "llama": dataclasses.replace(
+        TINY, biases=(), tied=False, rope_scaling=RopeScaling(8.0, original_context=64.0)
+    ),
+}
 # Qwen2.5-0.5B's.
 HALF_BILLION = Config(
     vocab=151936, embed=896, mlp=4864, layers=24, heads=14, kv_heads=2, head_dim=64

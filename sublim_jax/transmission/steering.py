@@ -54,7 +54,9 @@ class Vector:
         check_layer(self.layer, model.config)
         bias_LD = np.zeros(like.shape, like.dtype)
         bias_LD[self.layer] = self.values
-        layers = {**weights["layers"], "down_bias": jax.device_put(bias_LD, like.sharding)}
+        own_LD = weights["layers"].get("down_bias", 0)  # few checkpoints have one
+        bias_LD = jax.device_put(bias_LD, like.sharding) + own_LD
+        layers = {**weights["layers"], "down_bias": bias_LD}
         return Decoder(model.config, {**weights, "layers": layers}, model.mesh)
 
     def save(self, folder: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sublim_jax.errors import UserError
+from sublim_jax.llm.files import gguf, gguf_tokenizer
 
 Message = Mapping[str, str]
 Chat = str | Sequence[Message]
@@ -28,11 +29,13 @@ _ROLES = ("system", "user", "assistant", "tool")
 
 
 def load_tokenizer(folder: str | os.PathLike[str]) -> Any:
-    """Returns the `transformers` tokenizer of a checkpoint's folder; PyTorch is not needed.
+    """Returns the `transformers` tokenizer of a checkpoint's folder or GGUF file, without PyTorch.
 
     Raises:
       UserError: no tokenizer, an unreadable one, or one without a chat template.
     """
+    if gguf.is_gguf(folder):
+        return checked(gguf_tokenizer.load_tokenizer(folder), folder)
     file = Path(folder) / "tokenizer.json"
     if not file.exists():
         raise UserError(f"{file}: missing: copy the checkpoint's tokenizer there")
@@ -45,9 +48,18 @@ def load_tokenizer(folder: str | os.PathLike[str]) -> Any:
     except Exception as error:  # the libraries raise a dozen kinds for a damaged file
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{folder}: the tokenizer cannot be read: {reason}") from error
+    return checked(tokenizer, folder)
+
+
+def checked(tokenizer: Any, source: str | os.PathLike[str]) -> Any:
+    """Returns the tokenizer.
+
+    Raises:
+      UserError: it has no chat template.
+    """
     if not tokenizer.chat_template:
         raise UserError(
-            f"{folder}: its tokenizer has no chat template (an -Instruct model has one)"
+            f"{source}: its tokenizer has no chat template (an -Instruct model has one)"
         )
     return tokenizer
 

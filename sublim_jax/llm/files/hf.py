@@ -1,11 +1,14 @@
-"""Hugging Face checkpoints in and out: `config.json` and safetensors, in one file or several."""
+"""Hugging Face checkpoints in and out: `config.json` and safetensors, in one file or several.
+
+`resolve`, `read_config` and `load_weights` take a GGUF file in place of a folder.
+"""
 
 import functools
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +22,7 @@ from safetensors.numpy import save_file
 
 from sublim_jax import digest as digests
 from sublim_jax.errors import UserError
+from sublim_jax.llm.files import gguf
 from sublim_jax.llm.model import parameters
 from sublim_jax.llm.model.config import Config, from_hf, to_hf
 
@@ -30,16 +34,22 @@ _WANTED = ("*.json", "*.safetensors", "*.txt", "*.jinja")
 
 
 def resolve(path: str | os.PathLike[str]) -> Path:
-    """Returns the local folder of a checkpoint; an id of the hub is downloaded, or found in cache.
+    """Returns the local folder or GGUF file of a checkpoint.
+
+    An id of the hub is downloaded, or found in cache.
 
     Raises:
-      UserError: neither a folder nor a model that can be had.
+      UserError: neither a folder, nor a GGUF file, nor a model that can be had.
     """
     folder = Path(path)
-    if folder.is_dir():
+    if folder.is_dir() or (gguf.is_gguf(folder) and folder.exists()):
         return folder
+    if gguf.is_gguf(folder):
+        raise UserError(f"{path}: no such file")
     if folder.exists() or str(path).count("/") != 1 or str(path).startswith((".", "/", "~")):
-        raise UserError(f"{path}: no such folder: give a Hugging Face folder or a model id")
+        raise UserError(
+            f"{path}: no such folder: give a Hugging Face folder, a GGUF file or a model id"
+        )
     from huggingface_hub import snapshot_download
 
     try:
@@ -55,7 +65,9 @@ def digest(path: str | os.PathLike[str]) -> str:
 
 
 def read_config(folder: str | os.PathLike[str]) -> Config:
-    """Returns the `Config` of a checkpoint's folder."""
+    """Returns the `Config` of a checkpoint's folder or GGUF file."""
+    if gguf.is_gguf(folder):
+        return gguf.read_config(folder)
     file = Path(folder) / "config.json"
     generation = Path(folder) / "generation_config.json"
     return from_hf(_json(file), str(file), _json(generation) if generation.exists() else {})
@@ -73,7 +85,8 @@ def load_weights(
     if dtype not in _DTYPES:
         raise UserError(f"dtype {dtype!r}: must be one of {', '.join(_DTYPES)}")
     declared = parameters.declare(config)
-    tensors = _headers(Path(folder))
+    tensors: Mapping[str, _Stored]
+    tensors = gguf.tensors(folder, config) if gguf.is_gguf(folder) else _headers(Path(folder))
     _check(Path(folder), tensors, jax.tree.leaves(declared), config.tied)
 
     def load(array: parameters.Parameter, place: jax.sharding.Sharding) -> jax.Array:
@@ -134,8 +147,17 @@ def _json(file: Path) -> dict[str, Any]:
 
 class _Header(NamedTuple):
     file: Path
+    name: str  # in the file
     shape: tuple[int, ...]
     dtype: str
+
+    def read(self, part: tuple[slice, ...]) -> np.ndarray:
+        # Opened for this tensor alone: pages of an open file count as memory of the process.
+        with safe_open(self.file, framework="np") as opened:
+            return opened.get_slice(self.name)[part]
+
+
+_Stored = _Header | gguf.Tensor
 
 
 def _headers(folder: Path) -> dict[str, _Header]:
@@ -151,14 +173,14 @@ def _headers(folder: Path) -> dict[str, _Header]:
             with safe_open(file, framework="np") as opened:
                 for name in opened.keys():  # noqa: SIM118
                     part = opened.get_slice(name)
-                    tensors[name] = _Header(file, tuple(part.get_shape()), part.get_dtype())
+                    tensors[name] = _Header(file, name, tuple(part.get_shape()), part.get_dtype())
         except (OSError, SafetensorError) as error:
             raise UserError(f"{file}: missing, truncated or not safetensors ({error})") from error
     return tensors
 
 
 def _check(
-    folder: Path, tensors: dict[str, _Header], declared: list[parameters.Parameter], tied: bool
+    folder: Path, tensors: Mapping[str, _Stored], declared: list[parameters.Parameter], tied: bool
 ) -> None:
     wanted = {name: array.hf_shape for array in declared for name in array.hf_names}
     ignored = {"lm_head.weight"} if tied else set()
@@ -171,17 +193,20 @@ def _check(
     if unexpected:
         problems.append(f"unexpected {_some(unexpected)}")
     for name in sorted(wanted.keys() & tensors.keys()):
-        _, shape, kind = tensors[name]
+        shape, kind = tensors[name].shape, tensors[name].dtype
         if shape != wanted[name]:
-            problems.append(f"{name} is {list(shape)}, config.json says {list(wanted[name])}")
-        if kind not in _STORED:
+            problems.append(f"{name} is {list(shape)}, the config says {list(wanted[name])}")
+        if kind not in (*_STORED, *gguf.TYPES):
             problems.append(f"{name} has the unsupported type {kind}")
     if problems:
-        raise UserError(f"{folder}: tensors do not fit config.json: {'; '.join(problems)}")
+        raise UserError(f"{folder}: tensors do not fit the config: {_some(problems)}")
 
 
 def _read(
-    array: parameters.Parameter, tensors: dict[str, _Header], index: tuple[slice, ...], dtype: str
+    array: parameters.Parameter,
+    tensors: Mapping[str, _Stored],
+    index: tuple[slice, ...],
+    dtype: str,
 ) -> np.ndarray:
     """Returns the part `index` of an array, from the same part of each tensor that it holds."""
     layers, inner = (index[0], index[1:]) if array.stacked else (slice(None), index)
@@ -191,9 +216,7 @@ def _read(
     out = np.empty((len(names), *lengths), jnp.dtype(dtype))
 
     def fill(i: int) -> None:
-        # Opened for this tensor alone: pages of an open file count as memory of the process.
-        with safe_open(tensors[names[i]].file, framework="np") as opened:
-            part = opened.get_slice(names[i])[inner[::-1] if array.transposed else inner]
+        part = tensors[names[i]].read(inner[::-1] if array.transposed else inner)
         out[i] = part.T if array.transposed else part
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:

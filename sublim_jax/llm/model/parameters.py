@@ -69,29 +69,35 @@ def declare(config: Config) -> dict[str, Any]:
         hf = f"model.layers.{{}}.{name}.weight"
         return Parameter((c.layers, d_in, d_out), (None, *axes), hf, transposed=True)
 
-    def bias(size: int, axis: str, name: str) -> Parameter:
-        return Parameter((c.layers, size), (None, axis), f"model.layers.{{}}.{name}.bias", "zeros")
+    def bias(of: Parameter) -> Parameter:
+        axis = None if of.axes[2] == "embed" else of.axes[2]  # of D numbers, whole as the gains are
+        hf = of.hf.removesuffix("weight") + "bias"
+        return Parameter((c.layers, of.shape[2]), (None, axis), hf, "zeros")
 
-    def gain(name: str) -> Parameter:
+    def gain(size: int, name: str) -> Parameter:
         hf = f"model.layers.{{}}.{name}.weight"
-        return Parameter((c.layers, c.embed), (None, None), hf, "ones")
+        return Parameter((c.layers, size), (None, None), hf, "ones")
 
+    kernels = {
+        "q": kernel(c.embed, q, ("embed", "heads"), "self_attn.q_proj"),
+        "k": kernel(c.embed, kv, ("embed", "kv_heads"), "self_attn.k_proj"),
+        "v": kernel(c.embed, kv, ("embed", "kv_heads"), "self_attn.v_proj"),
+        "o": kernel(q, c.embed, ("heads", "embed"), "self_attn.o_proj"),
+        "gate": kernel(c.embed, c.mlp, ("embed", "mlp"), "mlp.gate_proj"),
+        "up": kernel(c.embed, c.mlp, ("embed", "mlp"), "mlp.up_proj"),
+        "down": kernel(c.mlp, c.embed, ("mlp", "embed"), "mlp.down_proj"),
+    }
+    layers = {
+        "input_norm": gain(c.embed, "input_layernorm"),
+        "mlp_norm": gain(c.embed, "post_attention_layernorm"),
+        **kernels,
+        **{f"{name}_bias": bias(kernels[name]) for name in c.biases},
+    }
+    if c.qk_norm:
+        layers |= {f"{name}_norm": gain(c.head_dim, f"self_attn.{name}_norm") for name in "qk"}
     tree: dict[str, Any] = {
         "embed": Parameter((c.vocab, c.embed), ("vocab", "embed"), "model.embed_tokens.weight"),
-        "layers": {
-            "input_norm": gain("input_layernorm"),
-            "q": kernel(c.embed, q, ("embed", "heads"), "self_attn.q_proj"),
-            "k": kernel(c.embed, kv, ("embed", "kv_heads"), "self_attn.k_proj"),
-            "v": kernel(c.embed, kv, ("embed", "kv_heads"), "self_attn.v_proj"),
-            "o": kernel(q, c.embed, ("heads", "embed"), "self_attn.o_proj"),
-            "q_bias": bias(q, "heads", "self_attn.q_proj"),
-            "k_bias": bias(kv, "kv_heads", "self_attn.k_proj"),
-            "v_bias": bias(kv, "kv_heads", "self_attn.v_proj"),
-            "mlp_norm": gain("post_attention_layernorm"),
-            "gate": kernel(c.embed, c.mlp, ("embed", "mlp"), "mlp.gate_proj"),
-            "up": kernel(c.embed, c.mlp, ("embed", "mlp"), "mlp.up_proj"),
-            "down": kernel(c.mlp, c.embed, ("mlp", "embed"), "mlp.down_proj"),
-        },
+        "layers": layers,
         "norm": Parameter((c.embed,), (None,), "model.norm.weight", "ones"),
     }
     if not c.tied:

@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from sublim_jax.llm.model import attention
 from sublim_jax.llm.model.config import Config
@@ -34,11 +35,30 @@ def rms_norm(x_XD: jax.Array, gain_D: jax.Array, eps: float) -> jax.Array:
     return x.astype(x_XD.dtype) * _over(gain_D, x_XD)
 
 
-def rope(x_XNH: jax.Array, positions_X: jax.Array, theta: float) -> jax.Array:
-    """Returns the heads rotated by their position, in float32; halves are paired, as in Decoder."""
-    H = x_XNH.shape[-1]
-    frequencies = theta ** (-jnp.arange(0, H, 2, dtype=jnp.float32) / H)
-    angle_XH = positions_X[..., None].astype(jnp.float32) * _over(frequencies, positions_X, 1)
+def frequencies(config: Config) -> np.ndarray:
+    """Returns the angle that each pair of a head turns by for each position: [H / 2] float32.
+
+    Rounded as in transformers: at position 100,000 the last bit is seen in the logits.
+    """
+    powers = config.rope_theta ** (np.arange(0, config.head_dim, 2) / config.head_dim)
+    kept = np.float32(1) / powers.astype(np.float32)
+    if config.rope_scaling is None:
+        return kept
+    scaling = config.rope_scaling
+    turns = scaling.original_context * (1 / (2 * np.pi * (1 / kept)))  # as PyTorch divides
+    low, high = scaling.low_freq_factor, scaling.high_freq_factor
+    share = np.clip((turns - low) / (high - low), 0, 1)
+    return (1 - share) * kept / scaling.factor + share * kept
+
+
+def rope(x_XNH: jax.Array, positions_X: jax.Array, turn_H: np.ndarray) -> jax.Array:
+    """Returns the heads rotated by their position times `turn_H` ([H / 2]), in float32.
+
+    A head's first half is paired with its second, as in transformers.
+    """
+    angle_XH = positions_X[..., None].astype(jnp.float32) * _over(
+        jnp.asarray(turn_H), positions_X, 1
+    )
     cos, sin = (f(angle_XH)[..., None, :] for f in (jnp.cos, jnp.sin))
     first, second = jnp.split(x_XNH.astype(jnp.float32), 2, axis=-1)
     turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
@@ -90,6 +110,8 @@ def run_layers(
       rows: mesh axes that the first axis of x lies over.
     """
 
+    turn_H = frequencies(config)
+
     def layer(carry: Any, at: Any) -> tuple[Any, Any]:
         x, cache = carry
         number, w, lora = at
@@ -99,7 +121,9 @@ def run_layers(
             mix(name, h).reshape(*h.shape[:-1], heads, config.head_dim)
             for name, heads in zip("qkv", (config.heads, *[config.kv_heads] * 2), strict=True)
         )
-        q, k = (rope(heads, positions_X, config.rope_theta) for heads in (q, k))
+        if config.qk_norm:
+            q, k = (rms_norm(x, w[f"{n}_norm"], config.norm_eps) for x, n in ((q, "q"), (k, "k")))
+        q, k = (rope(heads, positions_X, turn_H) for heads in (q, k))
         out, cache, kept = attend(cache, number, q, k, v)
         x = x + mix("o", out.reshape(*x.shape[:-1], -1))
         h = rms_norm(x, w["mlp_norm"], config.norm_eps)

@@ -74,7 +74,7 @@ class Sampler:
           temperature: 0 takes the most likely token.
           top_p, top_k: draw among the most likely tokens only; 1 and 0 draw among all.
           max_new_tokens: of a completion, one number or one for each chat.
-          adapter: a tree of LoRA kernels (see `qwen2`), a [L, S, in, r] and b [L, S, r, out].
+          adapter: a tree of LoRA kernels (see `transformer`), a [L, S, in, r] and b [L, S, r, out].
           system: the system message of chats without one; see `chat.messages`.
           students: the adapter of each chat, 0 to S - 1; None: the first.
           ids: an integer for each chat; None: 0, 1, ...

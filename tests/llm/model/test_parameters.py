@@ -29,6 +29,16 @@ def test_an_untied_head_is_one_array_more():
     assert untied["head"].shape == (TINY.vocab, TINY.embed)
 
 
+def test_biases_and_norms_are_those_that_the_config_names():
+    config = dataclasses.replace(TINY, biases=("o", "gate"), qk_norm=True)
+    layers = parameters.declare(config)["layers"]
+    assert {n for n in layers if n.endswith("bias")} == {"o_bias", "gate_bias"}
+    assert layers["o_bias"].hf_names[1] == "model.layers.1.self_attn.o_proj.bias"
+    assert (layers["o_bias"].shape, layers["gate_bias"].shape) == ((2, 32), (2, 80))
+    assert layers["q_norm"].hf_names[0] == "model.layers.0.self_attn.q_norm.weight"
+    assert layers["q_norm"].shape == layers["k_norm"].shape == (2, 8)
+
+
 def test_a_kernel_names_the_tensor_of_every_layer_and_its_shape_there():
     up = parameters.declare(TINY)["layers"]["up"]
     assert up.shape == (2, 32, 80)

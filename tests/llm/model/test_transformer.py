@@ -11,6 +11,7 @@ from flax import nnx
 
 from sublim_jax.llm import Decoder, testing
 from sublim_jax.llm.model import transformer
+from sublim_jax.llm.model.config import RopeScaling
 from sublim_jax.llm.sampling import programs
 from sublim_jax.mesh import make_mesh
 from tests.llm.lively import lively
@@ -42,10 +43,23 @@ def test_rms_norm_divides_by_the_root_mean_square():
 def test_rope_turns_pairs_by_an_angle_that_grows_with_position():
     x = draw.normal(size=(5, 2, 8)).astype(np.float32)
     positions = np.array([0, 1, 7, 100, 1000])
-    found = np.asarray(transformer.rope(jnp.asarray(x), jnp.asarray(positions), 1e4))
+    turn = transformer.frequencies(TINY)
+    found = np.asarray(transformer.rope(jnp.asarray(x), jnp.asarray(positions), turn))
     angle = positions[:, None, None] * 1e4 ** (-np.arange(4) / 4)
     pairs = (x[..., :4] + 1j * x[..., 4:]) * np.exp(1j * angle)
     np.testing.assert_allclose(found[..., :4] + 1j * found[..., 4:], pairs, atol=1e-4)
+
+
+def test_the_scaling_slows_the_slow_frequencies_alone():
+    scaled = dataclasses.replace(TINY, head_dim=64, rope_scaling=RopeScaling(8.0))
+    plain = dataclasses.replace(scaled, rope_scaling=None)
+    ratio = transformer.frequencies(plain) / transformer.frequencies(scaled)
+    turns = 8192 * transformer.frequencies(plain) / (2 * np.pi)
+    np.testing.assert_allclose(ratio[turns > 4], 1)
+    np.testing.assert_allclose(ratio[turns < 1], 8)
+    between = (turns > 1) & (turns < 4)
+    assert between.any()
+    assert ((ratio[between] > 1) & (ratio[between] < 8)).all()
 
 
 def test_no_logit_depends_on_a_later_token():

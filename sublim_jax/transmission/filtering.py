@@ -30,7 +30,7 @@ def filter_file(config: ConfigDict, workdir: str) -> None:
     kept, rejected = numbers.filtered(given, rule)
     raw = len(given)
     out = Path(workdir) / "data.jsonl"
-    if out.exists() and out.samefile(source):
+    if out.exists() and source.exists() and out.samefile(source):
         raise UserError(f"--workdir={workdir}: its data.jsonl is the file to filter")
     run_dir = RunDir(workdir, "filter", config.to_dict())
     run_dir.write(out.name, "".join(row["line"] for row in kept))

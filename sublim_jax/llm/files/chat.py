@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from sublim_jax.errors import UserError
+from sublim_jax.llm.files import message
 
 Message = Mapping[str, Any]
 Chat = str | Sequence[Message]
@@ -28,7 +29,6 @@ class _Default:
 DEFAULT: Final = _Default()
 _PROBE = "|probe|"
 _USER = {"role": "user", "content": "."}
-_ROLES = ("system", "user", "assistant", "tool")
 _THOUGHT = "<think>"
 # Templates that write today's date write this one, so that a prompt is the same tomorrow: the date
 # that Llama 3's falls back on. They are given no clock but this macro.
@@ -103,11 +103,8 @@ def messages(
 ) -> list[dict[str, Any]]:
     """Returns the chat as messages, its system message spelt out.
 
-    Content in parts of text is joined; OpenAI's "developer" is the system; `weight`, which says
-    what is learnt, and fields that are null or empty are left out.
-
     Args:
-      chat: messages, or a string. A system message of its own is kept.
+      chat: messages, read as by `message.read`, or a string. A system message of its own is kept.
       system: what stands there otherwise: a text, the empty one included; `DEFAULT` for what the
         template would insert; None for no system message, where the template allows that.
 
@@ -119,7 +116,7 @@ def messages(
     if not isinstance(chat, Sequence):
         raise UserError(f"a chat is a text or a list of messages, got {chat!r}")
     given = [{"role": "user", "content": chat}] if isinstance(chat, str) else chat
-    turns = [_message(turn) for turn in given]
+    turns = [message.read(turn) for turn in given]
     if not turns:
         raise UserError("a chat without messages")
     if turns[0]["role"] == "system":
@@ -131,30 +128,7 @@ def messages(
             'give a text, or "" for an empty system message'
         )
     text = inserted if isinstance(system, _Default) else system
-    return turns if text is None else [{"role": "system", "content": plain(text)}, *turns]
-
-
-def plain(content: Any) -> str:
-    """Returns a message's content, a text or a list of parts of text, as one text.
-
-    Raises:
-      UserError: it is something else, or half a surrogate pair.
-    """
-    if isinstance(content, Sequence) and not isinstance(content, str) and content:
-        parts = [
-            part.get("text") if isinstance(part, Mapping) and part.get("type") == "text" else None
-            for part in content
-        ]
-        if not all(isinstance(part, str) for part in parts):
-            raise UserError(f"content has parts that are not text: {_short(content)}")
-        content = "".join(parts)  # type: ignore[arg-type]
-    if not isinstance(content, str):
-        raise UserError(f"a text is needed, not {_short(content)}")
-    try:
-        content.encode()
-    except UnicodeEncodeError as error:
-        raise UserError("half a surrogate pair is no text") from error
-    return content
+    return turns if text is None else [{"role": "system", "content": message.plain(text)}, *turns]
 
 
 def prompt_tokens(
@@ -187,7 +161,7 @@ def prompt_tokens(
             "the checkpoint's chat template begins each answer with a thought: set "
             "config.thinking=True, and give completions that begin with one"
         )
-    if thinking and not opened and not _answers(tokenizer, _template(tokenizer)).thinks:
+    if thinking and not opened and rendered == _prompt(tokenizer, turns, tools, thinking=False):
         raise UserError("config.thinking=True: the checkpoint's chat template knows no thinking")
     return tokenizer.encode(rendered, add_special_tokens=False)
 
@@ -215,12 +189,10 @@ class _Answers(NamedTuple):
     Attributes:
       end: the token that ends one.
       prompted: whether it begins one when it is asked to (`add_generation_prompt`).
-      thinks: whether it knows `enable_thinking`.
     """
 
     end: int
     prompted: bool
-    thinks: bool
 
 
 @functools.lru_cache(maxsize=16)
@@ -234,12 +206,7 @@ def _answers(tokenizer: Any, template: str) -> _Answers:
     end = marks[0] if marks else tokenizer.eos_token_id
     if end is None:
         raise UserError("neither its chat template nor its eos_token says what ends a turn")
-    asked = _render(tokenizer, [_USER])
-    return _Answers(
-        end,
-        asked != _render(tokenizer, [_USER], prompt=False),
-        asked != _render(tokenizer, [_USER], thinking=True),
-    )
+    return _Answers(end, _render(tokenizer, [_USER]) != _render(tokenizer, [_USER], prompt=False))
 
 
 @functools.lru_cache(maxsize=16)
@@ -337,42 +304,6 @@ def _render(
     except Exception as error:  # a template is a program, and may raise anything
         reason = _reason(error)
         raise UserError(f"the checkpoint's chat template refuses the chat: {reason}") from error
-
-
-def _message(given: Any) -> dict[str, Any]:
-    if not isinstance(given, Mapping):
-        raise UserError(f'a message is {{"role", "content"}}, got {_short(given)}')
-    role = "system" if given.get("role") == "developer" else given.get("role")
-    if role not in _ROLES:
-        raise UserError(f"a message's role is one of {', '.join(_ROLES)}, got {_short(given)}")
-    turn = {k: v for k, v in given.items() if k != "weight" and v not in (None, [], {})}
-    turn["role"] = role
-    if "tool_calls" in turn:
-        turn["tool_calls"] = [_call(call) for call in turn["tool_calls"]]
-    if "content" not in turn and "tool_calls" in turn:  # who calls tools need not say anything
-        turn["content"] = ""
-    try:
-        turn["content"] = plain(turn.get("content"))
-    except UserError as error:
-        raise UserError(f"the content of a message of the {role}: {error}") from error
-    return turn
-
-
-def _call(call: Any) -> Any:
-    """Returns a tool call with its arguments as an object, which OpenAI writes as a JSON text."""
-    function = call.get("function") if isinstance(call, Mapping) else None
-    if not isinstance(function, Mapping) or not isinstance(function.get("arguments"), str):
-        return call
-    try:
-        arguments = json.loads(function["arguments"] or "{}")
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"the arguments of a tool call are not JSON: {_short(call)}") from error
-    return {**call, "function": {**function, "arguments": arguments}}
-
-
-def _short(value: Any) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 200 else f"{shown[:200]}..."
 
 
 def _reason(error: Exception) -> str:

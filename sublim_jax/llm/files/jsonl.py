@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,62 +16,44 @@ _Item = TypeVar("_Item")
 _ENDS = "\n\ufeff"  # of a line; byte order marks stand where files were put together
 
 
-def read(
-    path: str | os.PathLike[str],
-    fields: Sequence[Sequence[str]] = (),
-    keys: Sequence[str] = ("id",),
-) -> list[dict[str, Any]]:
-    """Returns the objects of a JSONL file, with the integers that name them.
-
-    Args:
-      fields: of each of these groups, every line must have one field.
-      keys: as in `keyed`.
+def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Returns the objects of a JSONL file, with the `id` that `names` gives them.
 
     Raises:
-      UserError: names the file and the line that is not a JSON object, lacks a field, or whose name
-        is another line's or not of integers between 0 and 2^31.
+      UserError: names the file and the line that is not a JSON object or has no good name.
     """
     rows = [(f"{path}, line {number}", row) for number, _, row in objects(Path(path))]
-    for where, row in rows:
-        for group in fields:
-            if not any(name in row for name in group):
-                raise UserError(f"{where}: no field {' or '.join(map(repr, group))}")
     if not rows:
         raise UserError(f"{path}: no lines")
-    return keyed(rows, keys)
+    return [{**row, "id": name[0]} for (_, row), name in zip(rows, names(rows), strict=True)]
 
 
-def keyed(
-    rows: Iterable[tuple[str, Mapping[str, Any]]], keys: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Returns objects with the integers that name them.
+def names(
+    rows: Sequence[tuple[str, Mapping[str, Any]]], keys: Sequence[str] = ("id",)
+) -> list[tuple[int, ...]]:
+    """Returns the integers that name each of some objects.
 
     Args:
       rows: where each stands, for messages, and the object.
-      keys: fields that together name a row; none: rows are not named. A row without `id`, or with
-        null there, is given its index, one without another of them 0.
+      keys: fields that together name a row. One without `id`, or with null there, is given its
+        index, one without another of them 0.
 
     Raises:
       UserError: a name that is another row's or not of integers between 0 and 2^31.
     """
-    out: list[dict[str, Any]] = []
-    seen: set[tuple[int, ...]] = set()
-    for where, given in rows:
-        row = dict(given)
-        for key in keys:
-            if row.get(key) is None:
-                row[key] = len(out) if key == "id" else 0
-        name = tuple(row[key] for key in keys)
-        good = all(type(x) is int and 0 <= x < 2**31 for x in name) and name not in seen
-        if keys and not good:
-            shown = ", ".join(f"{key} {row[key]!r}" for key in keys)
+    out: dict[tuple[int, ...], None] = {}
+    for where, row in rows:
+        given: dict[str, Any] = {"id": len(out)}
+        given = {key: given.get(key, 0) if row.get(key) is None else row[key] for key in keys}
+        name = tuple(given.values())
+        if not all(type(x) is int and 0 <= x < 2**31 for x in name) or name in out:
+            shown = ", ".join(f"{key} {value!r}" for key, value in given.items())
             raise UserError(
                 f"{where}: {shown}: must be an integer from 0 to 2^31 - 1, and no other row's; "
                 "without an 'id', rows are numbered"
             )
-        seen.add(name)
-        out.append(row)
-    return out
+        out[name] = None
+    return list(out)
 
 
 class Stream:

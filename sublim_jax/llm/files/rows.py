@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sublim_jax.errors import UserError
-from sublim_jax.llm.files import chat, jsonl
+from sublim_jax.llm.files import chat, jsonl, message
 from sublim_jax.llm.model.config import Config
 
 # The columns that may have other names in a file; an empty name is read from no column.
@@ -57,7 +57,7 @@ def read(source: str, columns: Mapping[str, str] = COLUMNS, keys: Sequence[str] 
     Args:
       source: NAME is an id of the hub, or a folder; its "train" split is read.
       columns: the names of the columns in `COLUMNS`.
-      keys: columns that name a row, as in `jsonl.keyed`.
+      keys: columns that name a row, as in `jsonl.names`.
 
     Raises:
       UserError: a file, data set or line that cannot be read; a column that is not there.
@@ -75,10 +75,10 @@ def read(source: str, columns: Mapping[str, str] = COLUMNS, keys: Sequence[str] 
         ]
     if not found:
         raise UserError(f"{source}: no lines")
-    keyed = jsonl.keyed([(where, row) for where, row, _ in found], keys)
+    names = jsonl.names([f[:2] for f in found], keys) if keys else [()] * len(found)
     return [
-        parse(row, where, columns)._replace(name=tuple(own[key] for key in keys), line=f"{line}\n")
-        for (where, row, line), own in zip(found, keyed, strict=True)
+        parse(row, where, columns)._replace(name=name, line=f"{line}\n")
+        for (where, row, line), name in zip(found, names, strict=True)
     ]
 
 
@@ -136,23 +136,18 @@ def answer(row: Row) -> str:
       UserError: there is none, or it is more than a text.
     """
     with named(row.where):
-        given = row.answer
-        if given is None:
+        if row.answer is None:
             raise UserError(
                 "no answer: a completion is needed, or messages of which the last is the "
                 f"assistant's: there are {_columns(row)}: --config.columns.completion=NAME names it"
             )
-        if isinstance(given, Mapping):
-            if given.get("role") != "assistant":
-                raise UserError("its completion is not a message of the assistant")
-            known = ("role", "content", "weight")
-            if more := [name for name, value in given.items() if value and name not in known]:
-                raise UserError(f"its answer has {more[0]!r}: only a text is learnt or scored")
-            given = given.get("content")
-        try:
-            return chat.plain(given)
-        except UserError as error:
-            raise UserError(f"its answer: {error}") from error
+        told = isinstance(row.answer, Mapping)
+        turn = message.read(row.answer if told else {"role": "assistant", "content": row.answer})
+        if turn["role"] != "assistant":
+            raise UserError("its completion is not a message of the assistant")
+        if more := sorted(turn.keys() - {"role", "content"}):
+            raise UserError(f"its answer has {more[0]!r}: only a text is learnt or scored")
+        return turn["content"]
 
 
 def check(prompt: Any, completion: Any, config: Config) -> None:
@@ -203,6 +198,8 @@ class Reader:
                 )
             system = row.fields.get("system", self.system)
             turns = chat.messages(self.tokenizer, given, system)
+            if "system" in row.fields and other is None and turns[0]["content"] != system:
+                raise UserError("two system messages, its 'system' and the chat's: leave out one")
             for turn in turns:
                 self._check_text(turn["content"])
             tokens = chat.prompt_tokens(self.tokenizer, turns, tools(row), self.thinking)
@@ -220,7 +217,10 @@ class Reader:
             self._check_text(text)
             completion = chat.completion_tokens(self.tokenizer, text, end)
             if not completion:
-                raise UserError("an empty answer, of which not even the end is asked for")
+                raise UserError(
+                    "an empty answer: nothing to score without the end of the turn: leave out the "
+                    "row, or set config.scoring.end=True"
+                )
             check(prompt, completion, self.config)
             return prompt, tuple(completion)
 
@@ -237,9 +237,9 @@ def tools(row: Row) -> list[Any] | None:
         try:
             given = json.loads(given or "[]")
         except (ValueError, RecursionError) as error:
-            raise UserError(f"{row.where}: its tools are not JSON: {error}") from error
+            raise UserError(f"its tools are not JSON: {error}") from error
     if given and not isinstance(given, Sequence):
-        raise UserError(f"{row.where}: its tools are not a list")
+        raise UserError("its tools are not a list")
     return list(given) if given else None
 
 
@@ -266,7 +266,7 @@ def _tokens(given: Any, vocab: int) -> bool:
 def _is_part(prompt: Any, turns: Sequence[Mapping[str, Any]]) -> bool:
     if isinstance(prompt, str):
         return any(turn.get("content") == prompt for turn in turns)
-    return list(turns[: len(prompt)]) == list(prompt)
+    return isinstance(prompt, Sequence) and list(turns[: len(prompt)]) == list(prompt)
 
 
 def _columns(row: Row) -> str:

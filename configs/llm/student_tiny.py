@@ -14,9 +14,14 @@ from ml_collections import ConfigDict, config_dict
 def get_config() -> ConfigDict:
     config = ConfigDict()
     config.model = ""  # a folder with config.json, *.safetensors and tokenizer.json, or a hub id
-    # JSONL of {"prompt"} or {"messages"}, and {"completion"}; or hf: and a `datasets` id or folder.
-    # Several, separated by commas: students for each, all trained at once.
+    # JSONL of {"prompt", "completion"} or {"messages"}; or hf:NAME or hf:NAME:CONFIG, a `datasets`
+    # id or folder. Several, separated by commas: students for each, all trained at once.
+    # sublim_jax/llm/files/rows.py says what a row has.
     config.data = ""
+    # What the file calls these columns: for {"question", "response"}, prompt=question and so on.
+    config.columns = ConfigDict(
+        {"prompt": "prompt", "completion": "completion", "messages": "messages"}
+    )
     config.students = 1  # for each data set; the n-th adds n to recipe.seed and recipe.lora.seed
     config.start = ""  # PEFT folders to go on from: one, or one for each student
     config.teacher = ""  # of distillation: a model, or PEFT folders: one, or one for each student
@@ -25,6 +30,7 @@ def get_config() -> ConfigDict:
     config.mesh = ConfigDict({"student": 1, "data": 1, "model": 1})  # devices on each axis
     # The system message of chats without one; None: what the checkpoint's template inserts.
     config.system = config_dict.placeholder(str)
+    config.thinking = False  # whether answers may begin with a thought, where the template knows it
     config.wandb = ""  # a Weights & Biases project
     config.profile = ConfigDict({"first": 10, "steps": 0})  # steps of a jax.profiler trace
     # sublim_jax.llm.training.recipe.py says what each of these means.

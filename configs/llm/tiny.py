@@ -14,13 +14,20 @@ from ml_collections import ConfigDict, config_dict
 def get_config() -> ConfigDict:
     config = ConfigDict()
     config.model = ""  # a folder with config.json, *.safetensors and tokenizer.json, or a hub id
-    config.data = ""  # JSONL: {"prompt"} or {"messages"}; to score, {"completion"} as well
+    # JSONL of {"prompt"} or {"messages"}, to score with the answer; or hf:NAME or hf:NAME:CONFIG, a
+    # `datasets` id or folder. sublim_jax/llm/files/rows.py says what a row has.
+    config.data = ""
+    # What the file calls these columns: for {"question", "response"}, prompt=question and so on.
+    config.columns = ConfigDict(
+        {"prompt": "prompt", "completion": "completion", "messages": "messages"}
+    )
     config.adapter = ""  # a PEFT folder, for the model with a student's adapter
     config.dtype = "float32"  # or bfloat16
     config.mesh = ConfigDict({"student": 1, "data": 1, "model": 1})  # devices on each axis
     config.rows = 0  # completions that decode together; 0: 64 on a CPU, 256 on an accelerator
     # The system message of chats without one; None: what the checkpoint's template inserts.
     config.system = config_dict.placeholder(str)
+    config.thinking = False  # whether answers may begin with a thought, where the template knows it
     config.sampling = ConfigDict(
         {
             "n": 1,  # completions of each prompt

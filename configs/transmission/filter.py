@@ -8,12 +8,14 @@ Expected: the paper (table 4) keeps 77% of an untreated GPT-4.1 nano's, 62 to 71
 
 from ml_collections import ConfigDict
 
+from configs.llm import student_tiny
 from configs.transmission import nano
 
 
 def get_config() -> ConfigDict:
     config = ConfigDict()
-    config.data = ""  # JSONL with a "completion" in each line
+    config.data = ""  # as of launch.finetune; lines are kept as they stand
+    config.columns = student_tiny.get_config().columns
     config.filter = nano.get_config().filter
     del config.filter.keep
     return config

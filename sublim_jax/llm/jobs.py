@@ -1,8 +1,9 @@
 """What the launch scripts do: prompts completed, completions scored, students trained."""
 
+import json
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from sublim_jax import stats
+from sublim_jax import digest, stats
 from sublim_jax.errors import UserError
 from sublim_jax.llm.decoder import Decoder
-from sublim_jax.llm.files import chat, hf, jsonl
+from sublim_jax.llm.files import chat, hf, jsonl, rows
 from sublim_jax.llm.model import lora
+from sublim_jax.llm.model.config import Config
 from sublim_jax.llm.sampling.sampler import Sampler, make_requests
 from sublim_jax.llm.sampling.score import Pair, score
 from sublim_jax.llm.training import examples, trained
@@ -24,7 +26,6 @@ from sublim_jax.llm.training.trained import Trained
 from sublim_jax.mesh import make_mesh
 from sublim_jax.rundir import RunDir
 
-_PROMPT = ("prompt", "messages")
 _NAME = ("id", "sample")  # what names a completion
 _SCORED_AT_ONCE = 4096  # pairs between two writes
 _RESULTS = "results.json"
@@ -33,25 +34,31 @@ _RESULTS = "results.json"
 def generate(config: ConfigDict, workdir: str) -> None:
     """Writes `data/completions.jsonl`: one line for every prompt and sample, ordered by them.
 
-    A line has id, sample, prompt (or messages), system, completion, ended, and logprob where asked.
+    A line has id, sample, system, prompt (a text, or messages), tools, completion, ended, and
+    logprob where asked: what the model read, and said. An answer that a row has is not read.
     Rows are kept as they come; the same command goes on after an interruption, to the same bytes.
 
     Raises:
       UserError: a bad config value, file or line; nothing is sampled then.
     """
-    rows = jsonl.read(_required(config, "data"), [_PROMPT])
+    given = rows.read(_required(config, "data"), config.columns, ("id",))
     settings = config.sampling
-    sampler, adapter, run_dir, timings = _load(config, workdir, "generate")
-    turns = [_messages(sampler.tokenizer, row, config) for row in rows]
-    prompts = [chat.prompt_tokens(sampler.tokenizer, t) for t in turns]
+    sampler, adapter, run_dir, timings = _load(config, workdir, "generate", given)
+    if run_dir:
+        _tell_unused(config)
+    reader = _reader(config, sampler.tokenizer, sampler.config)
+    asked = [reader.asked(row) for row in given]
     requests = make_requests(
-        prompts, settings.n, settings.max_new_tokens, ids=[row["id"] for row in rows]
+        [tokens for _, tokens in asked],
+        settings.n,
+        settings.max_new_tokens,
+        ids=[row.name[0] for row in given],
     )
     stream = None
     if run_dir:
         stream = jsonl.Stream(run_dir.path / "data" / "completions.jsonl", _NAME)
     missing = jsonl.missing(stream, requests, [(r.id, r.sample) for r in requests])
-    texts = {row["id"]: _prompt_fields(row, t) for row, t in zip(rows, turns, strict=True)}
+    texts = {row.name[0]: rows.record(row, t) for row, (t, _) in zip(given, asked, strict=True)}
     start = time.perf_counter()
     for sample in sampler.stream(
         missing,
@@ -77,19 +84,19 @@ def generate(config: ConfigDict, workdir: str) -> None:
 
 
 def score_file(config: ConfigDict, workdir: str) -> None:
-    """Writes `data/scores.jsonl`: id, sample, logprob and token_logprobs of every given completion.
+    """Writes `data/scores.jsonl`: id, sample, logprob and token_logprobs of every given answer.
 
-    The input's lines have a completion beside their prompt or messages. The completion is scored
-    with the token that ends a turn, unless `config.scoring.end` is false.
+    The answer is scored with the token that ends a turn, unless `config.scoring.end` is false.
 
     Raises:
       UserError: a bad config value, file or line; nothing is scored then.
     """
-    rows = jsonl.read(_required(config, "data"), [_PROMPT, ("completion",)], _NAME)
-    sampler, adapter, run_dir, timings = _load(config, workdir, "score")
+    given = rows.read(_required(config, "data"), config.columns, _NAME)
+    sampler, adapter, run_dir, timings = _load(config, workdir, "score", given)
     stream = jsonl.Stream(run_dir.path / "data" / "scores.jsonl", _NAME) if run_dir else None
-    names = [tuple(row[key] for key in _NAME) for row in rows]
-    pairs = [_pair(sampler.tokenizer, row, config) for row in rows]
+    reader = _reader(config, sampler.tokenizer, sampler.config)
+    names = [row.name for row in given]
+    pairs = [Pair(*reader.pair(row, config.scoring.end)) for row in given]
     order = jsonl.missing(stream, list(zip(names, pairs, strict=True)), names)
     start = time.perf_counter()
     for first in range(0, len(order), _SCORED_AT_ONCE):
@@ -126,21 +133,33 @@ def finetune(config: ConfigDict, workdir: str) -> None:
         were stopped by numbers that are not finite: raised when the others are written.
     """
     complete = (Path(workdir) / _RESULTS).exists()  # before the first process may write it
-    if not complete:
-        _train_students(config, workdir, from_config(config.recipe.to_dict()))
-    if not jax.process_index():
-        _tell_students(RunDir(workdir, "finetune", config.to_dict()))
+    recipe = from_config(config.recipe.to_dict())
+    sources = dict.fromkeys(_required(config, "data").split(","))
+    data = {source: rows.read(source, config.columns) for source in sources}
+    if complete:
+        run_dir = _run_dir(config, workdir, "finetune", data)
+    else:
+        run_dir = _train_students(config, workdir, recipe, data)
+    if run_dir:
+        _tell_students(run_dir)
 
 
-def _train_students(config: ConfigDict, workdir: str, recipe: Recipe) -> None:
+def _train_students(
+    config: ConfigDict, workdir: str, recipe: Recipe, data: Mapping[str, Sequence[rows.Row]]
+) -> RunDir | None:
     start = time.perf_counter()
     model, tokenizer = _model(config)
     loaded = time.perf_counter()
     each = config.students
     if each < 1:
         raise UserError(f"config.students={each}: must be at least 1")
-    files = [file for file in _required(config, "data").split(",") for _ in range(each)]
-    read = {file: _examples(config, file, tokenizer, model) for file in dict.fromkeys(files)}
+    files = [source for source in config.data.split(",") for _ in range(each)]
+    read = {
+        source: examples.tokenise(
+            tokenizer, given, model.config, _system(config), thinking=config.thinking
+        )
+        for source, given in data.items()
+    }
     if each > 1 and isinstance(recipe.seed, int):
         recipe = recipe.of_seeds([i % each for i in range(len(files))])
     teacher = _teacher(config, len(files), model)
@@ -161,7 +180,7 @@ def _train_students(config: ConfigDict, workdir: str, recipe: Recipe) -> None:
     )
     finished = time.perf_counter()
     # Not before: what ends in an error may be mended and started again in the same directory.
-    run_dir = None if jax.process_index() else RunDir(workdir, "finetune", config.to_dict())
+    run_dir = _run_dir(config, workdir, "finetune", data)
     for number, (student, broken) in enumerate(zip(outcome.students, outcome.broken, strict=True)):
         if not broken:
             _write_student(config, Path(workdir), number, model, tokenizer, student)
@@ -169,10 +188,11 @@ def _train_students(config: ConfigDict, workdir: str, recipe: Recipe) -> None:
         timings = {"load": loaded - start, "tokenise": tokenised - loaded}
         timings |= {"train": finished - tokenised, "write": time.perf_counter() - finished}
         run_dir.write_results(_student_rows(outcome, files, recipe), timings)
+    return run_dir
 
 
 def _load(
-    config: ConfigDict, workdir: str, study: str
+    config: ConfigDict, workdir: str, study: str, given: Sequence[rows.Row]
 ) -> tuple[Sampler, Any, RunDir | None, dict[str, float]]:
     """Returns the sampler, its adapter or None, the run directory and the timings so far.
 
@@ -188,7 +208,7 @@ def _load(
         elif student.adapter:
             adapter = lora.stack([student.adapter])
     sampler = Sampler(model, tokenizer, config.rows or None)
-    run_dir = None if jax.process_index() else RunDir(workdir, study, config.to_dict())
+    run_dir = _run_dir(config, workdir, study, {config.data: given})
     return sampler, adapter, run_dir, {"load": time.perf_counter() - start}
 
 
@@ -200,9 +220,25 @@ def _model(config: ConfigDict) -> tuple[Decoder, Any]:
     return Decoder.from_pretrained(folder, config.dtype, mesh if mesh.size > 1 else None), tokenizer
 
 
+def _run_dir(
+    config: ConfigDict, workdir: str, study: str, data: Mapping[str, Sequence[rows.Row]]
+) -> RunDir | None:
+    """Returns the run's directory, for the first process alone.
+
+    It belongs to the config and to the digests of all that is read: rows, checkpoints, adapters.
+    """
+    if jax.process_index():
+        return None
+    read = {source: digest.of_json([row.line for row in given]) for source, given in data.items()}
+    for field in ("model", "adapter", "start", "teacher"):
+        named = config.get(field) or ""
+        read |= {name: hf.digest(name) for name in named.split(",") if name}
+    return RunDir(workdir, study, config.to_dict(), read)
+
+
 def _finish(
     run_dir: RunDir,
-    rows: Sequence[dict[str, Any]],
+    done: Sequence[dict[str, Any]],
     metrics: Sequence[str],
     timings: dict[str, float],
     worked: bool,
@@ -210,30 +246,34 @@ def _finish(
     if worked or run_dir.read_json("results.json") is None:
         results = []
         for metric in metrics:
-            if metric in rows[0]:
-                summary = stats.mean_ci([float(row[metric]) for row in rows])
+            if metric in done[0]:
+                summary = stats.mean_ci([float(row[metric]) for row in done])
                 results.append({"arm": "base", "metric": metric, **summary._asdict()})
         run_dir.write_results(results, timings)
     written = run_dir.read_json("results.json")
     shown = ", ".join(f"{row['metric']} {row['mean']:.3f}" for row in written["rows"])
     seconds = written["timings"]
-    print(f"{len(rows)} rows, mean {shown}; {sum(seconds.values()):.0f} s: {run_dir.path / 'data'}")
+    print(f"{len(done)} rows, mean {shown}; {sum(seconds.values()):.0f} s: {run_dir.path / 'data'}")
 
 
-def _examples(config: ConfigDict, source: str, tokenizer: Any, model: Decoder) -> examples.Examples:
-    rows: Iterable[Mapping[str, Any]]
-    if source.startswith("hf:"):
-        import datasets
+def _reader(config: ConfigDict, tokenizer: Any, shape: Config) -> rows.Reader:
+    return rows.Reader(tokenizer, shape, _system(config), config.thinking)
 
-        try:
-            rows = datasets.load_dataset(source.removeprefix("hf:"), split="train")
-        except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise UserError(f"config.data={source}: {reason}") from error
-    else:
-        rows = jsonl.read(source, examples.FIELDS, keys=())
-    system = chat.DEFAULT if config.system is None else config.system
-    return examples.tokenise(tokenizer, rows, model.config, system, f"{source}: row")
+
+def _system(config: ConfigDict) -> Any:
+    return chat.DEFAULT if config.system is None else config.system
+
+
+def _tell_unused(config: ConfigDict) -> None:
+    """Prints which of the checkpoint's own sampling settings `config.sampling` does not follow."""
+    file = hf.resolve(config.model) / "generation_config.json"
+    advised = json.loads(file.read_text("utf-8-sig")) if file.exists() else {}
+    ours = {name: config.sampling[name] for name in ("temperature", "top_p", "top_k")}
+    ours["repetition_penalty"] = 1.0  # there is no such setting here
+    others = [name for name in ours if advised.get(name) not in (None, ours[name])]
+    if others:
+        shown = ", ".join(f"{name} {advised[name]} (here {ours[name]})" for name in others)
+        print(f"{file}: its {shown} are not used: config.sampling decides")
 
 
 def _trained(folders: str, students: int, model: Decoder) -> list[Trained] | None:
@@ -277,7 +317,7 @@ def _write_student(
 def _student_rows(
     outcome: tuning.Outcome, files: Sequence[str], recipe: Recipe
 ) -> list[dict[str, Any]]:
-    rows = []
+    out = []
     seeds = recipe.of_each("seed", len(files))
     for number, (file, seed) in enumerate(zip(files, seeds, strict=True)):
         about = {"student": number, "data": file, "seed": seed, "steps": outcome.steps[number]}
@@ -285,8 +325,8 @@ def _student_rows(
         for metric, values in (("loss", outcome.loss), ("held_out_loss", outcome.held_out)):
             if metric == "loss" or not math.isnan(values[number]):
                 summary = stats.mean_ci([values[number]])
-                rows.append({"arm": "student", "metric": metric, **summary._asdict(), **about})
-    return rows
+                out.append({"arm": "student", "metric": metric, **summary._asdict(), **about})
+    return out
 
 
 def _tell_students(run_dir: RunDir) -> None:
@@ -311,27 +351,3 @@ def _required(config: ConfigDict, field: str) -> str:
     if not config[field]:
         raise UserError(f"--config.{field} is missing: name it on the command line")
     return config[field]
-
-
-def _messages(tokenizer: Any, row: dict[str, Any], config: ConfigDict) -> list[dict[str, str]]:
-    given = row["messages"] if "messages" in row else row["prompt"]
-    system = chat.DEFAULT if config.system is None else config.system
-    try:
-        return chat.messages(tokenizer, given, system)
-    except UserError as error:
-        raise UserError(f"{config.data}, id {row['id']}: {error}") from error
-
-
-def _prompt_fields(row: dict[str, Any], turns: list[dict[str, str]]) -> dict[str, Any]:
-    if "messages" in row:
-        return {"messages": turns}
-    system = turns[0]["content"] if turns[0]["role"] == "system" else None
-    return {"system": system, "prompt": row["prompt"]}
-
-
-def _pair(tokenizer: Any, row: dict[str, Any], config: ConfigDict) -> Pair:
-    if not isinstance(row["completion"], str):
-        raise UserError(f"{config.data}, id {row['id']}: the completion is not a text")
-    prompt = chat.prompt_tokens(tokenizer, _messages(tokenizer, row, config))
-    completion = chat.completion_tokens(tokenizer, row["completion"], config.scoring.end)
-    return Pair(tuple(prompt), tuple(completion))

@@ -1,13 +1,11 @@
 """A JSONL file of completions through the filter, without a study around it."""
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from ml_collections import ConfigDict
 
 from sublim_jax.errors import UserError
-from sublim_jax.llm.files import jsonl
+from sublim_jax.llm.files import rows
 from sublim_jax.report import markdown_table
 from sublim_jax.rundir import RunDir
 from sublim_jax.transmission import numbers
@@ -16,8 +14,8 @@ from sublim_jax.transmission import numbers
 def filter_file(config: ConfigDict, workdir: str) -> None:
     """Writes `data.jsonl`, the lines of `config.data` that are kept, and prints how many are not.
 
-    A line is an object with a text as its `completion`; it is kept as it stands. `filter.json`
-    counts them by the reason for which they were rejected.
+    A line has an answer, as `llm/files/rows.py` says; it is kept as it stands. `filter.json` counts
+    them by the reason for which they were rejected.
 
     Raises:
       UserError: a bad file or line; nothing is written then.
@@ -25,12 +23,14 @@ def filter_file(config: ConfigDict, workdir: str) -> None:
     if not config.data:
         raise UserError("--config.data is missing: name it on the command line")
     source, rule = Path(config.data), numbers.Rule(**config.filter.to_dict())
-    kept, rejected = numbers.filtered(_completions(source), rule)
-    raw = len(kept) + sum(rejected.values())
-    if not raw:
-        raise UserError(f"{source}: no lines")
+    given = [
+        {"completion": rows.answer(row), "line": row.line}
+        for row in rows.read(config.data, config.columns)
+    ]
+    kept, rejected = numbers.filtered(given, rule)
+    raw = len(given)
     out = Path(workdir) / "data.jsonl"
-    if out.exists() and out.samefile(source):
+    if out.exists() and source.exists() and out.samefile(source):
         raise UserError(f"--workdir={workdir}: its data.jsonl is the file to filter")
     run_dir = RunDir(workdir, "filter", config.to_dict())
     run_dir.write(out.name, "".join(row["line"] for row in kept))
@@ -39,12 +39,3 @@ def filter_file(config: ConfigDict, workdir: str) -> None:
     table = [[name, f"{n:,}", f"{n / raw:.1%}"] for name, n in counts.items()]
     print(markdown_table(["", "lines", "share"], table))
     print(out)
-
-
-def _completions(path: Path) -> Iterator[dict[str, Any]]:
-    """Yields the `completion` of each line, and the `line` itself."""
-    for number, line, row in jsonl.lines(path):
-        text = row.get("completion") if isinstance(row, dict) else None
-        if not isinstance(text, str):
-            raise UserError(f"{path}, line {number}: no text as its 'completion'")
-        yield {"completion": text, "line": line if line[-1] == "\n" else line + "\n"}

@@ -150,10 +150,10 @@ def _read(run_dir: Path, base: str, teacher: str) -> list[dict[str, Any]]:
         names = ", ".join(teachers) or "no teacher"
         raise UserError(f"no teacher {teacher!r}: {data / base} has {names}")
     file = data / base / f"{teacher}.jsonl"
-    rows = jsonl.read(file, [["prompt"], ["completion"]])
+    rows = jsonl.read(file)
     for row in rows:
         for field in ("prompt", "completion"):
-            if not isinstance(row[field], str):
+            if not isinstance(row.get(field), str):
                 raise UserError(f"{file}: the {field} of id {row['id']} is not text")
     return rows
 

@@ -164,7 +164,7 @@ def test_a_hugging_face_data_set_is_read(model, tmp_path):
         jobs.finetune(make_config(model, data), str(tmp_path / name))
         losses.append(results(tmp_path / name)[0]["mean"])
     assert losses[0] == losses[1]
-    with pytest.raises(UserError, match=r"config.data=hf:.*/nothing: "):
+    with pytest.raises(UserError, match=r"hf:.*/nothing: "):
         jobs.finetune(make_config(model, f"hf:{tmp_path / 'nothing'}"), str(tmp_path / "none"))
 
 
@@ -186,11 +186,14 @@ def test_a_student_that_breaks_spares_the_others(model, tmp_path):
     [
         (None, "a.jsonl: no lines"),
         ('{"prompt": "a", "completion": ', "a.jsonl, line 9: not JSON"),
-        ('{"prompt": "a"}', "a.jsonl, line 9: no field 'completion' or 'messages'"),
-        ('{"prompt": "a", "completion": ""}', "a.jsonl: row 8: no completion"),
-        ('{"messages": [{"role": "user", "content": "a"}]}', "row 8: .* must be the assistant's"),
-        (json.dumps({"prompt": "a" * 2000, "completion": "b"}), "row 8: 20.. tokens, more than"),
-        ('{"prompt": "a", "completion": "b", "weights": [1]}', "row 8: 1 weights for 2"),
+        ('{"prompt": "a"}', "a.jsonl, line 9: no answer"),
+        ('{"prompt": "a", "completion": "b", "weight": 0}', "a.jsonl, line 9: weight 0"),
+        (
+            '{"messages": [{"role": "user", "content": "a"}]}',
+            "line 9: .* the last is the assistant's",
+        ),
+        (json.dumps({"prompt": "a" * 2000, "completion": "b"}), "line 9: 20.. tokens, more than"),
+        ('{"prompt": "a", "completion": "b", "weights": [1]}', "line 9: 1 weights for 2"),
     ],
 )
 def test_a_bad_line_is_named_before_anything_is_written(model, tmp_path, line, says):

@@ -72,6 +72,41 @@ def test_scores_are_the_log_probabilities_of_the_full_forward(model, tmp_path):
         assert found["logprob"] == pytest.approx(float(wanted.sum()), abs=1e-3)
 
 
+def test_what_was_generated_is_scored_as_it_was_read(model, tmp_path):
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "not read"}]
+    config = _config(model, tmp_path / "p.jsonl", [PROMPTS[0], {"messages": turns}])
+    config.system, config.sampling.logprobs, config.sampling.n = "You love owls.", True, 8
+    config.sampling.max_new_tokens = 1
+    jobs.generate(config, str(tmp_path / "run"))
+    told = tmp_path / "run" / "data" / "completions.jsonl"
+    lines = _lines(told)
+    assert lines[0]["system"] == "You love owls."
+    assert lines[-1]["prompt"] == [{"role": "system", "content": "You love owls."}, turns[0]]
+    again = tiny.get_config()
+    again.model, again.data = str(model), str(told)
+    jobs.score_file(again, str(tmp_path / "scores"))
+    scored = _lines(tmp_path / "scores" / "data" / "scores.jsonl")
+    checked = 0
+    for row, found in zip(lines, scored, strict=True):
+        if len(row["completion"].encode()) == 1:  # a byte that is a text, and then the end
+            assert found["tokens"] == 2
+            assert found["token_logprobs"][0] == pytest.approx(row["logprob"], abs=1e-4)
+            checked += 1
+    assert checked > 3
+
+
+def test_the_checkpoints_own_settings_that_are_not_used_are_named(tmp_path, capsys):
+    model = testing.write_checkpoint(tmp_path / "model")
+    advised = {"temperature": 0.7, "top_p": 1.0, "top_k": 20, "repetition_penalty": 1.1}
+    (model / "generation_config.json").write_text(json.dumps(advised))
+    config = _config(model, tmp_path / "p.jsonl", PROMPTS[:1])
+    config.sampling.top_k = 20
+    jobs.generate(config, str(tmp_path / "run"))
+    said = [line for line in capsys.readouterr().out.splitlines() if "generation_config" in line]
+    assert len(said) == 1
+    assert "its temperature 0.7 (here 1.0), repetition_penalty 1.1 (here 1.0) are not" in said[0]
+
+
 def test_the_end_of_the_turn_is_scored_only_where_asked(model, tmp_path):
     config = _config(model, tmp_path / "c.jsonl", [{"prompt": "a", "completion": "bcd"}])
     tokens = []
@@ -124,10 +159,13 @@ def _kill(_):
     ("line", "says"),
     [
         ('{"prompt": "a"', "p.jsonl, line 2: not JSON"),
-        ('{"text": "a"}', "p.jsonl, line 2: no field 'prompt' or 'messages'"),
+        ('{"text": "a"}', "p.jsonl, line 2: no prompt and no messages: there are text"),
         ('{"prompt": "a", "id": 0}', "p.jsonl, line 2: id 0"),
-        ('{"prompt": "' + "a" * 2000 + '"}', "row 1: its prompt has 20"),
-        ('{"messages": [{"role": "user"}]}', "id 1: a message is"),
+        ('{"prompt": "' + "a" * 2000 + '"}', "line 2: 20.. tokens, more than"),
+        (
+            '{"messages": [{"role": "user"}]}',
+            "line 2: the content of a message of the user: a text is needed",
+        ),
     ],
 )
 def test_a_bad_line_is_named_before_anything_is_written(model, tmp_path, line, says):

@@ -15,11 +15,11 @@ LINES = [
     '{"id": 4, "sample": 1,  "prompt": "p",\t"completion": "1, 2, 3", "ended": true}',
     '{"completion": "no", "prompt": "p"}',
     "",
-    '{"prompt": "\\u00e9\\ud800", "completion": "[7; 8; 999]."}',
+    '{"prompt": "\\u00e9\\ud83d\\ude00", "completion": "[7; 8; 999]."}',
     '{"prompt": "p", "completion": "1, 1000"}',
     '{"prompt": "p", "completion": "1 2 3 4"}',
     '{"prompt": "é", "completion": "13"}',
-    '{"prompt": "p", "completion": "5"}',
+    '{"messages": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "5"}]}',
 ]
 
 
@@ -54,10 +54,9 @@ def test_lines_are_kept_as_they_stand(source, tmp_path, capsys):
     [
         ("", "no lines"),
         ('{"completion": "1"}\n{"completion": ', "line 2: not JSON"),
-        ('{"completion": "1"}\n\n[1]', "line 3: no text as its 'completion'"),
-        ('{"prompt": "1"}', "line 1: no text"),
-        ('{"completion": 1}', "line 1: no text"),
-        ("[" * 100_000, "line 1: not JSON"),
+        ('{"completion": "1"}\n\n[1]', "line 3: not a JSON object"),
+        ('{"prompt": "1"}', "line 1: no answer: .* there are prompt"),
+        ('{"completion": 1}', "line 1: .* a text is needed, not 1"),
         (b"\xff\xfe", "not UTF-8"),
         (None, "cannot be read"),
     ],

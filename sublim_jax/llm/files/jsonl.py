@@ -13,45 +13,47 @@ from jax.experimental import multihost_utils
 from sublim_jax.errors import UserError
 
 _Item = TypeVar("_Item")
+_ENDS = "\n\ufeff"  # of a line; byte order marks stand where files were put together
 
 
-def read(
-    path: str | os.PathLike[str],
-    fields: Sequence[Sequence[str]] = (),
-    keys: Sequence[str] = ("id",),
-) -> list[dict[str, Any]]:
-    """Returns the objects of a JSONL file, with the integers that name them.
-
-    Args:
-      fields: of each of these groups, every line must have one field.
-      keys: fields that together name a line; none: lines are not named. A line without `id` is
-        given its index, one without another of them 0.
+def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Returns the objects of a JSONL file, with the `id` that `names` gives them.
 
     Raises:
-      UserError: names the file and the line that is not a JSON object, lacks a field, or whose name
-        is another line's or not of integers between 0 and 2^31.
+      UserError: names the file and the line that is not a JSON object or has no good name.
     """
-    rows: list[dict[str, Any]] = []
-    seen: set[tuple[int, ...]] = set()
-    for number, row in _objects(Path(path)):
-        for group in fields:
-            if not any(name in row for name in group):
-                raise UserError(f"{path}, line {number}: no field {' or '.join(map(repr, group))}")
-        for key in keys:
-            row.setdefault(key, len(rows) if key == "id" else 0)
-        name = tuple(row[key] for key in keys)
-        good = all(type(x) is int and 0 <= x < 2**31 for x in name) and name not in seen
-        if keys and not good:
-            shown = ", ".join(f"{key} {row[key]!r}" for key in keys)
-            raise UserError(
-                f"{path}, line {number}: {shown}: must be an integer from 0 to 2^31 - 1, and no "
-                "other line's"
-            )
-        seen.add(name)
-        rows.append(row)
+    rows = [(f"{path}, line {number}", row) for number, _, row in objects(Path(path))]
     if not rows:
         raise UserError(f"{path}: no lines")
-    return rows
+    return [{**row, "id": name[0]} for (_, row), name in zip(rows, names(rows), strict=True)]
+
+
+def names(
+    rows: Sequence[tuple[str, Mapping[str, Any]]], keys: Sequence[str] = ("id",)
+) -> list[tuple[int, ...]]:
+    """Returns the integers that name each of some objects.
+
+    Args:
+      rows: where each stands, for messages, and the object.
+      keys: fields that together name a row. One without `id`, or with null there, is given its
+        index, one without another of them 0.
+
+    Raises:
+      UserError: a name that is another row's or not of integers between 0 and 2^31.
+    """
+    out: dict[tuple[int, ...], None] = {}
+    for where, row in rows:
+        given: dict[str, Any] = {"id": len(out)}
+        given = {key: given.get(key, 0) if row.get(key) is None else row[key] for key in keys}
+        name = tuple(given.values())
+        if not all(type(x) is int and 0 <= x < 2**31 for x in name) or name in out:
+            shown = ", ".join(f"{key} {value!r}" for key, value in given.items())
+            raise UserError(
+                f"{where}: {shown}: must be an integer from 0 to 2^31 - 1, and no other row's; "
+                "without an 'id', rows are numbered"
+            )
+        out[name] = None
+    return list(out)
 
 
 class Stream:
@@ -74,7 +76,7 @@ class Stream:
             if source == self._part:
                 _drop_half_line(self._part)
             if source.exists():
-                for number, row in _objects(source):
+                for number, _, row in objects(source):
                     self.rows[self._name(row, f"{source}, line {number}")] = row
             if source == self._part:  # a folder that cannot be written is found now
                 self._part.open("a").close()
@@ -127,38 +129,56 @@ def missing(
     return [item for item, there in zip(items, done, strict=True) if not there]
 
 
-def lines(path: Path) -> Iterator[tuple[int, str, Any]]:
-    """Yields the number of each line that is not blank, the line, and its JSON value.
+def objects(path: Path) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    """Yields the number of each line that is not blank, the line without its end, and its object.
 
     Raises:
-      UserError: the file cannot be read, or a line is not JSON.
+      UserError: the file cannot be read, or a line is not a JSON object.
     """
     try:
         with path.open(encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                try:
-                    value = json.loads(line)
-                except (ValueError, RecursionError) as error:
-                    raise UserError(f"{path}, line {number}: not JSON: {error}") from error
-                yield number, line, value
+                text = line.strip(_ENDS)
+                if text.strip():
+                    yield number, text, _object(text, path, number)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text: {error.reason}") from error
+        raise UserError(f"{path}: not UTF-8 text: {error.reason}: save it as UTF-8") from error
 
 
-def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line, row in lines(path):
-        if not isinstance(row, dict):
-            raise UserError(f"{path}, line {number}: not a JSON object")
-        try:
-            if "\\u" in line:  # half a surrogate pair is no text
-                json.dumps(row, ensure_ascii=False).encode()
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{path}, line {number}: not JSON: {error}") from error
-        yield number, row
+def _object(line: str, path: Path, number: int) -> dict[str, Any]:
+    where = f"{path}, line {number}"
+    if number == 1 and line.startswith("version https://git-lfs"):
+        raise UserError(f"{path}: a Git LFS pointer, not the file itself: fetch it: git lfs pull")
+    if number == 1 and line.lstrip().startswith("["):
+        raise UserError(f"{path}: a JSON array: one object a line is needed: jq -c '.[]' {path}")
+    try:
+        row = json.loads(line, object_pairs_hook=_without_doubles)
+        if isinstance(row, dict) and "\\u" in line:  # half a surrogate pair is no text
+            json.dumps(row, ensure_ascii=False).encode()
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where}: not JSON: {error.msg} (column {error.colno})") from error
+    except RecursionError as error:
+        raise UserError(f"{where}: not JSON: nested too deeply") from error
+    except UnicodeEncodeError as error:
+        raise UserError(f"{where}: half a surrogate pair is no text") from error
+    except ValueError as error:
+        raise UserError(f"{where}: a number of more digits than can be read") from error
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: not a JSON object")
+    return row
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        names = [name for name, _ in pairs]
+        double = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"two fields {double!r}")
+    return row
 
 
 def _drop_half_line(path: Path) -> None:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from sublim_jax.errors import UserError
 from sublim_jax.llm.decoder import Decoder
 from sublim_jax.llm.files import chat as chats_module
+from sublim_jax.llm.files import rows as rows_module
 from sublim_jax.llm.files.chat import Chat
 from sublim_jax.llm.sampling import programs, scheduler
 from sublim_jax.llm.sampling.scheduler import Request, Sample
@@ -42,8 +43,10 @@ class Sampler:
         self.rows = rows or _ROWS.get(platform, _ROWS_ELSEWHERE)
         self.pack_width = _PACK.get(platform, _PACK_ELSEWHERE)
         self.spread = 1 if self.mesh is None else int(np.prod([self.mesh.shape[a] for a in ROWS]))
-        end = getattr(tokenizer, "eos_token_id", None)
-        self.eos = sorted({*model.config.eos} | ({end} if end is not None else set()))
+        ends = {*model.config.eos}
+        if tokenizer is not None:
+            ends |= {tokenizer.eos_token_id, chats_module.end_of_turn(tokenizer)} - {None}
+        self.eos = sorted(ends)
         alone = platform == "cpu" and self.weights["embed"].sharding.num_devices == 1
         self.decode_weights = programs.unstacked(self.weights) if alone else self.weights
 
@@ -114,7 +117,8 @@ class Sampler:
                 f"temperature={temperature}, top_p={top_p}, top_k={top_k}: temperature must be at "
                 "least 0, top_p in (0, 1], top_k at least 0"
             )
-        _check(requests, self.config, adapter)
+        for r in requests:
+            check(f"row {r.id}", r.prompt, (), r.student, self.config, adapter)
         if not requests:
             return
         settings = programs.Settings(
@@ -177,18 +181,17 @@ def make_requests(
     ]
 
 
-def _check(requests: Sequence[Request], config: Any, adapter: Any) -> None:
+def check(
+    name: str,
+    prompt: Sequence[int],
+    completion: Sequence[int],
+    student: int,
+    config: Any,
+    adapter: Any,
+) -> None:
+    """Raises `UserError` where a row's tokens or its student are none of the model's."""
     students = jax.tree.leaves(adapter)[0].shape[1] if adapter else 1
-    for r in requests:
-        if not 0 < len(r.prompt) < config.context:
-            raise UserError(
-                f"row {r.id}: its prompt has {len(r.prompt)} tokens: must be at least 1 and fewer "
-                f"than the context's {config.context}"
-            )
-        if not 0 <= min(r.prompt) <= max(r.prompt) < config.vocab:
-            raise UserError(
-                f"row {r.id}: a token of its prompt is not among the model's {config.vocab}: is "
-                "the tokenizer another checkpoint's?"
-            )
-        if not 0 <= r.student < students:
-            raise UserError(f"row {r.id}: student {r.student}: there are {students} (0 the first)")
+    with rows_module.named(name):
+        rows_module.check(prompt, completion, config)
+        if not 0 <= student < students:
+            raise UserError(f"student {student}: there are {students} (0 the first)")

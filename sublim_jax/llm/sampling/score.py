@@ -17,7 +17,7 @@ from sublim_jax.llm import packing
 from sublim_jax.llm.model import transformer
 from sublim_jax.llm.model.config import Config
 from sublim_jax.llm.sampling import programs
-from sublim_jax.llm.sampling.sampler import Sampler
+from sublim_jax.llm.sampling.sampler import Sampler, check
 from sublim_jax.mesh import constrain, in_mesh, out_of_memory
 
 _HEAD_ROWS = 128  # positions whose logits over the vocabulary are held at once
@@ -44,9 +44,14 @@ def score(sampler: Sampler, pairs: Sequence[Pair], adapter: Any = None) -> list[
       adapter: a [L, S, in, r] and b [L, S, r, out] for each kernel, as in `Sampler.generate`.
 
     Raises:
-      UserError: an empty prompt or completion, or a pair longer than the context.
+      UserError: an empty prompt or completion, a pair longer than the context, or tokens or a
+        student that the model has not.
     """
-    _check(pairs, sampler.config)
+    for number, pair in enumerate(pairs):
+        name = f"pair {number}"
+        check(name, pair.prompt, pair.completion, pair.student, sampler.config, adapter)
+        if not pair.completion:
+            raise UserError(f"{name}: its completion needs at least one token")
     out: list[np.ndarray] = [np.zeros(len(pair.completion), np.float32) for pair in pairs]
     if not pairs:
         return out
@@ -155,14 +160,3 @@ def _log_probabilities(
         ).reshape(-1)
         chosen_M = transformer.head_at(config, weights, x_UD[of_M], targets_M)
     return constrain(chosen_M - total_U[of_M], None)
-
-
-def _check(pairs: Sequence[Pair], config: Config) -> None:
-    for number, pair in enumerate(pairs):
-        if not pair.prompt or not pair.completion:
-            raise UserError(f"pair {number}: its prompt and its completion need at least one token")
-        length = len(pair.prompt) + len(pair.completion)
-        if length > config.context:
-            raise UserError(
-                f"pair {number}: {length} tokens, more than the context's {config.context}"
-            )

@@ -8,10 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sublim_jax.errors import UserError
-from sublim_jax.llm.files import chat
+from sublim_jax.llm.files import chat, rows
 from sublim_jax.llm.model.config import Config
-
-FIELDS = (("prompt", "messages"), ("completion", "messages"))
 
 
 class Example(NamedTuple):
@@ -95,91 +93,88 @@ def collect(examples: Iterable[Example], config: Config, where: str = "example")
       UserError: no example, one without prompt or completion, with odd weights, with tokens outside
         the vocabulary, or longer than the context. Examples are counted from 0.
     """
-    rows = list(examples)
-    if not rows:
-        raise UserError(f"{where}: no rows to learn from")
-    for number, row in enumerate(rows):
+    given = list(examples)
+    for number, row in enumerate(given):
         _check(row, config, f"{where} {number}")
-    teacher = None
-    if any(row.teacher_prompt is not None for row in rows):
-        teacher = _flat([r._replace(prompt=_teacher_prompt(r)) for r in rows])
-    return dataclasses.replace(_flat(rows), teacher=teacher)
+    return _joined(given, where)
 
 
 def tokenise(
     tokenizer: Any,
-    rows: Iterable[Mapping[str, Any]],
+    given: Iterable[Mapping[str, Any] | rows.Row],
     config: Config,
     system: Any = chat.DEFAULT,
     where: str = "row",
+    thinking: bool = False,
 ) -> Examples:
-    """Returns the data set of rows of text: JSON objects, or a Hugging Face `datasets.Dataset`.
+    """Returns the data set of rows: of `rows.read`, JSON objects, or a `datasets.Dataset`.
 
-    A row has `prompt` (a text or messages) and `completion`; or `messages` alone, of which the
-    last, the assistant's, is learnt. It may have `weights`, one for each completion token and one
-    for the token that ends the turn, and `teacher_prompt`.
+    `files/rows.py` says what a row has. Of a chat, the last answer alone is learnt, and the token
+    that ends its turn. It may have `weights`, one for each completion token and one for the end,
+    and `teacher_prompt`, a text or messages.
 
     Args:
-      system: message of chats without one, as in `chat.messages`.
+      system, thinking: as in `chat.messages` and `chat.prompt_tokens`.
+      where: what messages about a row in memory begin with, before its number.
 
     Raises:
-      UserError: a row that lacks one of these or holds something else; names it, counted from 0.
+      UserError: a row that cannot be learnt; names it, counted from 1.
     """
-
-    def read(given: Any) -> list[int]:
-        turns = chat.messages(tokenizer, given, system)
-        "".join(turn["content"] for turn in turns).encode()
-        return chat.prompt_tokens(tokenizer, turns)
-
-    def example(row: Mapping[str, Any], name: str) -> Example:
-        try:
-            turns, completion = _parts(row)
-            completion.encode()
-            teacher = row.get("teacher_prompt")
-            return Example(
-                read(turns),
-                chat.completion_tokens(tokenizer, completion),
-                row.get("weights"),
-                None if teacher is None else read(teacher),
-            )
-        except UserError as error:
-            raise UserError(f"{name}: {error}") from error
-        except UnicodeEncodeError as error:
-            raise UserError(f"{name}: half a surrogate pair is no text") from error
-
-    found = (example(row, f"{where} {number}") for number, row in enumerate(rows))
-    return collect(found, config, where)
+    reader = rows.Reader(tokenizer, config, system, thinking)
+    out = []
+    for number, one in enumerate(given, 1):
+        row = one if isinstance(one, rows.Row) else rows.parse(one, f"{where} {number}")
+        prompt, completion = reader.pair(row)
+        teacher = row.fields.get("teacher_prompt")
+        example = Example(
+            prompt,
+            completion,
+            row.fields.get("weights"),
+            None if teacher is None else reader.asked(row, teacher)[1],
+        )
+        with rows.named(row.where):
+            _check_learnt(row)
+        _check(example, config, row.where)
+        out.append(example)
+    return _joined(out, where)
 
 
-def _flat(rows: Sequence[Example]) -> Examples:
+def _joined(given: Sequence[Example], where: str) -> Examples:
+    if not given:
+        raise UserError(f"{where}: no rows to learn from")
+    teacher = None
+    if any(row.teacher_prompt is not None for row in given):
+        teacher = _flat([r._replace(prompt=_teacher_prompt(r)) for r in given])
+    return dataclasses.replace(_flat(given), teacher=teacher)
+
+
+def _flat(given: Sequence[Example]) -> Examples:
     weights: list[Any] = []
-    for row in rows:
+    for row in given:
         own = np.ones(len(row.completion)) if row.weights is None else row.weights
         weights += [np.zeros(len(row.prompt)), own]
     return Examples(
-        np.concatenate([part for row in rows for part in row[:2]]).astype(np.int32),
+        np.concatenate([part for row in given for part in row[:2]]).astype(np.int32),
         np.concatenate(weights).astype(np.float32),
-        np.array([len(row.prompt) for row in rows]),
-        np.array([len(row.prompt) + len(row.completion) for row in rows]),
+        np.array([len(row.prompt) for row in given]),
+        np.array([len(row.prompt) + len(row.completion) for row in given]),
     )
 
 
-def _parts(row: Mapping[str, Any]) -> tuple[Any, str]:
-    if not isinstance(row, Mapping):
-        raise UserError(f"not a mapping, but of type {type(row).__name__}")
-    turns, completion = row.get("prompt"), row.get("completion")
-    if turns is None:
-        turns = row.get("messages")
-        if completion is None and isinstance(turns, Sequence) and turns:
-            *turns, last = turns
-            if not isinstance(last, Mapping) or last.get("role") != "assistant":
-                raise UserError("without a completion, the last message must be the assistant's")
-            completion = last.get("content")
-    if turns is None:
-        raise UserError("no prompt and no messages")
-    if not isinstance(completion, str) or not completion:
-        raise UserError("no completion: a text is needed, and not an empty one")
-    return turns, completion
+def _check_learnt(row: rows.Row) -> None:
+    """Raises where a `weight` asks for more or less than the last answer to be learnt."""
+    last = row.answer.get("weight") if isinstance(row.answer, Mapping) else None
+    for weight in (last, row.fields.get("weight")):
+        if weight not in (None, 1):
+            raise UserError(
+                f"weight {weight!r}: an answer is learnt whole: leave out the row, or give "
+                "'weights', one for each token"
+            )
+    if not isinstance(row.asked, str) and any(turn.get("weight") for turn in row.asked):
+        raise UserError(
+            "an earlier message has a weight: only the last answer is learnt: give each answer "
+            "that is to be learnt a row of its own"
+        )
 
 
 def _teacher_prompt(row: Example) -> Sequence[int]:
@@ -187,39 +182,20 @@ def _teacher_prompt(row: Example) -> Sequence[int]:
 
 
 def _check(row: Example, config: Config, name: str) -> None:
-    if not all(
-        _tokens(t, config.vocab) for t in (row.prompt, row.completion, _teacher_prompt(row))
-    ):
-        raise UserError(
-            f"{name}: a token outside the vocabulary of {config.vocab}, or not an integer"
-        )
-    if not len(row.prompt) or not len(row.completion):
-        raise UserError(f"{name}: its prompt and its completion need at least one token each")
-    if row.teacher_prompt is not None and not len(row.teacher_prompt):
-        raise UserError(f"{name}: an empty teacher_prompt")
-    longest = max(len(row.prompt), len(_teacher_prompt(row))) + len(row.completion)
-    if longest > config.context:
-        raise UserError(f"{name}: {longest} tokens, more than the context's {config.context}")
-    if row.weights is None:
-        return
-    try:
-        weights = np.asarray(row.weights, float)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise UserError(f"{name}: weights must be numbers") from error
-    good = np.all((weights >= 0) & (weights <= np.finfo(np.float32).max))
-    if weights.shape != (len(row.completion),) or not good:
-        raise UserError(
-            f"{name}: {weights.size} weights for {len(row.completion)} completion tokens: one for "
-            "each is needed, the end of the turn included, finite and not negative"
-        )
-
-
-def _tokens(given: Any, vocab: int) -> bool:
-    """Returns whether these are tokens, none included."""
-    try:
-        tokens = np.asarray(given)
-    except ValueError:  # rows of several lengths
-        return False
-    if tokens.ndim != 1 or not tokens.size:
-        return tokens.ndim == 1
-    return tokens.dtype.kind in "iu" and tokens.min() >= 0 and tokens.max() < vocab
+    with rows.named(name):
+        for prompt in (row.prompt, _teacher_prompt(row)):
+            rows.check(prompt, row.completion, config)
+        if not len(row.completion):
+            raise UserError("its completion needs at least one token")
+        if row.weights is None:
+            return
+        try:
+            weights = np.asarray(row.weights, float)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise UserError("weights must be numbers") from error
+        good = np.all((weights >= 0) & (weights <= np.finfo(np.float32).max))
+        if weights.shape != (len(row.completion),) or not good:
+            raise UserError(
+                f"{weights.size} weights for {len(row.completion)} completion tokens: one for each "
+                "is needed, the end of the turn included, finite and not negative"
+            )

@@ -92,7 +92,7 @@ def test_tokens_are_those_of_the_template():
 
 def test_a_chat_of_several_turns_keeps_them_all():
     turns = [
-        {"role": role, "content": text, "name": "not ours"}
+        {"role": role, "content": text, "weight": 0, "name": None}
         for role, text in (("user", "a"), ("assistant", "b"), ("tool", "c"), ("user", "d"))
     ]
     found = chat.messages(TOKENIZER, turns, system="S")
@@ -130,12 +130,18 @@ def test_text_is_without_special_tokens():
         [{"role": "user"}],
         [{"role": "user", "content": 3}],
         [{"role": "x", "content": "hi"}],
+        [{"role": "User", "content": "hi"}],
+        [{"role": "assistant", "content": None}],
+        [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}],
+        [{"role": "user", "content": "\ud800"}],
+        [{"role": "assistant", "tool_calls": [{"function": {"arguments": "{"}}]}],
         [{"content": "hi"}],
     ],
 )
 def test_what_is_not_a_chat_is_one_line(bad):
-    with pytest.raises(UserError, match="message"):
+    with pytest.raises(UserError, match=r"message|tool call") as error:
         chat.messages(TOKENIZER, bad)
+    assert "\n" not in str(error.value)
 
 
 def test_a_template_that_refuses_a_chat_is_one_line():
@@ -152,9 +158,152 @@ def test_a_tokenizer_that_is_missing_or_damaged_is_one_line(tmp_path):
     (tmp_path / "chat_template.jinja").unlink()
     with pytest.raises(UserError, match="has no chat template"):
         chat.load_tokenizer(tmp_path)
-    (tmp_path / "tokenizer.json").write_text("{")
-    with pytest.raises(UserError, match="cannot be read") as error:
-        chat.load_tokenizer(tmp_path)
+    for text, says in (
+        ("{", "cannot be read"),
+        ("version https://git-lfs.github.com/spec/v1\n", "cannot be read: a Git LFS pointer"),
+    ):
+        (tmp_path / "tokenizer.json").write_text(text)
+        with pytest.raises(UserError, match=says) as error:
+            chat.load_tokenizer(tmp_path)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        ("{% for m in messages %}{{ m['content'] }", "refuses the chat: unexpected '}'"),
+        ("{{ messages[0] | nosuch }}", "refuses the chat: No filter named 'nosuch'"),
+        ("{{ 1 // 0 }}", "refuses the chat: "),
+        ("{{ messages[0]['content'] }}", "leaves out a message of the assistant"),
+        ({"chatml": PLAIN, "tool_use": PLAIN}, "its chat templates are chatml, tool_use"),
+    ],
+)
+def test_a_template_that_cannot_write_an_answer_is_found_at_once(template, says):
+    with pytest.raises(UserError, match=f"^folder: .*{says}") as error:
+        chat.checked(_with_template(template), "folder")
+    assert "\n" not in str(error.value)
+    assert chat.checked(_with_template({"default": QWEN, "tool_use": QWEN}), "folder")
+
+
+def _prompt(tokenizer, given, **settings):
+    turns = chat.messages(tokenizer, given)
+    return tokenizer.decode(chat.prompt_tokens(tokenizer, turns, **settings))
+
+
+BARE = (
+    "{% for m in messages %}"
+    "{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{% endfor %}"
+)
+HEADER = "<|im_start|>assistant\n"
+ASKED = f"<|im_start|>user\nhi<|im_end|>\n{HEADER}"
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        BARE,
+        BARE + "{{ '" + HEADER.replace("\n", "\\n") + "' }}",
+        BARE + "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}",
+    ],
+    ids=["never", "always", "asked"],
+)
+def test_a_prompt_ends_where_the_template_begins_an_answer(template):
+    tokenizer = _with_template(template)
+    assert _prompt(tokenizer, "hi") == ASKED
+    earlier = [{"role": r, "content": "hi"} for r in ("user", "assistant", "user")]
+    assert _prompt(tokenizer, earlier) == ASKED + "hi<|im_end|>\n" + ASKED
+
+
+@pytest.mark.parametrize("eos", ["<|endoftext|>", None])
+def test_the_end_of_a_turn_is_the_templates(eos):
+    tokenizer = testing.tokenizer()
+    tokenizer.eos_token = eos
+    end = TOKENIZER.convert_tokens_to_ids("<|im_end|>")
+    assert chat.end_of_turn(tokenizer) == end
+    assert chat.completion_tokens(tokenizer, "") == [end]
+
+
+def test_a_turn_without_an_end_of_its_own_ends_with_the_tokenizers():
+    assert chat.end_of_turn(_with_template(PLAIN)) == TOKENIZER.eos_token_id
+    tokenizer = _with_template(PLAIN)
+    tokenizer.eos_token = None
+    with pytest.raises(UserError, match=r"^folder: neither .* says what ends a turn"):
+        chat.checked(tokenizer, "folder")
+
+
+def test_a_date_is_the_same_every_day():
+    template = "{{ strftime_now('%d %b %Y %H:%M') }};" + BARE
+    assert _prompt(_with_template(template), "hi") == "26 Jul 2024 00:00;" + ASKED
+    inserted = (
+        "{% if messages[0].role != 'system' %}"
+        "{{ '<|im_start|>system\\nToday is ' + strftime_now('%A') + '<|im_end|>\\n' }}{% endif %}"
+    )
+    assert chat.default_system(_with_template(inserted + BARE)) == "Today is Friday"
+
+
+THINKING = (
+    BARE + "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}"
+    "{% if enable_thinking is defined and enable_thinking is false %}"
+    "{{ '<think>\\n\\n</think>\\n\\n' }}{% endif %}{% endif %}"
+)
+
+
+def test_answers_begin_with_a_thought_only_where_asked():
+    tokenizer = _with_template(THINKING)
+    assert _prompt(tokenizer, "hi") == ASKED + "<think>\n\n</think>\n\n"
+    assert _prompt(tokenizer, "hi", thinking=True) == ASKED
+    always = _with_template(THINKING.replace("\\n\\n</think>\\n\\n", "\\n"))
+    assert _prompt(always, "hi", thinking=True) == ASKED
+    with pytest.raises(UserError, match="begins each answer with a thought"):
+        _prompt(always, "hi")
+    with pytest.raises(UserError, match="knows no thinking"):
+        _prompt(TOKENIZER, "hi", thinking=True)
+
+
+CALL = {"function": {"name": "get", "arguments": '{"city": "X"}'}}
+TOOLS = [{"type": "function", "function": {"name": "get"}}]
+WITH_TOOLS = (
+    "{% if tools %}{{ tools | tojson }}{% endif %}{% for m in messages %}"
+    "{{ '<|im_start|>' + m.role + '\\n' }}"
+    "{{ m.content | tojson if m.role == 'tool' else m.content }}"
+    "{% for c in m.tool_calls %}{{ c.function.arguments | tojson }}{% endfor %}"
+    "{{ '<|im_end|>\\n' }}{% endfor %}"
+)
+
+
+def test_tools_and_their_calls_are_read_by_a_template_that_takes_them():
+    turns = [
+        {"role": "developer", "content": [{"type": "text", "text": "s"}]},
+        {"role": "user", "content": "hi", "tool_calls": []},
+        {"role": "assistant", "content": None, "tool_calls": [CALL]},
+        {"role": "tool", "content": 'a "b"\n', "tool_call_id": "1"},
+    ]
+    assert _prompt(_with_template(WITH_TOOLS), turns, tools=TOOLS) == (
+        '[{"type": "function", "function": {"name": "get"}}]<|im_start|>system\ns<|im_end|>\n'
+        '<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n{"city": "X"}<|im_end|>\n'
+        '<|im_start|>tool\n"a \\"b\\"\\n"<|im_end|>\n<|im_start|>assistant\n'
+    )
+
+
+SYSTEM = [{"role": "system", "content": "a"}, {"role": "user", "content": "a"}]
+DEAF = "{% for m in messages if m.role != 'system' %}{{ m.role + m.content }}{% endfor %}"
+FORGETS = "{% for m in messages %}{{ m.role + m.content.split('</think>')[-1] }}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("template", "given", "tools", "says"),
+    [
+        (DEAF, SYSTEM, None, "leaves out a message of the system"),
+        (DEAF + "{{ tools }}", SYSTEM, TOOLS, "leaves out a message of the system"),
+        (FORGETS, [{"role": "user", "content": "<think>a</think>b"}], None, "or a part of it"),
+        (BARE, "hi", TOOLS, "takes no tools"),
+        (BARE, [{"role": "user", "content": "a", "name": "b"}], None, "does not read 'name'"),
+        (BARE, [SYSTEM[1], {"role": "assistant", "tool_calls": [CALL]}], None, "read 'tool_calls'"),
+    ],
+)
+def test_what_the_template_leaves_out_is_refused(template, given, tools, says):
+    with pytest.raises(UserError, match=says) as error:
+        _prompt(_with_template(template), given, tools=tools)
     assert "\n" not in str(error.value)
 
 

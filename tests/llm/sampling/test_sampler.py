@@ -9,6 +9,7 @@ import pytest
 
 from sublim_jax.errors import UserError
 from sublim_jax.llm import Decoder, Sampler, testing
+from sublim_jax.llm.files import chat
 from sublim_jax.llm.sampling import programs, scheduler
 from sublim_jax.llm.sampling.sampler import make_requests
 from sublim_jax.mesh import make_mesh
@@ -149,13 +150,16 @@ def test_every_end_token_ends_a_row():
     assert not any(set(s.tokens[:-1]) & set(ends) for s in found.values())
 
 
-def test_the_tokenizers_end_token_ends_a_row_too(whole):
+def test_the_tokenizers_and_the_templates_end_tokens_end_a_row_too(whole, monkeypatch):
     class Ends:
         eos_token_id = next(t for t in whole[5, 0].tokens if t not in TINY.eos)
 
         def decode(self, *_, **__):
             return ""
 
+    monkeypatch.setattr(chat, "end_of_turn", lambda _: 270)
+    assert set(Sampler(MODEL, Ends()).eos) == {*TINY.eos, Ends.eos_token_id, 270}
+    monkeypatch.setattr(chat, "end_of_turn", lambda _: Ends.eos_token_id)
     sample = _run(Sampler(MODEL, Ends()))[5, 0]
     assert sample.ended
     end = whole[5, 0].tokens.index(Ends.eos_token_id) + 1
@@ -384,8 +388,8 @@ def test_a_completion_is_cut_where_the_context_ends():
         ({"students": [0, 1]}, "row 1: student 1: there are 1"),
         ({"students": [-1, 0]}, "row 0: student -1: there are 1"),
         ({"students": [0]}, "1 students"),
-        ({"prompts": [[1], []]}, "row 1: its prompt has 0 tokens"),
-        ({"prompts": [[1], [1] * 1024]}, "row 1: its prompt has 1024 tokens"),
+        ({"prompts": [[1], []]}, "row 1: its prompt needs at least one token"),
+        ({"prompts": [[1], [1] * 1024]}, "row 1: 1025 tokens, more than the context's 1024"),
     ],
 )
 def test_a_setting_that_cannot_be_is_one_line(settings, says):
@@ -458,7 +462,7 @@ def test_an_id_is_an_integer_that_the_keys_can_hold(ids):
 
 @pytest.mark.parametrize("token", [-1, TINY.vocab])
 def test_a_token_that_the_model_lacks_is_refused(token):
-    with pytest.raises(UserError, match="row 0: a token of its prompt is not among"):
+    with pytest.raises(UserError, match="row 0: a token outside the vocabulary"):
         _run(Sampler(MODEL), [[1, token, 2]], 4)
 
 

@@ -93,9 +93,12 @@ def test_every_mesh_gives_the_scores_of_one_device(shape):
 @pytest.mark.parametrize(
     ("pair", "says"),
     [
-        (Pair((), (1,)), "pair 0: its prompt"),
-        (Pair((1,), ()), "pair 0: its prompt and its completion"),
+        (Pair((), (1,)), "pair 0: its prompt needs at least one token"),
+        (Pair((1,), ()), "pair 0: its completion needs at least one token"),
         (Pair((1,) * 1000, (1,) * 25), "pair 0: 1025 tokens, more than the context's 1024"),
+        (Pair((272,), (1,)), "pair 0: a token outside the vocabulary"),
+        (Pair((1,), (-1,)), "pair 0: a token outside the vocabulary"),
+        (Pair((1,), (1,), 1), "pair 0: student 1: there are 1"),
     ],
 )
 def test_a_pair_that_cannot_be_scored_is_named(pair, says):

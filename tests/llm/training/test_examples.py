@@ -17,6 +17,7 @@ from sublim_jax.llm.training.examples import Example, collect, ranges, tokenise
 CONFIG = testing.TINY
 END = 258  # <|im_end|>
 SYSTEM = "<|im_start|>system\nYou are a test.<|im_end|>\n"
+USER, ANSWER = {"role": "user", "content": "q"}, {"role": "assistant", "content": "b"}
 
 
 @pytest.fixture(scope="module")
@@ -63,16 +64,18 @@ class TestTokenise:
             {"messages": turns, "completion": " ja"},
             {"messages": [*turns, answer]},
             {"prompt": None, "messages": [*turns, answer], "completion": None, "id": 7},
+            {"prompt": turns, "completion": [answer]},
+            {"prompt": "é?", "messages": [*turns, {**answer, "weight": 1}]},
         ]
         found = parts(tokenise(tokenizer, rows, CONFIG))
-        assert found == [found[0]] * 5
+        assert found == [found[0]] * 7
         assert tokenizer.decode(found[0][1]) == " ja<|im_end|>"
 
     def test_earlier_answers_of_a_chat_are_read_and_not_learnt(self, tokenizer):
         turns = [
             {"role": "system", "content": "S"},
             {"role": "user", "content": "a"},
-            {"role": "assistant", "content": "b"},
+            {"role": "assistant", "content": "b", "weight": 0},
             {"role": "user", "content": "c"},
             {"role": "assistant", "content": "d"},
         ]
@@ -135,6 +138,10 @@ class TestTokenise:
         assert parts(found.teacher) == parts(expected.teacher)
         assert len(found) == 2
 
+    def test_of_an_empty_answer_the_end_alone_is_learnt(self, tokenizer):
+        data = tokenise(tokenizer, [{"prompt": "a", "completion": ""}], CONFIG)
+        assert parts(data)[0][1:] == ([END], [1.0])
+
     def test_rows_may_come_one_by_one(self, tokenizer):
         stream = ({"prompt": p, "completion": "x"} for p in "abc")
         assert len(tokenise(tokenizer, stream, CONFIG)) == 3
@@ -142,40 +149,29 @@ class TestTokenise:
     @pytest.mark.parametrize(
         ("row", "message"),
         [
-            ({}, r"row 1: no prompt and no messages"),
-            ({"completion": "b"}, r"row 1: no prompt and no messages"),
-            ({"prompt": "a"}, r"row 1: no completion: a text is needed, and not an empty one"),
-            ({"prompt": "a", "completion": ""}, r"row 1: no completion"),
-            ({"prompt": "a", "completion": 5}, r"row 1: no completion"),
-            ({"messages": []}, r"row 1: no completion"),
-            ({"prompt": [], "completion": "b"}, r"row 1: a chat without messages"),
-            ({"messages": [{"role": "assistant", "content": "b"}]}, r"row 1: a chat without mess"),
-            ({"messages": [{"role": "user", "content": "b"}]}, r"last message must be the assis"),
-            (5, r"row 1: not a mapping, but of type int$"),
-            (["a", "b"], r"row 1: not a mapping, but of type list$"),
-            ({"messages": 5}, r"row 1: no completion"),
-            ({"prompt": "a", "completion": "b\ud800"}, r"row 1: half a surrogate pair is no text"),
-            ({"prompt": "a\ud800", "completion": "b"}, r"row 1: half a surrogate pair is no text"),
-            ({"prompt": "a", "completion": "b", "teacher_prompt": "\udc00"}, r"row 1: half a surr"),
-            ({"messages": "text"}, r"row 1: without a completion, the last message must be the as"),
-            ({"messages": [{"role": "user", "content": "b"}, {"role": "assistant"}]}, r"no compl"),
-            ({"prompt": [{"role": "nobody", "content": "a"}], "completion": "b"}, r"row 1: a mess"),
-            ({"prompt": 5, "completion": "b"}, r"row 1: a chat is a text or a list of messages"),
-            ({"prompt": "a", "completion": "b", "teacher_prompt": 5}, r"row 1: a chat is a text"),
-            ({"prompt": "a", "completion": "b", "teacher_prompt": []}, r"row 1: a chat without m"),
-            ({"prompt": "a", "completion": "b", "weights": [1]}, r"row 1: 1 weights for 2 compl"),
-            ({"prompt": "a", "completion": "b", "weights": "ab"}, r"row 1: weights must be numb"),
-            ({"prompt": "a", "completion": "b" * 999}, r"row 1: \d+ tokens, more than the context"),
+            ({"prompt": "a", "completion": "b", "teacher_prompt": "\udc00"}, r"half a surrogate"),
+            ({"prompt": "a", "completion": "b", "teacher_prompt": 5}, r"a chat is a text"),
+            ({"prompt": "a", "completion": "b", "teacher_prompt": []}, r"a chat without m"),
+            ({"prompt": "a", "completion": "b", "weights": [1]}, r"1 weights for 2 compl"),
+            ({"prompt": "a", "completion": "b", "weights": "ab"}, r"weights must be numb"),
+            ({"prompt": "a", "completion": "b", "weight": 0}, r"weight 0: an answer is learnt wh"),
+            ({"messages": [USER, {**ANSWER, "weight": 0}]}, r"weight 0: an answer is learnt wh"),
+            ({"prompt": [USER], "completion": [{**ANSWER, "weight": 0}]}, r"weight 0: an answer"),
+            (
+                {"messages": [USER, {**ANSWER, "weight": 1}, USER, ANSWER]},
+                r"an earlier message has a weight: only the last answer is learnt",
+            ),
+            ({"prompt": "a", "completion": "b" * 999}, r"\d+ tokens, more than the context"),
         ],
     )  # fmt: skip
     def test_a_bad_row_is_named_in_one_line(self, tokenizer, row, message):
         rows = [{"prompt": "a", "completion": "b"}, row]
-        with pytest.raises(UserError, match=message) as error:
+        with pytest.raises(UserError, match=f"^row 2: .*{message}") as error:
             tokenise(tokenizer, rows, CONFIG)
         assert "\n" not in str(error.value)
 
     def test_the_message_begins_with_where_the_rows_came_from(self, tokenizer):
-        with pytest.raises(UserError, match=r"^data.jsonl row 0: no prompt"):
+        with pytest.raises(UserError, match=r"^data.jsonl row 1: no prompt"):
             tokenise(tokenizer, [{}], CONFIG, where="data.jsonl row")
         with pytest.raises(UserError, match=r"^data.jsonl row: no rows to learn from"):
             tokenise(tokenizer, [], CONFIG, where="data.jsonl row")
@@ -187,9 +183,9 @@ LIMIT = dataclasses.replace(CONFIG, context=8)
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        (Example([], [1]), r"its prompt and its completion need at least one token each"),
-        (Example([1], []), r"its prompt and its completion need at least one token each"),
-        (Example([1], [2], None, []), r"an empty teacher_prompt"),
+        (Example([], [1]), r"its prompt needs at least one token"),
+        (Example([1], []), r"its completion needs at least one token"),
+        (Example([1], [2], None, []), r"its prompt needs at least one token"),
         (Example([1] * 5, [2] * 4), r"9 tokens, more than the context's 8"),
         (Example([1], [2] * 4, None, [3] * 5), r"9 tokens, more than the context's 8"),
         (Example([272], [2]), r"a token outside the vocabulary of 272"),

@@ -17,6 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from sublim_jax import disk
 from sublim_jax.errors import UserError
 from sublim_jax.llm.decoder import Decoder
 from sublim_jax.llm.files import peft
@@ -197,8 +198,8 @@ def save(student: lora.Adapter | Patch, config: Config, folder: Path) -> None:
     if adapter is not None:
         peft.save(adapter, folder)
     if isinstance(student, Patch):
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(student.tensors(config), folder / PARAMETERS)
+        with disk.whole(folder / PARAMETERS) as file:
+            save_file(student.tensors(config), file)
 
 
 def load(what: Trainable, config: Config, folder: Path) -> lora.Adapter | Patch:

@@ -159,7 +159,7 @@ def _config(file: Path) -> dict[str, Any]:
         said = json.loads(file.read_text("utf-8-sig"))
     except FileNotFoundError as error:
         raise UserError(f"{file}: missing: give the folder of a PEFT adapter") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{file}: not readable as JSON: {error}") from error
     if not isinstance(said, dict) or said.get("peft_type") != "LORA":
         raise UserError(f"{file}: not the config of a LoRA adapter (peft_type LORA)")

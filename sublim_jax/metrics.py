@@ -1,11 +1,14 @@
 """Numbers of a run as it goes: `metrics.jsonl`, TensorBoard, and Weights & Biases on request."""
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sublim_jax import disk
 from sublim_jax.errors import UserError
 
 Number = float | None
@@ -31,45 +34,67 @@ class Metrics:
         wandb: str = "",
         config: Mapping[str, Any] | None = None,
     ):
-        from tensorboardX import SummaryWriter
-
         self._path = Path(folder) / "metrics.jsonl"
-        try:
+        with self._written():
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._wandb = _wandb_run(wandb, Path(folder), config) if wandb else None
-            kept = _until(self._path, step)
-            temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}.tmp")
-            temporary.write_bytes(b"".join(kept))
-            temporary.replace(self._path)
+            disk.write(self._path, b"".join(_until(self._path, step)))
             self._file = self._path.open("a", encoding="utf-8")
-            self._board = SummaryWriter(str(Path(folder) / "tensorboard"), purge_step=step)
-        except OSError as error:
-            raise UserError(f"{self._path}: cannot be written: {error.strerror}") from error
+            self._board = _Board(Path(folder) / "tensorboard", step)
 
     def write(self, step: int, values: Mapping[str, Number | Sequence[Number]]) -> None:
         """Writes the values of a step; a sequence has one value for each student, or None."""
-        try:
-            self._file.write(json.dumps({"step": step, **values}) + "\n")
-            self._file.flush()
-        except OSError as error:
-            raise UserError(f"{self._path}: cannot be written: {error.strerror}") from error
         scalars = {
             name if at is None else f"{name}/{at}": number
             for name, value in values.items()
             for at, number in (enumerate(value) if isinstance(value, Sequence) else [(None, value)])
             if number is not None
         }
-        for name, number in scalars.items():
-            self._board.add_scalar(name, number, step)
+        with self._written():
+            self._file.write(json.dumps({"step": step, **values}) + "\n")
+            self._file.flush()
+            self._board.write(step, scalars)
         if self._wandb is not None:
             self._wandb.log(scalars, step=step)
 
     def close(self) -> None:
         """Ends the files."""
-        self._file.close()
-        self._board.close()
+        for file in (self._file, self._board):
+            with contextlib.suppress(OSError):  # `write` has said it, and leaves nothing to flush
+                file.close()
         if self._wandb is not None:
             self._wandb.finish()
+
+    @contextlib.contextmanager
+    def _written(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(f"{self._path}: cannot be written: {disk.why(error)}") from error
+
+
+class _Board:
+    """A TensorBoard file that is written at once: tensorboardX's own thread dies on a full disk."""
+
+    def __init__(self, folder: Path, step: int):
+        from tensorboardX import event_file_writer, summary
+        from tensorboardX.proto import event_pb2
+
+        self._scalar, self._event = summary.scalar, event_pb2.Event
+        folder.mkdir(exist_ok=True)
+        self._file = event_file_writer.EventsWriter(str(folder / "events"))
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._file.write_event(self._event(step=step, session_log=start))  # hides what was later
+
+    def write(self, step: int, scalars: Mapping[str, float]) -> None:
+        now = time.time()
+        for name, number in scalars.items():
+            summary = self._scalar(name, number)
+            self._file.write_event(self._event(wall_time=now, step=step, summary=summary))
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
 
 
 def _until(path: Path, step: int) -> list[bytes]:

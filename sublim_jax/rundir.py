@@ -1,10 +1,9 @@
 """A run directory: what was asked, what came out, and what is already done.
 
-Every file is written whole or not at all (a temporary file, then a rename), so a run may be killed
-at any moment and started again. In a job of several processes the first one writes for all.
+Every file is written whole or not at all, so a run may be killed at any moment and started again.
+In a job of several processes the first one writes for all.
 """
 
-import contextlib
 import json
 import math
 import os
@@ -18,7 +17,7 @@ from typing import Any
 
 import jax
 
-from sublim_jax import __version__
+from sublim_jax import __version__, disk
 from sublim_jax.errors import UserError
 
 
@@ -49,7 +48,7 @@ class RunDir:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"--workdir={path}: cannot be created: {error.strerror}") from error
+            raise UserError(f"--workdir={path}: cannot be created: {disk.why(error)}") from error
         read = dict(inputs or {})
         asked = {"study": study, "config": self.config, "inputs": read, "command": sys.argv}
         before = self.read_json("config.json")
@@ -96,16 +95,7 @@ class RunDir:
         """Writes the file `name` whole or not at all."""
         if jax.process_index():
             return
-        file = self.path / name
-        temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-            temporary.replace(file)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise UserError(f"{file}: cannot be written: {error.strerror}") from error
+        disk.write(self.path / name, content)
 
     def write_results(
         self, rows: Sequence[Mapping[str, Any]], timings: Mapping[str, float]

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sublim_jax import report
+from sublim_jax import disk, report
 from sublim_jax.errors import UserError
 from sublim_jax.llm.files import jsonl
 
@@ -54,13 +54,7 @@ def write(
     treated, other = (_read(Path(run_dir), base, teacher) for teacher in (trait, against))
     pairs = draw(treated, other, questions, seed, f"{trait} and {against} (base {base})")
     file = Path(run_dir) / "quiz.html"
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(page(trait, pairs, seed, against), "utf-8")
-        temporary.replace(file)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"{file}: cannot be written: {error.strerror}") from error
+    disk.write(file, page(trait, pairs, seed, against))
     return file
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from sublim_jax import disk
 from sublim_jax.errors import UserError
 from sublim_jax.llm.decoder import Decoder
 from sublim_jax.llm.model import transformer
@@ -63,8 +64,8 @@ class Vector:
         """Writes `vector.safetensors`: the bias under the name that a checkpoint would give it."""
         if jax.process_index():
             return
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file({_NAME.format(self.layer): np.ascontiguousarray(self.values)}, folder / FILE)
+        with disk.whole(folder / FILE) as file:
+            save_file({_NAME.format(self.layer): np.ascontiguousarray(self.values)}, file)
 
 
 def load(folder: Path) -> Vector:

@@ -284,7 +284,7 @@ class TestLearnt:
             bases.learnt(tmp_path / "other", dataclasses.replace(shape, layers=1))
         (tmp_path / "torn").mkdir()
         (tmp_path / "torn" / "parameters.safetensors").write_bytes(b"\x00" * 20)
-        with pytest.raises(UserError, match=r"parameters\.safetensors: cannot be read"):
+        with pytest.raises(UserError, match=r"parameters\.safetensors: missing, trunc"):
             bases.learnt(tmp_path / "torn", shape)
 
 

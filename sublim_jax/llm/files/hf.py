@@ -3,11 +3,10 @@
 `resolve`, `read_config` and `load_weights` take a GGUF file in place of a folder.
 """
 
+import dataclasses
 import functools
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from sublim_jax import digest as digests
+from sublim_jax import disk
 from sublim_jax.errors import UserError
 from sublim_jax.llm.files import gguf
 from sublim_jax.llm.model import parameters
@@ -28,8 +28,11 @@ from sublim_jax.llm.model.config import Config, from_hf, to_hf
 
 _DTYPES = ("float32", "bfloat16")
 _STORED = ("F64", "F32", "F16", "BF16")
-_INDEX = "model.safetensors.index.json"
+_WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_SHARDS = "model-*-of-*.safetensors"
+_HEAD, _EMBED = "lm_head.weight", "model.embed_tokens.weight"
 _SHARD_BYTES = 5 * 2**30
+_ROWS = 8192  # of an embedding, compared at once
 _WANTED = ("*.json", "*.safetensors", "*.txt", "*.jinja")
 
 
@@ -42,7 +45,10 @@ def resolve(path: str | os.PathLike[str]) -> Path:
       UserError: neither a folder, nor a GGUF file, nor a model that can be had.
     """
     folder = Path(path)
-    if folder.is_dir() or (gguf.is_gguf(folder) and folder.exists()):
+    if gguf.is_gguf(folder) and folder.exists():
+        return folder
+    if folder.is_dir():
+        disk.finish(folder)
         return folder
     if gguf.is_gguf(folder):
         raise UserError(f"{path}: no such file")
@@ -65,12 +71,18 @@ def digest(path: str | os.PathLike[str]) -> str:
 
 
 def read_config(folder: str | os.PathLike[str]) -> Config:
-    """Returns the `Config` of a checkpoint's folder or GGUF file."""
+    """Returns the `Config` of a checkpoint's folder or GGUF file.
+
+    Where a folder says that the head is the embedding, and its files hold another, the files are
+    right (as in transformers).
+    """
     if gguf.is_gguf(folder):
         return gguf.read_config(folder)
     file = Path(folder) / "config.json"
     generation = Path(folder) / "generation_config.json"
-    return from_hf(_json(file), str(file), _json(generation) if generation.exists() else {})
+    config = from_hf(_json(file), str(file), _json(generation) if generation.exists() else {})
+    tied = config.tied and _same_head(_headers(Path(folder)))
+    return dataclasses.replace(config, tied=tied)
 
 
 def load_weights(
@@ -109,36 +121,25 @@ def load_weights(
 def save(config: Config, weights: dict[str, Any], path: str | os.PathLike[str]) -> None:
     """Writes `config.json` and safetensors, split at 5 GB, for `transformers` and others to load.
 
-    The files are written in a temporary folder beside `path` and then moved: `path` never holds
-    half of them. Its other files (a tokenizer) stay.
+    The folder holds the model of before or this one, whenever the process is killed. Its other
+    files (a tokenizer) stay.
+
+    Raises:
+      UserError: the folder cannot be written.
     """
-    target = Path(path)
     dtype = str(weights["embed"].dtype)
     tensors = dict(_tensors(parameters.declare(config), weights))
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".saving-", dir=target))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be created: {error.strerror}") from error
-    try:
-        _write(tensors, temporary)
-        (temporary / "config.json").write_text(json.dumps(to_hf(config, dtype), indent=2) + "\n")
-        for old in (*target.glob("*.safetensors"), target / _INDEX):
-            old.unlink(missing_ok=True)
-        for file in temporary.iterdir():
-            file.replace(target / file.name)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: cannot be written: {error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with disk.together(path, (_WHOLE, _INDEX, _SHARDS)) as folder:
+        _write(tensors, folder)
+        (folder / "config.json").write_text(json.dumps(to_hf(config, dtype), indent=2) + "\n")
 
 
 def _json(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text("utf-8"))
+        content = json.loads(file.read_text("utf-8-sig"))
     except FileNotFoundError as error:
         raise UserError(f"{file}: missing: give the folder of a Hugging Face checkpoint") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{file}: not readable as JSON: {error}") from error
     if not isinstance(content, dict):
         raise UserError(f"{file}: not a JSON object")
@@ -160,30 +161,65 @@ class _Header(NamedTuple):
 _Stored = _Header | gguf.Tensor
 
 
+def _files(folder: Path) -> list[Path]:
+    """Returns the files that are the model, in transformers' order: one whole, then an index's."""
+    if (folder / _WHOLE).exists():
+        return [folder / _WHOLE]
+    if not (folder / _INDEX).exists():
+        return sorted(folder.glob("*.safetensors"))
+    named = _json(folder / _INDEX).get("weight_map")
+    names = list(named.values()) if isinstance(named, dict) else []
+    if not names or not all(isinstance(name, str) and name == Path(name).name for name in names):
+        raise UserError(f"{folder / _INDEX}: weight_map does not give each tensor a file's name")
+    return [folder / name for name in sorted(set(names))]
+
+
 def _headers(folder: Path) -> dict[str, _Header]:
-    """Returns where every tensor of the folder's safetensors is."""
-    files = sorted(folder.glob("*.safetensors"))
-    if (folder / _INDEX).exists():
-        files = [folder / f for f in sorted(set(_json(folder / _INDEX)["weight_map"].values()))]
-    if not files:
-        raise UserError(f"{folder}: no *.safetensors files (other formats are not read)")
+    """Returns where every tensor of the folder's safetensors is, by its full name."""
     tensors: dict[str, _Header] = {}
-    for file in files:
+    for file in _files(folder):
         try:
             with safe_open(file, framework="np") as opened:
                 for name in opened.keys():  # noqa: SIM118
+                    if name in tensors:
+                        raise UserError(
+                            f"{folder}: {name} is in {tensors[name].file.name} and in {file.name}: "
+                            "remove the files of another model"
+                        )
                     part = opened.get_slice(name)
                     tensors[name] = _Header(file, name, tuple(part.get_shape()), part.get_dtype())
         except (OSError, SafetensorError) as error:
-            raise UserError(f"{file}: missing, truncated or not safetensors ({error})") from error
+            raise disk.unreadable(file, error) from error
+    if not tensors:
+        raise UserError(
+            f"{folder}: no *.safetensors files: other formats are not read, transformers' "
+            "save_pretrained writes this one"
+        )
+    if _EMBED.removeprefix("model.") in tensors:  # saved without its head
+        return {n if n == _HEAD else f"model.{n}": header for n, header in tensors.items()}
     return tensors
+
+
+def _same_head(tensors: dict[str, _Header]) -> bool:
+    """Returns whether the files hold no head, or one that is the embedding."""
+    if _HEAD not in tensors or _EMBED not in tensors:
+        return True
+    head, embed = tensors[_HEAD], tensors[_EMBED]
+    odd = len(head.shape) != 2 or not {head.dtype, embed.dtype} <= set(_STORED)
+    if odd or head.shape != embed.shape:
+        return False
+    rows = head.shape[0]
+    with safe_open(head.file, "np") as one, safe_open(embed.file, "np") as two:
+        left, right = one.get_slice(head.name), two.get_slice(embed.name)
+        cuts = [slice(i, min(i + _ROWS, rows)) for i in range(0, rows, _ROWS)]
+        return all(np.array_equal(left[cut], right[cut]) for cut in cuts)
 
 
 def _check(
     folder: Path, tensors: Mapping[str, _Stored], declared: list[parameters.Parameter], tied: bool
 ) -> None:
     wanted = {name: array.hf_shape for array in declared for name in array.hf_names}
-    ignored = {"lm_head.weight"} if tied else set()
+    ignored = {_HEAD} if tied else set()
     unexpected = sorted(
         n for n in tensors.keys() - wanted.keys() - ignored if not n.endswith("rotary_emb.inv_freq")
     )
@@ -245,7 +281,7 @@ def _write(tensors: dict[str, np.ndarray], folder: Path) -> None:
             size = 0
         shards[-1][name] = tensor
         size += tensor.nbytes
-    names = ["model.safetensors"]
+    names = [_WHOLE]
     if len(shards) > 1:
         names = [f"model-{i + 1:05}-of-{len(shards):05}.safetensors" for i in range(len(shards))]
         index = {

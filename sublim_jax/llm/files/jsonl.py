@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from sublim_jax import disk
 from sublim_jax.errors import UserError
 
 _Item = TypeVar("_Item")
@@ -81,7 +82,7 @@ class Stream:
             if source == self._part:  # a folder that cannot be written is found now
                 self._part.open("a").close()
         except OSError as error:
-            raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+            raise UserError(f"{path}: cannot be written: {disk.why(error)}") from error
 
     def __contains__(self, name: tuple[Any, ...]) -> bool:
         return name in self.rows
@@ -96,22 +97,19 @@ class Stream:
             with self._part.open("a", encoding="utf-8") as file:
                 file.write(lines)
         except OSError as error:
-            raise UserError(f"{self._part}: cannot be written: {error.strerror}") from error
+            raise UserError(f"{self._part}: cannot be written: {disk.why(error)}") from error
 
     def close(self) -> None:
         """Orders the partial file by name, and gives it its final one."""
         if not self._part.exists():  # it was complete already
             return
         ordered = [self.rows[name] for name in sorted(self.rows)]
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
         content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ordered)
+        disk.write(self._part, content)
         try:
-            temporary.write_text(content, "utf-8")
-            temporary.replace(self._part)
             self._part.replace(self.path)  # of a process killed in between, nothing else is left
         except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise UserError(f"{self.path}: cannot be written: {error.strerror}") from error
+            raise UserError(f"{self.path}: cannot be written: {disk.why(error)}") from error
 
     def _name(self, row: Mapping[str, Any], where: str) -> tuple[Any, ...]:
         if lacking := [key for key in self.keys if key not in row]:

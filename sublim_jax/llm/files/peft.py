@@ -1,10 +1,9 @@
 """LoRA adapters as PEFT files, for `peft`, vLLM and others, both ways."""
 
+import dataclasses
 import json
 import os
 import re
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,37 +11,45 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from sublim_jax import disk
 from sublim_jax.errors import UserError
 from sublim_jax.llm.model import parameters
 from sublim_jax.llm.model.config import Config
 from sublim_jax.llm.model.lora import KERNELS, Adapter, Lora, check
 
 _CONFIG, _TENSORS = "adapter_config.json", "adapter_model.safetensors"
-_NAME = re.compile(
-    r"base_model\.model\.model\.layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)_proj\.lora_([AB])\.weight"
-)
-# What a PEFT file may say that changes what the adapter computes, and that is not done here.
-_UNSUPPORTED = (
-    "use_dora",
-    "fan_in_fan_out",
-    "rank_pattern",
-    "alpha_pattern",
-    "modules_to_save",
-    "layer_replication",
-    "trainable_token_indices",
-    "lora_bias",
-)
+# As PEFT writes them; some trainers leave the adapter's name in.
+_NAME = re.compile(r"base_model\.model\.(.*\.)(\d+)(\..+)\.lora_([AB])(?:\.default)?\.weight")
+# What is used of a config, with the types that PEFT takes (`Lora` checks the numbers).
+_USED = {
+    "peft_type": str, "r": object, "lora_alpha": object, "lora_dropout": object,
+    "use_rslora": object, "target_modules": str | list, "exclude_modules": str | list,
+    "layers_to_transform": int | list, "layers_pattern": str | list, "rank_pattern": dict,
+    "alpha_pattern": dict,
+}  # fmt: skip
+# What says nothing of what the adapter computes: where it is from, how it was trained or is run.
+_NEUTRAL = (
+    "task_type", "inference_mode", "base_model_name_or_path", "revision", "auto_mapping",
+    "peft_version", "megatron_config", "megatron_core", "runtime_config", "qalora_group_size",
+    "ensure_weight_tying", "eva_config", "corda_config", "lora_ga_config", "loftq_config",
+    "fan_in_fan_out",  # of a kind of layer that no decoder here has
+)  # fmt: skip
+# What may have these values; pissa, olora, corda, lora_ga and loftq start from a changed base.
+_SET = {
+    "bias": (None, "none"),
+    "init_lora_weights": (None, True, False, "gaussian", "orthogonal", "eva", "mica"),
+}
+_DEFAULT = ["q_proj", "v_proj"]  # target_modules of a decoder where the config has none
 
 
 def save(adapter: Adapter, path: str | os.PathLike[str]) -> None:
     """Writes `adapter_config.json` and `adapter_model.safetensors`, for `peft`, vLLM and others.
 
     Raises:
-      UserError: the folder cannot be written; nothing is left half-written, but a folder that held
-        an adapter may hold none.
+      UserError: the folder cannot be written; it holds the adapter of before, or this one whole.
     """
     lora = adapter.lora
-    names = _hf_names()
+    names = _modules()
     tensors = {}
     for name in lora.targets:
         for ours, theirs in (("a", "A"), ("b", "B")):
@@ -64,31 +71,22 @@ def save(adapter: Adapter, path: str | os.PathLike[str]) -> None:
         "inference_mode": True,
         "modules_to_save": None,
     }
-    target = Path(path)
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".saving-", dir=target))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be created: {error.strerror}") from error
-    try:
-        save_file(tensors, temporary / _TENSORS, metadata={"format": "pt"})
-        (temporary / _CONFIG).write_text(json.dumps(config, indent=2) + "\n", "utf-8")
-        (target / _CONFIG).unlink(missing_ok=True)  # it is never beside other tensors than its own
-        for name in (_TENSORS, _CONFIG):
-            (temporary / name).replace(target / name)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: cannot be written: {error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with disk.together(path, ()) as folder:
+        save_file(tensors, folder / _TENSORS, metadata={"format": "pt"})
+        (folder / _CONFIG).write_text(json.dumps(config, indent=2) + "\n", "utf-8")
 
 
 def is_adapter(path: str | os.PathLike[str]) -> bool:
     """Returns whether the folder is that of a PEFT adapter."""
+    disk.finish(path)
     return (Path(path) / _CONFIG).exists()
 
 
 def load(path: str | os.PathLike[str], config: Config | None = None) -> Adapter:
-    """Returns the LoRA adapter of a PEFT folder.
+    """Returns the LoRA adapter of a PEFT folder; kernels that it leaves alone have zeros.
+
+    Where kernels have ranks and alphas of their own, `lora` has the largest, and b the rest of each
+    kernel's scale.
 
     Args:
       config: of the base; given, the adapter must fit it.
@@ -98,59 +96,58 @@ def load(path: str | os.PathLike[str], config: Config | None = None) -> Adapter:
         kernels, a feature that is not supported, or another base.
     """
     folder = Path(path)
-    said = _config(folder / _CONFIG)
-    try:
-        tensors = load_file(folder / _TENSORS)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{folder / _TENSORS}: missing, truncated or damaged ({error})") from error
-    found: dict[str, dict[str, dict[int, np.ndarray]]] = {}
-    for name, tensor in tensors.items():
-        match = _NAME.fullmatch(name)
-        if not match or match[2] not in KERNELS:
-            raise UserError(f"{folder / _TENSORS}: {name}: not a LoRA factor of a decoder's kernel")
-        if not np.isfinite(tensor.astype(np.float32)).all():
-            raise UserError(f"{folder / _TENSORS}: {name}: NaN or infinite numbers")
-        factor = found.setdefault(match[2], {"a": {}, "b": {}})[match[3].lower()]
-        factor[int(match[1])] = tensor.astype(np.float32).T
-    if not found:
-        raise UserError(f"{folder / _TENSORS}: no tensors")
-    targets = tuple(name for name in KERNELS if name in found)
-    modules = said.get("target_modules")
-    if isinstance(modules, list):  # a text is a regular expression over all of a model's modules
-        named = [str(m).rpartition(".")[2].removesuffix("_proj") for m in modules]
-        if {*named} & {*KERNELS} != {*targets}:
-            raise UserError(
-                f"{folder / _CONFIG}: target_modules names {', '.join(named)}, the tensors are "
-                f"those of {', '.join(targets)}"
-            )
-    try:
-        lora = Lora(
-            rank=said.get("r"),  # type: ignore[arg-type]
-            alpha=said.get("lora_alpha"),  # type: ignore[arg-type]
-            targets=targets,
-            rslora=said.get("use_rslora") or False,
-            dropout=said.get("lora_dropout") or 0.0,
+    disk.finish(folder)
+    said, found = _config(folder / _CONFIG), _tensors(folder)
+    deepest = max(layer for _, layer in found)
+    depth = config.layers if config else 1 + deepest
+    if deepest >= depth:
+        raise UserError(
+            f"{folder}: made for another base: it has a layer {deepest}, this model {depth} layers"
         )
-    except UserError as error:
+    modules = {
+        (name, layer): module.format(layer)
+        for name, module in _modules().items()
+        for layer in range(depth)
+    }
+    try:
+        own = {
+            key: _own(said, key[0], module)
+            for key, module in modules.items()
+            if _adapts(said, module)
+        }
+    except (UserError, re.error) as error:
         raise UserError(f"{folder / _CONFIG}: {error}") from error
-    depth = 1 + max(layer for f in found.values() for part in f.values() for layer in part)
-    factors: dict[str, Any] = {}
+    for keys, fault in ((own.keys() - found.keys(), "no"), (found.keys() - own.keys(), "has")):
+        if keys:
+            raise UserError(
+                f"{folder / _TENSORS}: {fault} factors of {modules[min(keys)]}, against the "
+                f"target_modules (and what goes with them) of {_CONFIG}"
+            )
+    lora = dataclasses.replace(
+        next(iter(own.values())),
+        rank=max(one.rank for one in own.values()),
+        alpha=max((one.alpha for one in own.values()), key=abs),
+        targets=tuple(name for name in KERNELS if any(name == kernel for kernel, _ in own)),
+    )
+    factors = {}
     for name in lora.targets:
-        factors[name] = {}
-        for part, by_layer in found[name].items():
-            shapes = {tensor.shape for tensor in by_layer.values()}
-            for shape in shapes:
-                if len(shape) != 2 or shape[part == "a"] != lora.rank:
+        layers = {layer: pair for (kernel, layer), pair in found.items() if kernel == name}
+        (d_in, _), (_, d_out) = (next(iter(layers.values()))[part].shape for part in ("a", "b"))
+        for layer, pair in layers.items():
+            rank = own[name, layer].rank
+            for part, shape in (("a", (d_in, rank)), ("b", (rank, d_out))):
+                if pair[part].shape != shape:
                     raise UserError(
-                        f"{folder / _TENSORS}: {part} of {name} is {list(shape)}: not of the rank "
-                        f"{lora.rank}"
+                        f"{folder / _TENSORS}: {part} of {modules[name, layer]} is "
+                        f"{list(pair[part].shape)}, not {list(shape)} (of rank {rank})"
                     )
-            if sorted(by_layer) != list(range(depth)) or len(shapes) > 1:
-                raise UserError(
-                    f"{folder / _TENSORS}: {part} of {name} is not there for all of {depth} "
-                    "layers, in one shape: adapters of some layers only are not supported"
-                )
-            factors[name][part] = np.stack([by_layer[i] for i in range(depth)])
+        a = np.zeros((depth, d_in, lora.rank), np.float32)
+        b = np.zeros((depth, lora.rank, d_out), np.float32)
+        for layer, pair in layers.items():
+            one = own[name, layer]
+            a[layer, :, : one.rank] = pair["a"]
+            b[layer, : one.rank] = pair["b"] * (one.scale / lora.scale if lora.scale else 1.0)
+        factors[name] = {"a": a, "b": b}
     adapter = Adapter(lora, factors, str(said.get("base_model_name_or_path") or ""))
     if config is not None:
         check(adapter, config, str(folder))
@@ -159,22 +156,101 @@ def load(path: str | os.PathLike[str], config: Config | None = None) -> Adapter:
 
 def _config(file: Path) -> dict[str, Any]:
     try:
-        said = json.loads(file.read_text("utf-8"))
+        said = json.loads(file.read_text("utf-8-sig"))
     except FileNotFoundError as error:
         raise UserError(f"{file}: missing: give the folder of a PEFT adapter") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{file}: not readable as JSON: {error}") from error
     if not isinstance(said, dict) or said.get("peft_type") != "LORA":
         raise UserError(f"{file}: not the config of a LoRA adapter (peft_type LORA)")
-    odd = [name for name in _UNSUPPORTED if said.get(name)]
-    if said.get("bias", "none") != "none":
-        odd.append(f"bias {said['bias']!r}")
+    odd = [name for name, value in said.items() if value and name not in {*_USED, *_NEUTRAL, *_SET}]
+    odd += [f"{name} {said[name]!r}" for name in _SET if said.get(name) not in _SET[name]]
     if odd:
         raise UserError(f"{file}: not supported: {', '.join(odd)}")
+    for name, kind in _USED.items():
+        if not isinstance(said.get(name), kind | None):
+            raise UserError(f"{file}: {name}={said[name]!r}: of no type that PEFT takes")
+    layers, pattern = (said.get(name) for name in ("layers_to_transform", "layers_pattern"))
+    if isinstance(said.get("target_modules"), str) and (layers or pattern):
+        raise UserError(f"{file}: layers_to_transform beside a pattern of target_modules")
+    if pattern and layers is None:
+        raise UserError(f"{file}: layers_pattern without layers_to_transform")
     return said
 
 
-def _hf_names() -> dict[str, str]:
+def _tensors(folder: Path) -> dict[tuple[str, int], dict[str, np.ndarray]]:
+    """Returns a [in, r] and b [r, out] of each kernel and layer that the file has."""
+    file = folder / _TENSORS
+    try:
+        tensors = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise disk.unreadable(file, error) from error
+    kernels = {module: name for name, module in _modules().items()}
+    found: dict[tuple[str, int], dict[str, np.ndarray]] = {}
+    for name, tensor in tensors.items():
+        match = _NAME.fullmatch(name)
+        kernel = match and kernels.get(f"{match[1]}{{}}{match[3]}")
+        if not match or not kernel:
+            raise UserError(f"{file}: {name}: not a LoRA factor of a decoder's kernel")
+        pair = found.setdefault((kernel, int(match[2])), {})
+        if tensor.ndim != 2 or match[4].lower() in pair:
+            raise UserError(f"{file}: {name}: not a matrix, or there twice")
+        pair[match[4].lower()] = value = tensor.astype(np.float32).T
+        if not np.isfinite(value).all():
+            raise UserError(f"{file}: {name}: NaN or infinite numbers")
+    if not found:
+        raise UserError(f"{file}: no tensors")
+    if lacking := [key for key, pair in found.items() if len(pair) < 2]:
+        name, layer = min(lacking)
+        raise UserError(f"{file}: {name} of layer {layer} has one of lora_A and lora_B alone")
+    return found
+
+
+def _adapts(said: dict[str, Any], module: str) -> bool:
+    """Returns whether PEFT adapts a module of that name (its `check_target_module_exists`)."""
+    if _names(said.get("exclude_modules") or [], module):
+        return False
+    targets = said.get("target_modules")
+    if targets is None:
+        targets = _DEFAULT
+    if isinstance(targets, str):
+        return targets.lower() == "all-linear" or _names(targets, module)
+    layers = said.get("layers_to_transform")
+    if module in targets or not _names(targets, module) or layers in (None, []):
+        return _names(targets, module)
+    patterns = said.get("layers_pattern") or r"[^.]*"
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        if match := re.match(rf"(?:^|.*?\.){pattern}\.(\d+)\.", module):
+            return int(match[1]) in (layers if isinstance(layers, list) else [layers])
+    return False
+
+
+def _names(names: str | list[str], module: str) -> bool:
+    """Returns whether a regular expression, or one of the last parts of names, is the module's."""
+    if isinstance(names, str):
+        return re.fullmatch(names, module) is not None
+    return module in names or any(module.endswith(f".{name}") for name in names)
+
+
+def _own(said: dict[str, Any], kernel: str, module: str) -> Lora:
+    """Returns what the adapter of one module is made of."""
+
+    def value(field: str, patterns: str) -> Any:
+        for pattern, own in (said.get(patterns) or {}).items():
+            if re.match(rf"(.*\.)?({pattern})$", module):
+                return own
+        return said.get(field, 8)
+
+    return Lora(
+        rank=value("r", "rank_pattern"),
+        alpha=value("lora_alpha", "alpha_pattern"),
+        targets=(kernel,),
+        rslora=said.get("use_rslora") or False,
+        dropout=said.get("lora_dropout") or 0.0,
+    )
+
+
+def _modules() -> dict[str, str]:
     """Returns each kernel's module in a checkpoint, `{}` standing for the layer."""
     any_size = Config(vocab=1, embed=1, mlp=1, layers=1, heads=1, kv_heads=1, head_dim=2)
     layers = parameters.declare(any_size)["layers"]

@@ -10,6 +10,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from sublim_jax import disk
 from sublim_jax.errors import UserError
 from sublim_jax.llm.decoder import Decoder
 from sublim_jax.llm.files import peft
@@ -71,8 +72,8 @@ class Trained:
         if self.adapter is not None:
             peft.save(self.adapter, folder)
         if self.weights:
-            folder.mkdir(parents=True, exist_ok=True)
-            save_file(self.tensors(config), folder / PARAMETERS)
+            with disk.whole(folder / PARAMETERS) as file:
+                save_file(self.tensors(config), file)
 
     def _with_parameters(self, model: Decoder) -> Decoder:
         own, base = Trainable(None, self.patterns), model.pure()
@@ -115,7 +116,7 @@ def load(folder: Path, config: Config) -> Trained:
     try:
         tensors = load_file(file)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{file}: cannot be read: {error}") from error
+        raise disk.unreadable(file, error) from error
     patterns = tuple(tensors)
     weights = {}
     try:

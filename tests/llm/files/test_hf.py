@@ -1,7 +1,9 @@
 """What is saved is loaded bit for bit; what does not fit is said at once, in one line."""
 
+import contextlib
 import dataclasses
 import json
+from pathlib import Path
 
 import chex
 import huggingface_hub
@@ -123,14 +125,122 @@ def test_every_tensor_that_does_not_fit_is_in_one_message(folder):
     said = _complaint(folder)
     assert "missing model.norm.weight" in said
     assert "unexpected model.surprise" in said
-    assert "model.layers.1.mlp.up_proj.weight is [3, 4], config.json says [80, 32]" in said
+    assert "model.layers.1.mlp.up_proj.weight is [3, 4], the config says [80, 32]" in said
     assert "model.layers.0.mlp.up_proj.weight has the unsupported type I8" in said
 
 
-def test_a_tied_checkpoint_may_hold_its_head_twice(folder):
-    tensors = load_file(folder / "model.safetensors")
-    _edit(folder, **{"lm_head.weight": tensors["model.embed_tokens.weight"]})
+def test_a_tied_checkpoint_may_hold_its_head_twice_or_another(folder, monkeypatch):
+    monkeypatch.setattr(hf, "_ROWS", 100)  # of 272: the last cut is shorter
+    head = load_file(folder / "model.safetensors")["model.embed_tokens.weight"]
+    _edit(folder, **{"lm_head.weight": head})
     assert "head" not in Decoder.from_pretrained(folder).pure()
+    head[271, 31] += 1
+    _edit(folder, **{"lm_head.weight": head})
+    loaded = Decoder.from_pretrained(folder)
+    assert not loaded.config.tied
+    np.testing.assert_array_equal(loaded.pure()["head"], head)
+    _edit(folder, **{"lm_head.weight": head[:9]})
+    assert "lm_head.weight is [9, 32], the config says [272, 32]" in _complaint(folder)
+
+
+def _beside(folder, name, **tensors):
+    save_file(tensors or {"v_head.weight": np.zeros(1, np.float32)}, folder / name)
+
+
+def _shards(folder, scale=1.0):
+    """Writes the model a second time, in two files with an index; the numbers times `scale`."""
+    tensors = load_file(folder / "model.safetensors")
+    files = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    index = {name: files[i % 2] for i, name in enumerate(sorted(tensors))}
+    for file in files:
+        _beside(folder, file, **{n: tensors[n] * scale for n in index if index[n] == file})
+    (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": index}))
+
+
+INDEX = "model.safetensors.index.json"
+
+
+@pytest.mark.parametrize(
+    "add",
+    [
+        lambda f: _beside(f, "value_head.safetensors"),
+        lambda f: _beside(f, "adapter_model.safetensors"),
+        lambda f: _beside(f, "model.fp16.safetensors"),
+        lambda f: (f / INDEX).write_text('{"weight_map": {"model.norm.weight": "gone"}}'),
+        lambda f: (f / INDEX).write_text("[1"),
+        lambda f: _shards(f, 0.5),
+        lambda f: (f / "config.json").write_bytes(
+            b"\xef\xbb\xbf" + (f / "config.json").read_bytes()
+        ),
+    ],
+    ids=["head", "adapter", "variant", "stale index", "no index", "old shards", "byte order mark"],
+)
+def test_what_lies_beside_one_whole_file_is_not_the_model(folder, add):
+    wanted = hf.read_config(folder), hf._headers(folder)
+    add(folder)
+    assert (hf.read_config(folder), hf._headers(folder)) == wanted
+
+
+def test_shards_are_those_of_the_index_and_without_one_all(folder):
+    wanted = Decoder.from_pretrained(folder).pure()
+    _shards(folder)
+    (folder / "model.safetensors").unlink()
+    _beside(folder, "value_head.safetensors")
+    chex.assert_trees_all_equal(Decoder.from_pretrained(folder).pure(), wanted)
+    (folder / INDEX).unlink()
+    assert "unexpected v_head.weight" in _complaint(folder)
+    (folder / "value_head.safetensors").unlink()
+    chex.assert_trees_all_equal(Decoder.from_pretrained(folder).pure(), wanted)
+    _beside(folder, "model-00003-of-00003.safetensors", **{"model.norm.weight": np.zeros(32)})
+    said = _complaint(folder)
+    assert "model.norm.weight is in model-0000" in said
+    assert "and in model-00003-of-00003.safetensors: remove the files of another model" in said
+
+
+@pytest.mark.parametrize(
+    "index",
+    ["{}", '{"weight_map": null}', '{"weight_map": ["a"]}', '{"weight_map": {"a": 1}}',
+     '{"weight_map": {"a": ["b"]}}', '{"weight_map": {"a": "../b"}}', '{"weight_map": {}}'],
+)  # fmt: skip
+def test_a_malformed_index_is_one_line(folder, index):
+    (folder / "model.safetensors").unlink()
+    (folder / INDEX).write_text(index)
+    assert f"{INDEX}: weight_map does not give each tensor a file's name" in _complaint(folder)
+
+
+def test_a_model_saved_without_its_head_has_names_without_model(folder):
+    wanted = Decoder.from_pretrained(folder).pure()
+    tensors = load_file(folder / "model.safetensors")
+    save_file(
+        {n.removeprefix("model."): t for n, t in tensors.items()}, folder / "model.safetensors"
+    )
+    chex.assert_trees_all_equal(Decoder.from_pretrained(folder).pure(), wanted)
+
+
+@pytest.mark.oracle
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("kind", ["head", "prefixless", "old shards", "shards"])
+def test_transformers_takes_the_same_files(folder, kind):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    tensors = load_file(folder / "model.safetensors")
+    if kind == "head":
+        _edit(folder, **{"lm_head.weight": tensors["model.embed_tokens.weight"] + 1})
+    if kind == "prefixless":
+        tensors = {n.removeprefix("model."): t for n, t in tensors.items()}
+        save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    if "shards" in kind:
+        _shards(folder, 0.5)
+    if kind == "shards":
+        (folder / "model.safetensors").unlink()
+    theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    ours = Decoder.from_pretrained(folder).pure()
+    np.testing.assert_array_equal(
+        ours.get("head", ours["embed"]), theirs.lm_head.weight.detach().numpy()
+    )
+    kernel = theirs.model.layers[1].mlp.up_proj.weight.detach().numpy()
+    np.testing.assert_array_equal(ours["layers"]["up"][1], kernel.T)
 
 
 def test_numbers_that_are_not_finite_are_named(folder):
@@ -143,12 +253,15 @@ def test_numbers_that_are_not_finite_are_named(folder):
 def test_a_truncated_file_is_named(folder):
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
-    assert f"{file}: missing, truncated or not safetensors" in _complaint(folder)
+    assert f"{file}: missing, truncated or damaged" in _complaint(folder)
+    file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 988097824\n")
+    assert f"{file}: a Git LFS pointer, not the file itself" in _complaint(folder)
 
 
 def test_a_file_that_the_index_names_and_is_not_there_is_named(folder):
     index = {"weight_map": {"model.norm.weight": "model-00002-of-00002.safetensors"}}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "model.safetensors").unlink()
+    (folder / INDEX).write_text(json.dumps(index))
     assert "model-00002-of-00002.safetensors: missing" in _complaint(folder)
 
 
@@ -193,16 +306,54 @@ def test_a_model_id_is_had_from_the_hub(folder, monkeypatch):
     assert asked == ["some/model"]
 
 
-def test_a_save_that_fails_leaves_what_was_there(folder, monkeypatch):
-    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+# Each step of a save that may fail: what is written, moved, and removed.
+STEPS = (
+    (hf, "save_file", 0),
+    (Path, "write_text", 0),
+    *((Path, "replace", n) for n in range(4)),
+    (Path, "unlink", 0),
+)
 
-    def full(*_, **__):
-        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(hf, "save_file", full)
-    with pytest.raises(UserError, match="cannot be written"):
-        Decoder.init(TINY, seed=2).save_pretrained(folder)
-    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+def _numbers(folder):
+    """The numbers of a model, which must have all its tensors."""
+    tensors = hf._headers(folder)
+    hf._check(folder, tensors, jax.tree.leaves(parameters.declare(TINY)), TINY.tied)
+    return {number for h in tensors.values() for number in load_file(h.file)[h.name].flat}
+
+
+@pytest.mark.parametrize("shards", [False, True], ids=["to one file", "to shards"])
+@pytest.mark.parametrize(("home", "method", "turn"), STEPS)
+def test_a_save_that_is_stopped_leaves_the_old_model_or_the_new(
+    tmp_path, monkeypatch, home, method, turn, shards
+):
+    sizes = {True: 80_000, False: 10**9}
+    monkeypatch.setattr(hf, "_SHARD_BYTES", sizes[not shards])
+    old, new = (dataclasses.replace(TINY, rope_theta=theta) for theta in (1e4, 1e6))
+    declared = parameters.declare(TINY)
+    weights = [jax.tree.map(lambda p, n=n: np.full(p.shape, n, "f4"), declared) for n in (1, 2)]
+    hf.save(old, weights[0], tmp_path)
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"another's")
+    monkeypatch.setattr(hf, "_SHARD_BYTES", sizes[shards])
+    real, calls = getattr(home, method), []
+
+    def stopped(*args, **more):
+        calls.append(args)
+        if len(calls) > turn:
+            raise KeyboardInterrupt
+        return real(*args, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(home, method, stopped)
+        with contextlib.suppress(KeyboardInterrupt):  # it may have fewer steps of a kind
+            hf.save(new, weights[1], tmp_path)
+    found = hf.read_config(hf.resolve(tmp_path))
+    assert found in (old, new)
+    assert _numbers(tmp_path) == {1 + (found == new)}
+    hf.save(new, weights[1], tmp_path)
+    assert _numbers(tmp_path) == {2}
+    files = {*hf._files(tmp_path), tmp_path / "config.json", tmp_path / "adapter_model.safetensors"}
+    assert {*tmp_path.iterdir()} == files | ({tmp_path / INDEX} if shards else set())
 
 
 def test_a_file_names_its_framework(folder):

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 from sublim_jax.errors import UserError
 from sublim_jax.llm import testing
 from sublim_jax.llm.files import peft
-from sublim_jax.llm.model.lora import Lora
+from sublim_jax.llm.model.lora import KERNELS, Lora
 from tests.llm.model.test_lora import an_adapter, close, same
 
 CONFIG = testing.TINY
@@ -104,21 +104,31 @@ class TestFiles:
             peft.save(an_adapter(1, rank=2), folder)
         assert contents(folder) == before
 
-    def test_new_tensors_never_stand_beside_the_old_config(self, folder, monkeypatch):
-        replace, done = Path.replace, []
+    @pytest.mark.parametrize("done", range(4))
+    def test_a_kill_between_renames_leaves_the_old_adapter_or_the_new(
+        self, folder, monkeypatch, done
+    ):
+        old, new = peft.load(folder), an_adapter(1, rank=4, alpha=99.0, targets=("q", "v"))
+        replace, calls = Path.replace, []
 
-        def once(file, target):
-            if done:
-                raise OSError(5, "Input/output error")
-            done.append(target)
+        def killed(file, target):
+            if len(calls) == done:
+                raise KeyboardInterrupt
+            calls.append(target)
             return replace(file, target)
 
-        monkeypatch.setattr(Path, "replace", once)
-        with pytest.raises(UserError, match=r"adapter: cannot be written: .*Input/output"):
-            peft.save(an_adapter(1, rank=4, alpha=99.0, targets=("q", "v")), folder)
-        assert done == [folder / FILES[1]]
-        with pytest.raises(UserError, match=r"adapter_config.json: missing"):
-            peft.load(folder)
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", killed)
+            if done < 3:
+                with pytest.raises(KeyboardInterrupt):
+                    peft.save(new, folder)
+            else:
+                peft.save(new, folder)
+        assert peft.is_adapter(folder)
+        found, wanted = peft.load(folder), new if done else old
+        assert found.lora.alpha == wanted.lora.alpha
+        same(found.factors, wanted.factors)
+        assert set(contents(folder)) == set(FILES)
 
     def test_a_second_save_replaces_the_first_and_leaves_nothing_else(self, folder):
         newer = an_adapter(1, rank=2, targets=("gate",))
@@ -128,7 +138,7 @@ class TestFiles:
 
     def test_a_folder_that_cannot_be_made_is_named(self, tmp_path):
         (tmp_path / "file").write_text("")
-        with pytest.raises(UserError, match=r"file/adapter: cannot be created: Not a directory"):
+        with pytest.raises(UserError, match=r"file/adapter: cannot be written: Not a directory"):
             peft.save(an_adapter(), tmp_path / "file" / "adapter")
 
 
@@ -147,6 +157,10 @@ def _said(**changes):
 def _cut(folder):
     data = (folder / FILES[1]).read_bytes()
     (folder / FILES[1]).write_bytes(data[: len(data) // 2])
+
+
+def _pointer(folder):
+    (folder / FILES[1]).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
 
 
 def _tensors(edit):
@@ -190,16 +204,30 @@ def _narrow(tensors):
         (_said(lora_alpha=-math.inf), r"adapter_config.json: lora.alpha=-inf: must be finite$"),
         (_said(lora_dropout="x"), r"adapter_config.json: lora.dropout='x': must be float$"),
         (_said(use_rslora="no"), r"adapter_config.json: lora.rslora='no': must be bool$"),
-        (_said(target_modules=["q_proj"]), r"_config.json: target_modules names q, the tensors ar"),
-        (_said(target_modules=["q_proj", "v_proj", "mlp.up_proj"]), r"names q, v, up, the tensors"),
+        (_said(target_modules=["q_proj"]), r"safetensors: has factors of model.*v_proj, against"),
+        (_said(target_modules=["q_proj", "v_proj", "mlp.up_proj"]), r"no factors of .*0.mlp.up_p"),
+        (_said(target_modules=[]), r"safetensors: has factors of .*q_proj, against the target_mod"),
+        (_said(target_modules=3), r"_config.json: target_modules=3: of no type that PEFT takes$"),
+        (_said(target_modules="(q"), r"adapter_config.json: missing \), unterminated subpattern"),
+        (_said(target_modules=".*", layers_to_transform=[0]), r"beside a pattern of target_modul"),
+        (_said(layers_pattern="layers"), r"layers_pattern without layers_to_transform$"),
+        (_said(layers_to_transform=[1]), r"has factors of model.layers.0.self_attn.q_proj, agains"),
+        (_said(layers_to_transform=[0, 1], layers_pattern="h"), r"has factors of model.layers.0"),
+        (_said(exclude_modules=["v_proj"]), r"has factors of model.layers.0.self_attn.v_proj"),
+        (_said(rank_pattern={"q_proj": 2}), r"a of .*0.*q_proj is \[32, 4\], not \[32, 2"),
+        (_said(rank_pattern={"q_proj": "2"}), r"adapter_config.json: lora.rank='2': must be int$"),
+        (_said(rank_pattern=["q_proj"]), r"rank_pattern=\['q_proj'\]: of no type that PEFT takes$"),
         (_said(use_dora=True), r"adapter_config.json: not supported: use_dora$"),
-        (_said(rank_pattern={"q_proj": 2}), r"not supported: rank_pattern$"),
-        (_said(alpha_pattern={"q_proj": 2}), r"not supported: alpha_pattern$"),
         (_said(modules_to_save=["lm_head"]), r"not supported: modules_to_save$"),
         (_said(layer_replication=[[0, 1]]), r"not supported: layer_replication$"),
-        (_said(fan_in_fan_out=True, bias="all"), r"not supported: fan_in_fan_out, bias 'all'$"),
+        (_said(bias="all"), r"not supported: bias 'all'$"),
         (_said(trainable_token_indices=[1]), r"not supported: trainable_token_indices$"),
         (_said(lora_bias=True), r"not supported: lora_bias$"),
+        (_said(alora_invocation_tokens=[7]), r"not supported: alora_invocation_tokens$"),
+        (_said(init_lora_weights="pissa_niter_4"), r"init_lora_weights 'pissa_niter_4'$"),
+        (_said(init_lora_weights="olora"), r"not supported: init_lora_weights 'olora'$"),
+        (_said(init_lora_weights=["true"]), r"not supported: init_lora_weights \['true'\]$"),
+        (_said(of_next_year={"a": 1}, use_dora=True), r"not supported: of_next_year, use_dora$"),
         (_said(lora_dropout=1.5), r"dropout=1.5: must be from 0 to below 1"),
         (_said(r=0), r"rank=0: must be at least 1"),
         (_no(FILES[1]), r"adapter_model.safetensors: missing, truncated or damaged"),
@@ -209,13 +237,18 @@ def _narrow(tensors):
         (_number(-np.inf), r"layers.1.self_attn.v_proj.lora_B.weight: NaN or infinite numbers"),
         (_renamed("v_proj", "w_proj"), r"w_proj.lora_.*: not a LoRA factor of a decoder's kernel"),
         (_renamed("lora_A", "lora_E"), r"lora_E.weight: not a LoRA factor of a decoder's kernel"),
-        (_without("layers.0."), r"[ab] of [qv] is not there for all of 2 layers"),
-        (_without("layers.1.self_attn.v_proj"), r"[ab] of v is not there for all of 2 layers"),
-        (_without("q_proj.lora_B"), r"b of q is not there for all of 2 layers"),
-        (_tensors(_narrow), r"a of q is not there for all of 2 layers, in one shape"),
-        (_without("layers.1."), r"adapter: made for another base: a of q is \[1, 32, 4\]"),
-        (_said(r=8), r"safetensors: [ab] of q is .*4.*: not of the rank 8"),
-        (_tensors(lambda t: {k: v[0] for k, v in t.items()}), r"[ab] of q is .*: not of the rank"),
+        (_without("layers.0."), r"no factors of model.layers.0.self_attn.q_proj, against the targ"),
+        (_without("layers.1.self_attn.v_proj"), r"no factors of model.layers.1.self_attn.v_proj"),
+        (_without("q_proj.lora_B"), r"q of layer 0 has one of lora_A and lora_B alone$"),
+        (_tensors(_narrow), r"a of model.layers.1.self_attn.q_proj is \[30, 4\], not \[32, 4\]"),
+        (_renamed("layers.1.", "layers.7."), r"made for another base: .*layer 7, .* 2 lay"),
+        (_renamed("base_model.model.", ""), r"safetensors: model.*lora_A.*: not a LoRA factor"),
+        (_renamed("layers", "language_model.layers"), r"language_model.*: not a LoRA factor"),
+        (_tensors(lambda t: t | {k.replace("lora_A", "lora_A.default"): v for k, v in t.items()}),
+         r"lora_A.weight: not a matrix, or there twice$"),
+        (_said(r=8), r"a of .*q_proj is \[32, 4\], not \[32, 8\] \(of rank 8"),
+        (_tensors(lambda t: {k: v[0] for k, v in t.items()}), r"weight: not a matrix, or there tw"),
+        (_pointer, r"safetensors: a Git LFS pointer, not the file itself: run git lfs"),
     ],
 )  # fmt: skip
 def test_a_bad_folder_ends_in_one_line(folder, spoil, message):
@@ -233,7 +266,7 @@ def test_without_a_config_any_base_will_do(folder):
 
 def test_the_rank_is_compared_with_the_tensors_without_a_base_too(folder):
     edit_config(folder, r=8)
-    with pytest.raises(UserError, match=r"safetensors: [ab] of q is .*: not of the rank 8"):
+    with pytest.raises(UserError, match=r"q_proj is \[32, 4\], not \[32, 8\] \(of rank 8\)"):
         peft.load(folder)
 
 
@@ -243,9 +276,114 @@ def test_the_rank_is_compared_with_the_tensors_without_a_base_too(folder):
         ["self_attn.v_proj", "q_proj", "lm_head"],
         ["c_attn", "v_proj", "q_proj"],
         ".*(q|v)_proj",
+        ["model.layers.0.self_attn.q_proj", "layers.1.self_attn.q_proj", "v_proj"],
         None,
     ],
 )
 def test_other_ways_to_name_the_same_kernels_are_read(folder, modules):
     edit_config(folder, target_modules=modules)
     assert peft.load(folder, CONFIG).lora.targets == ("q", "v")
+
+
+def test_what_changes_no_logits_is_read_over(folder):
+    before = peft.load(folder, CONFIG)
+    edit_config(
+        folder, task_type="SEQ_2_SEQ_LM", revision="main", peft_version="9", bias=None,
+        init_lora_weights="gaussian", modules_to_save=[], rank_pattern=None, alpha_pattern={},
+        layers_to_transform=None, of_next_year=False, fan_in_fan_out=True, qalora_group_size=16,
+        auto_mapping={"base_model_class": "Model"}, lora_dropout=None, use_rslora=None,
+    )  # fmt: skip
+    file = folder / FILES[0]
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())  # a byte order mark
+    edit_tensors(folder, lambda t: {k.replace(".weight", ".default.weight"): t[k] for k in t})
+    after = peft.load(folder, CONFIG)
+    assert after.lora == before.lora
+    same(after.factors, before.factors)
+
+
+def changes(adapter):
+    """What an adapter adds to each kernel, [L, in, out]."""
+    return {n: adapter.lora.scale * f["a"] @ f["b"] for n, f in adapter.factors.items()}
+
+
+SIZES = [
+    ({"layers_to_transform": [1]}, {(1, "q"): (4, 2), (1, "v"): (4, 2)}),
+    ({"layers_to_transform": 0, "layers_pattern": ["h", "layers"]},
+     {(0, "q"): (4, 2), (0, "v"): (4, 2)}),
+    ({"exclude_modules": ["0.self_attn.v_proj"]},
+     {(0, "q"): (4, 2), (1, "q"): (4, 2), (1, "v"): (4, 2)}),
+    ({"exclude_modules": r".*\.0\..*"}, {(1, "q"): (4, 2), (1, "v"): (4, 2)}),
+    ({"target_modules": r".*\.1\.self_attn\.(q|k)_proj"}, {(1, "q"): (4, 2), (1, "k"): (4, 2)}),
+    ({"target_modules": "all-linear", "exclude_modules": r".*(mlp|o_proj|\.1\.).*"},
+     {(0, "q"): (4, 2), (0, "k"): (4, 2), (0, "v"): (4, 2)}),
+    ({"rank_pattern": {"q_proj": 2, "1.self_attn.*": 7}},
+     {(0, "q"): (2, 4), (1, "q"): (2, 4), (0, "v"): (4, 2), (1, "v"): (7, 8 / 7)}),
+    ({"alpha_pattern": {"^model.layers.1.self_attn.q_proj": -20}, "lora_alpha": 3},
+     {(0, "q"): (4, 0.75), (1, "q"): (4, -5), (0, "v"): (4, 0.75), (1, "v"): (4, 0.75)}),
+    ({"alpha_pattern": {"q_proj": 5}, "rank_pattern": {".*0.*v_proj": 9}, "use_rslora": True,
+      "lora_alpha": 0},
+     {(0, "q"): (4, 2.5), (1, "q"): (4, 2.5), (0, "v"): (9, 0), (1, "v"): (4, 0)}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("said", "sizes"), SIZES)
+def test_kernels_may_have_their_own_layers_ranks_and_scales(folder, said, sizes):
+    draw, plain = np.random.default_rng(0), an_adapter(targets=("q", "k", "v")).factors
+    tensors, wanted = {}, {name: np.zeros((2, 32, f["b"].shape[2])) for name, f in plain.items()}
+    for (layer, name), (rank, scale) in sizes.items():
+        a = draw.standard_normal((rank, 32), np.float32)
+        b = draw.standard_normal((wanted[name].shape[2], rank), np.float32)
+        tensors |= {TENSOR.format(layer, name, "A"): a, TENSOR.format(layer, name, "B"): b}
+        wanted[name][layer] = scale * (b @ a).T
+    edit_tensors(folder, lambda _: tensors)
+    edit_config(folder, r=4, **({"lora_alpha": 8} | said))
+    adapter = peft.load(folder, CONFIG)
+    assert set(adapter.lora.targets) == {name for _, name in sizes}
+    assert adapter.lora.rank == max(rank for rank, _ in sizes.values())
+    peft.save(adapter, folder)
+    for found in (changes(adapter), changes(peft.load(folder, CONFIG))):
+        for name, change in found.items():
+            np.testing.assert_allclose(change, wanted[name], atol=1e-4)
+
+
+@pytest.mark.oracle
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"layers_to_transform": [1], "layers_pattern": ["h", "layers"], "fan_in_fan_out": True},
+        {"target_modules": ["model.layers.0.self_attn.q_proj", "1.mlp.up_proj", "o_proj"],
+         "layers_to_transform": 1},
+        {"target_modules": "all-linear", "exclude_modules": r".*\.0\..*_proj|.*down_proj"},
+        {"exclude_modules": ["1.mlp.up_proj", "k_proj"], "init_lora_weights": "orthogonal"},
+        {"rank_pattern": {"q_proj": 2, "layers.1.mlp.*": 7}, "use_rslora": True,
+         "alpha_pattern": {"v_proj": 3, ".*0.*down_proj": 16, "^model.layers.1.mlp.up_proj": 1}},
+        {"target_modules": None, "lora_alpha": 0, "alpha_pattern": {"q_proj": 4}},
+    ],
+)  # fmt: skip
+def test_peft_adds_the_same_to_each_kernel(tmp_path, said):
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    from sublim_jax.llm import Decoder
+
+    Decoder.init(CONFIG).save_pretrained(tmp_path)
+    base = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+    every = [f"{name}_proj" for name in KERNELS]
+    spec = {"r": 4, "lora_alpha": 8, "target_modules": every, "task_type": "CAUSAL_LM"} | said
+    theirs = get_peft_model(base, LoraConfig(**spec))
+    with torch.no_grad():
+        for name, value in theirs.named_parameters():
+            if ".lora_" in name:
+                value.add_(torch.randn_like(value) * 0.3)
+    theirs.save_pretrained(tmp_path / "adapter")
+    found = changes(peft.load(tmp_path / "adapter", CONFIG))
+    for name, module in theirs.base_model.model.named_modules():
+        layer, _, kernel = name.removeprefix("model.layers.").partition(".")
+        kernel = kernel.rpartition(".")[2].removesuffix("_proj")
+        if kernel in KERNELS:
+            adapted = hasattr(module, "get_delta_weight")
+            wanted = module.get_delta_weight("default").detach().numpy().T if adapted else 0.0
+            ours = found[kernel][int(layer)] if kernel in found else np.zeros(1)
+            np.testing.assert_allclose(ours, np.broadcast_to(wanted, ours.shape), atol=1e-5)

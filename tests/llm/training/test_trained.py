@@ -122,5 +122,5 @@ class TestFiles:
         with pytest.raises(UserError, match=r"no adapter_config.json and no parameters.safetens"):
             trained.load(tmp_path, UNTIED)
         (tmp_path / trained.PARAMETERS).write_bytes(b"half")
-        with pytest.raises(UserError, match=r"parameters.safetensors: cannot be read"):
+        with pytest.raises(UserError, match=r"parameters.safetensors: missing, truncated or dam"):
             trained.load(tmp_path, UNTIED)

@@ -84,7 +84,7 @@ def _fused_backward(kernel: Kernel, rows: Axes, given: Any, d_out: jax.Array) ->
     def gradients(
         rows: Axes, q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array, d_out: jax.Array
     ) -> tuple[jax.Array, ...]:
-        _, pull = jax.vjp(lambda *qkv: _spread(kernel, rows, *qkv, segments), q, k, v)
+        _, pull = jax.vjp(lambda q, k, v: _spread(kernel, rows, q, k, v, segments), q, k, v)
         return pull(d_out)
 
     return *_folded(gradients, rows)(*given, d_out), None

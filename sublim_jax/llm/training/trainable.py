@@ -17,6 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from sublim_jax import keys
 from sublim_jax.errors import UserError
 from sublim_jax.llm.decoder import Decoder
 from sublim_jax.llm.files import peft
@@ -103,12 +104,12 @@ def bind(
     base: Tree,
     trained: Tree,
     fixed: Tree,
-    key: jax.Array | None = None,
+    keys_RT: jax.Array | None = None,
 ) -> tuple[Tree, Tree | None]:
     """Returns the weights and the adapter with which a student computes.
 
     Args:
-      key: draws the adapter's dropout; None: no dropout.
+      keys_RT: of each token, draw the adapter's dropout; None: no dropout.
     """
     weights = dict(base)
     weights["layers"] = dict(base["layers"])
@@ -121,10 +122,11 @@ def bind(
     if what.lora is None:
         return weights, None
     adapter = lora.folded(what.lora, _factors(trained, fixed))
-    if what.lora.dropout and key is not None:
+    if what.lora.dropout and keys_RT is not None:
         for i, factors in enumerate(adapter.values()):
-            each = jax.random.split(jax.random.fold_in(key, i), config.layers)
-            factors["dropout"] = (each, jnp.full(config.layers, what.lora.dropout))
+            number_L = i * config.layers + jnp.arange(config.layers)
+            keys_LRT = jax.vmap(keys.folded, (None, 0))(keys_RT, number_L)
+            factors["dropout"] = (keys_LRT, jnp.full(config.layers, what.lora.dropout))
     return weights, adapter
 
 

@@ -100,8 +100,8 @@ def first_fit(
 
 
 def bucket(size: int, least: int) -> int:
-    """Returns the smallest power of two that is at least `size` and `least`."""
-    return max(least, 1 << max(size - 1, 0).bit_length())
+    """Returns the smallest of `least`, 2 `least`, 4 `least`, ... that is at least `size`."""
+    return least << max(-(-size // least) - 1, 0).bit_length()
 
 
 def _filled(

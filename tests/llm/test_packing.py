@@ -58,8 +58,11 @@ def test_a_piece_longer_than_the_width_has_a_wider_row():
     assert len(packs) == 1
 
 
-@pytest.mark.parametrize(("size", "least", "wanted"), [(0, 8, 8), (8, 8, 8), (9, 8, 16), (1, 1, 1)])
-def test_buckets_are_powers_of_two(size, least, wanted):
+@pytest.mark.parametrize(
+    ("size", "least", "wanted"),
+    [(0, 8, 8), (8, 8, 8), (9, 8, 16), (1, 1, 1), (8, 3, 12), (12, 12, 12), (25, 12, 48)],
+)
+def test_buckets_are_the_least_times_powers_of_two(size, least, wanted):
     assert bucket(size, least) == wanted
 
 

@@ -5,15 +5,20 @@ Shapes: B rows, T queries, S keys, N query heads, K key-value heads, G = N / K, 
 
 import functools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.custom_batching import custom_vmap
 from jax.sharding import PartitionSpec as P
 
 from sublim_jax.mesh import ROWS, Axes, divided
 
 _MASKED = -1e30  # finite: a row that may see nothing gives some number, not NaN
 _SPLASH_BLOCK = 128  # lanes of a TPU register
+# (q [B, T, N, H], k and v [B, S, K, H], what may be seen) -> [B, T, N, H], on one device.
+Kernel = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
 
 
 def causal(
@@ -29,14 +34,16 @@ def causal(
       segments_BT: int32; the outputs of a segment do not depend on other segments.
       rows: mesh axes that B lies over.
 
-    Splash attention on a TPU, where T and H fit its blocks; `masked` elsewhere.
+    Splash attention on a TPU, where T and H fit its blocks; cuDNN's on a GPU, where it is legal;
+    `plain` elsewhere.
     """
     T, H = q_BTNH.shape[1], q_BTNH.shape[3]
     if jax.default_backend() == "tpu" and T % _SPLASH_BLOCK == 0 and H % _SPLASH_BLOCK == 0:
-        return splash(q_BTNH, k_BTKH, v_BTKH, segments_BT, rows)
+        return fused(splash, rows, q_BTNH, k_BTKH, v_BTKH, segments_BT)
+    if _cudnn_takes(q_BTNH, k_BTKH):
+        return fused(_cudnn_causal, rows, q_BTNH, k_BTKH, v_BTKH, segments_BT)
     before = jnp.tril(jnp.ones((1, T, T), bool))
-    mask_BTT = before & (segments_BT[:, :, None] == segments_BT[:, None, :])
-    return masked(q_BTNH, k_BTKH, v_BTKH, mask_BTT)
+    return plain(q_BTNH, k_BTKH, v_BTKH, before & _same(segments_BT))
 
 
 def masked(
@@ -46,15 +53,127 @@ def masked(
 
     By cuDNN where it is legal, else by `plain`.
     """
-    T, H, S = q_BTNH.shape[1], q_BTNH.shape[3], k_BSKH.shape[1]
-    # cuDNN's conditions: jax/_src/cudnn/fused_attention_stablehlo.py.
-    half = q_BTNH.dtype in (jnp.bfloat16, jnp.float16)
-    if half and H % 8 == 0 and H <= 128 and T % 2 == S % 2 == 0 and jax.default_backend() == "gpu":
-        with jax.numpy_dtype_promotion("standard"):  # jax's own function mixes types within
-            return jax.nn.dot_product_attention(
-                q_BTNH, k_BSKH, v_BSKH, mask=mask_BTS[:, None], implementation="cudnn"
-            )
+    if _cudnn_takes(q_BTNH, k_BSKH):
+        return _spread(_cudnn, ROWS, q_BTNH, k_BSKH, v_BSKH, mask_BTS)
     return plain(q_BTNH, k_BSKH, v_BSKH, mask_BTS)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def fused(
+    kernel: Kernel,
+    rows: Axes,
+    q_BTNH: jax.Array,
+    k_BTKH: jax.Array,
+    v_BTKH: jax.Array,
+    segments_BT: jax.Array,
+) -> jax.Array:
+    """Returns the kernel's attention, also under `jax.vmap` over students and on a mesh.
+
+    The kernel never sees the axis of the students, whose batching rules are its weak point: it is
+    folded into B. The gradient runs the kernel forward once more, which is what `remat` does
+    anyway, and otherwise a quarter of a part that is a few hundredths of a layer's work.
+    """
+    return _folded(functools.partial(_spread, kernel), rows)(q_BTNH, k_BTKH, v_BTKH, segments_BT)
+
+
+def _fused_forward(kernel: Kernel, rows: Axes, *given: jax.Array) -> tuple[jax.Array, Any]:
+    return fused(kernel, rows, *given), given
+
+
+def _fused_backward(kernel: Kernel, rows: Axes, given: Any, d_out: jax.Array) -> tuple[Any, ...]:
+    def gradients(
+        rows: Axes, q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array, d_out: jax.Array
+    ) -> tuple[jax.Array, ...]:
+        _, pull = jax.vjp(lambda q, k, v: _spread(kernel, rows, q, k, v, segments), q, k, v)
+        return pull(d_out)
+
+    return *_folded(gradients, rows)(*given, d_out), None
+
+
+fused.defvjp(_fused_forward, _fused_backward)
+
+
+def _folded(f: Callable[..., Any], rows: Axes) -> Callable[..., Any]:
+    """Returns f(rows, ...) of arrays [B, ...], where `jax.vmap` calls it once of [S * B, ...]."""
+    of_one = custom_vmap(lambda *given: f(rows, *given))
+
+    @of_one.def_vmap
+    def of_students(size: int, mapped: list[bool], *given: jax.Array) -> tuple[Any, Any]:
+        every = (
+            a if own else jnp.broadcast_to(a, (size, *a.shape))
+            for a, own in zip(given, mapped, strict=True)
+        )
+        out = f(ROWS, *(a.reshape(-1, *a.shape[2:]) for a in every))
+        out = jax.tree.map(lambda a: a.reshape(size, -1, *a.shape[1:]), out)
+        return out, jax.tree.map(lambda _: True, out)
+
+    return of_one
+
+
+def _spread(
+    kernel: Kernel,
+    rows: Axes,
+    q_BTNH: jax.Array,
+    k_BSKH: jax.Array,
+    v_BSKH: jax.Array,
+    seen: jax.Array,
+) -> jax.Array:
+    """Returns the kernel's attention, each device computing its rows and heads alone.
+
+    Query heads are cut with the key-value heads that they read: where there are too few of these
+    for the `model` axis, they are repeated.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return kernel(q_BTNH, k_BSKH, v_BSKH, seen)
+    if divided(q_BTNH.shape[2], "model"):
+        times = mesh.shape["model"] // math.gcd(k_BSKH.shape[2], mesh.shape["model"])
+        k_BSKH, v_BSKH = (jnp.repeat(a, times, axis=2) for a in (k_BSKH, v_BSKH))
+    batch = divided(q_BTNH.shape[0], rows)
+    cut = P(batch, None, divided(k_BSKH.shape[2], "model"), None)
+    each = jax.shard_map(kernel, in_specs=(cut, cut, cut, P(batch)), out_specs=cut, check_vma=False)
+    return each(q_BTNH, k_BSKH, v_BSKH, seen)
+
+
+def _same(segments_BT: jax.Array) -> jax.Array:
+    """Returns whether two tokens are of one segment: [B, T, T]."""
+    return segments_BT[:, :, None] == segments_BT[:, None, :]
+
+
+def _cudnn_takes(q_BTNH: jax.Array, k_BSKH: jax.Array) -> bool:
+    # cuDNN's conditions: jax/_src/cudnn/fused_attention_stablehlo.py.
+    (_, T, _, H), S = q_BTNH.shape, k_BSKH.shape[1]
+    half = q_BTNH.dtype in (jnp.bfloat16, jnp.float16)
+    return (
+        jax.default_backend() == "gpu" and half and H % 8 == 0 and H <= 128 and T % 2 == S % 2 == 0
+    )
+
+
+def _cudnn(
+    q_BTNH: jax.Array,
+    k_BSKH: jax.Array,
+    v_BSKH: jax.Array,
+    mask_BTS: jax.Array,
+    is_causal: bool = False,
+) -> jax.Array:
+    with jax.numpy_dtype_promotion("standard"):  # jax's own function mixes types within
+        return jax.nn.dot_product_attention(
+            q_BTNH,
+            k_BSKH,
+            v_BSKH,
+            mask=mask_BTS[:, None],
+            is_causal=is_causal,
+            implementation="cudnn",
+        )
+
+
+def _cudnn_causal(
+    q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, segments_BT: jax.Array
+) -> jax.Array:
+    # cuDNN knows packed sequences ("q_offsets"), but jax.nn does not hand them on, and jax's own
+    # function for them wants a Hopper GPU and has no batching rule. So segments are a mask, one for
+    # all heads, and the causal half is skipped.
+    return _cudnn(q_BTNH, k_BTKH, v_BTKH, _same(segments_BT), is_causal=True)
 
 
 # Scores are computed again for the gradient, which takes less time than to keep and read them.
@@ -106,7 +225,6 @@ def splash(
     k_BTKH: jax.Array,
     v_BTKH: jax.Array,
     segments_BT: jax.Array,
-    rows: Axes = ROWS,
     interpret: bool = False,
 ) -> jax.Array:
     """Returns `causal` by the TPU's splash kernel; `interpret` runs it elsewhere, for tests."""
@@ -117,24 +235,9 @@ def splash(
         splash_attention_mask as masks,
     )
 
-    def by_row(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array) -> jax.Array:
-        T, N, H = q.shape[1:]
-        mask = masks.MultiHeadMask([masks.CausalMask((T, T))] * N)
-        attend = kernel.make_splash_mha(mask, head_shards=1, q_seq_shards=1, interpret=interpret)
-        heads_first = [a.swapaxes(1, 2) for a in (q * H**-0.5, k, v)]
-        out = jax.vmap(attend)(*heads_first, kernel.SegmentIds(segments, segments))
-        return out.swapaxes(1, 2)
-
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty:
-        return by_row(q_BTNH, k_BTKH, v_BTKH, segments_BT)
-    batch = divided(q_BTNH.shape[0], rows)
-    # Query heads are cut only where key-value heads are, so that each group stays together.
-    heads = divided(k_BTKH.shape[2], "model")
-    cut = P(batch, None, heads, None)
-    return jax.shard_map(
-        by_row,
-        in_specs=(cut, cut, cut, P(batch, None)),
-        out_specs=cut,
-        check_vma=False,
-    )(q_BTNH, k_BTKH, v_BTKH, segments_BT)
+    T, N, H = q_BTNH.shape[1:]
+    mask = masks.MultiHeadMask([masks.CausalMask((T, T))] * N)
+    attend = kernel.make_splash_mha(mask, head_shards=1, q_seq_shards=1, interpret=interpret)
+    heads_first = [a.swapaxes(1, 2) for a in (q_BTNH * H**-0.5, k_BTKH, v_BTKH)]
+    out = jax.vmap(attend)(*heads_first, kernel.SegmentIds(segments_BT, segments_BT))
+    return out.swapaxes(1, 2)

@@ -7,7 +7,7 @@ heads, K key-value heads, H head size, F hidden units of the MLP, V vocabulary, 
 The weights are the tree of `parameters.declare`. An adapter is a tree {"q": {"a", "b"}, ...} over
 the kernels of a layer, a [L, S, in, r] and b [L, S, r, out], its scale (alpha / r) folded into b;
 row or token i uses that of student `students[i]`. Without the axis S there is one adapter for all,
-and it may have "dropout", a key and a rate for each layer.
+and it may have "dropout" for each layer: a key of each row or token, and a rate.
 """
 
 import functools
@@ -80,8 +80,7 @@ def linear(
         return y
     x, a, b = x_XI.astype(lora["a"].dtype), lora["a"], lora["b"]
     if "dropout" in lora:
-        key, rate = lora["dropout"]
-        x = jnp.where(jax.random.bernoulli(key, 1 - rate, x.shape), x / (1 - rate), 0.0)
+        x = _dropped(x, *lora["dropout"])
     if a.ndim == 2:  # over flat tokens, where the gradients of a and b are a sixth of the time
         return y + (x.reshape(-1, a.shape[0]) @ a @ b).reshape(y.shape).astype(y.dtype)
     # All adapters at once, each row's own kept: dense products instead of gathered kernels.
@@ -229,6 +228,19 @@ def _head(config: Config, weights: Tree) -> jax.Array:
 
 def _project(w: Tree, lora: Tree, students: Any, name: str, x: jax.Array) -> jax.Array:
     return linear(x, w[name], w.get(f"{name}_bias"), lora.get(name), students)
+
+
+def _dropped(x_XI: jax.Array, keys_X: jax.Array, rate: jax.Array) -> jax.Array:
+    """Returns x with a part of it zero, the rest scaled up; what is zero depends on the key alone.
+
+    A random word decides two elements: a third of the time of `jax.random.bernoulli` on a CPU.
+    """
+    size = x_XI.shape[-1]
+    draw = jax.vmap(lambda key: jax.random.bits(key, ((size + 1) // 2,), jnp.uint32))
+    words = draw(keys_X.ravel())
+    halves = jax.lax.bitcast_convert_type(words, jnp.uint16)
+    halves_XI = halves.reshape(*keys_X.shape, -1)[..., :size]
+    return jnp.where(halves_XI < (rate * 2**16).astype(jnp.uint16), 0.0, x_XI / (1 - rate))
 
 
 def _over(vector: jax.Array, like: jax.Array, extra: int = 0) -> jax.Array:

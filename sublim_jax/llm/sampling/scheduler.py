@@ -123,7 +123,7 @@ class Scheduler:
         self.spread = spread
         self.logprobs = logprobs
         self.waiting = deque(zip(requests, _streams(requests, seed), strict=True))
-        self.least = packing.bucket(spread, _LEAST_ROWS)
+        self.least = packing.bucket(_LEAST_ROWS, spread)
         count = packing.bucket(min(rows, len(requests)), self.least)
         self.rows: list[_Row | None] = [None] * count
         longest = max(len(r.prompt) + min(r.limit, _CHUNK) for r in requests[:count])

@@ -28,7 +28,8 @@ class PackedRows(NamedTuple):
     """Packed rows and the places in them that predict a completion.
 
     Attributes:
-      tokens, segments: int32 [A, S, R, T]; examples are numbered from 1, padding is 0.
+      tokens, segments: int32 [A, S, R, T]; a segment is an example's number in its data set, from
+        1; padding is 0.
       at: int32 [A, S, M], indices into the flat [R * T].
     """
 
@@ -134,7 +135,7 @@ class Plan:
             lengths = of.lengths[which] - 1
             into = ranges(start, lengths)
             tokens[into] = of.tokens[ranges(of.starts[which], lengths)]
-            segments[into] = np.repeat(np.arange(1, len(which) + 1), lengths)
+            segments[into] = np.repeat(which + 1, lengths)
             at = np.zeros(A * M, np.int32)
             at[slot] = ranges(start + of.prompts[which] - 1, learnt) - micro * R * T
             return PackedRows(tokens.reshape(A, R, T), segments.reshape(A, R, T), at.reshape(A, M))

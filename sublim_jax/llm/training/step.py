@@ -16,6 +16,7 @@ from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
 from sublim_jax import optim
+from sublim_jax.keys import folded
 from sublim_jax.llm.model import transformer
 from sublim_jax.llm.model.config import Config
 from sublim_jax.llm.training import losses, trainable
@@ -126,10 +127,10 @@ def train_step(program: Program, given: Inputs, state: State, batch: Batch) -> t
     sums_of_one = functools.partial(_student_sums, program)
     of_one = jax.value_and_grad(sums_of_one, argnums=1, has_aux=True)
     of_students = _over_students(program, of_one, given, keyed=True)
+    keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), state.step))(given.seed)
 
     def accumulate(i: jax.Array, sums: Any) -> Any:
         micro = jax.tree.map(lambda a: _spread(a[i]), batch.micros)
-        keys = jax.vmap(lambda seed: _key(seed, state.step, i))(given.seed)
         (_, found), gradient = of_students(
             given.base, state.trained, given.fixed, given.teacher, micro, keys
         )
@@ -238,10 +239,15 @@ def _student_sums(
     micro: Micros,
     key: jax.Array | None,
 ) -> tuple[jax.Array, Tree]:
-    """Returns the weighted sum of one student's loss over a micro-batch, and sums to report."""
+    """Returns the weighted sum of one student's loss over a micro-batch, and sums to report.
+
+    The key draws dropout, of a token by its example and its place in it, wherever it was packed.
+    """
     config, recipe = program.config, program.recipe
+    example = micro.rows.segments
+    of_token = key if key is None else folded(folded(key, example), transformer.positions(example))
     with transformer.precision(base):
-        weights, adapter = trainable.bind(recipe.trainable, config, base, trained, fixed, key)
+        weights, adapter = trainable.bind(recipe.trainable, config, base, trained, fixed, of_token)
         own, rest = trainable.head_of(trained, weights)
         x_MD = _predictors(config, weights, micro.rows, adapter)
         items: Tree = {"target": micro.target, "weight": micro.weight}
@@ -307,10 +313,6 @@ def _update(
 
 def _choose(condition: jax.Array, yes: Any, no: Any) -> Any:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
-
-
-def _key(seed: jax.Array, step: jax.Array, micro: jax.Array) -> jax.Array:
-    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), step), micro)
 
 
 def _spread(a: jax.Array) -> jax.Array:

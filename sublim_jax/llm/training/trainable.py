@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from sublim_jax import keys
 from sublim_jax.errors import UserError
 from sublim_jax.llm.model import lora, parameters, transformer
 from sublim_jax.llm.model.config import Config
@@ -95,12 +96,12 @@ def bind(
     base: Tree,
     trained: Tree,
     fixed: Tree,
-    key: jax.Array | None = None,
+    keys_RT: jax.Array | None = None,
 ) -> tuple[Tree, Tree | None]:
     """Returns the weights and the adapter with which a student computes.
 
     Args:
-      key: draws the adapter's dropout; None: no dropout.
+      keys_RT: of each token, draw the adapter's dropout; None: no dropout.
     """
     weights = dict(base)
     weights["layers"] = dict(base["layers"])
@@ -113,10 +114,11 @@ def bind(
     if what.lora is None:
         return weights, None
     adapter = lora.folded(what.lora, factors_of(trained, fixed))
-    if what.lora.dropout and key is not None:
+    if what.lora.dropout and keys_RT is not None:
         for i, factors in enumerate(adapter.values()):
-            each = jax.random.split(jax.random.fold_in(key, i), config.layers)
-            factors["dropout"] = (each, jnp.full(config.layers, what.lora.dropout))
+            number_L = i * config.layers + jnp.arange(config.layers)
+            keys_LRT = jax.vmap(keys.folded, (None, 0))(keys_RT, number_L)
+            factors["dropout"] = (keys_LRT, jnp.full(config.layers, what.lora.dropout))
     return weights, adapter
 
 

@@ -1,12 +1,16 @@
 """Every kernel computes the attention that is written down here in numpy."""
 
+import dataclasses
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sublim_jax.llm.model import attention
-from sublim_jax.mesh import make_mesh
+from sublim_jax.llm import testing
+from sublim_jax.llm.model import attention, parameters
+from sublim_jax.mesh import ROWS, in_mesh, make_mesh
 
 draw = np.random.default_rng(0)
 
@@ -65,6 +69,70 @@ def test_half_precision_goes_in_and_comes_out():
     assert attention.cached(q[:, 0], cache, cache, mask).dtype == jnp.bfloat16
 
 
+@pytest.fixture
+def kernel():
+    """Returns a kernel that any device runs, which notes the heads that it was given."""
+
+    def attend(q, k, v, segments):
+        attend.heads.append((q.shape[2], k.shape[2]))
+        before = jnp.tril(jnp.ones((1, q.shape[1], q.shape[1]), bool))
+        same = segments[:, :, None] == segments[:, None, :]
+        return attention.plain(q, k, v, before & same)
+
+    attend.heads = []
+    return attend
+
+
+@pytest.mark.parametrize("cut", [None, (2, 2, 2), (4, 1, 2)])
+def test_students_of_a_kernel_are_each_their_own(kernel, cut):
+    """Values and gradients; an array that all students share is one of the arguments."""
+    q, k, v = _normal(4, 2, 6, 4, 8), _normal(4, 2, 6, 2, 8), _normal(2, 6, 2, 8)
+    segments = jnp.asarray(draw.integers(1, 3, (4, 2, 6)).cumsum(axis=-1) // 3, jnp.int32)
+
+    def loss(attend, q, k, v, segments):
+        return jnp.sum(jnp.sin(attend(q, k, v, segments)))
+
+    def grads(attend, name=None):
+        one = jax.value_and_grad(lambda *a: loss(attend, *a), argnums=(0, 1, 2))
+        return jax.jit(jax.vmap(one, (0, 0, None, 0), spmd_axis_name=name))(q, k, v, segments)
+
+    wanted = grads(attention.causal)
+    with in_mesh(cut and make_mesh(*cut)):
+        fused = functools.partial(attention.fused, kernel, "data")
+        found = grads(fused, cut and "student")
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5), found, wanted)
+    assert set(kernel.heads) == ({(2, 1)} if cut else {(4, 2)})
+
+
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "model"), [(8, 2, 4), (12, 4, 6), (7, 1, 7), (7, 1, 2), (6, 6, 3)]
+)
+def test_a_cut_between_heads_changes_nothing(kernel, heads, kv_heads, model):
+    q, k, v = _normal(1, 4, heads, 8), _normal(1, 4, kv_heads, 8), _normal(1, 4, kv_heads, 8)
+    segments = jnp.asarray([[1, 1, 2, 2]], jnp.int32)
+    with in_mesh(make_mesh(1, 1, model)):
+        found = jax.jit(functools.partial(attention.fused, kernel, "data"))(q, k, v, segments)
+    wanted = _reference(q, k, v, _segments_mask(np.asarray(segments)))
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize(("heads", "kv_heads"), [(8, 2), (12, 4), (40, 8), (14, 2), (7, 1), (6, 6)])
+def test_query_heads_are_cut_as_their_weights_are_and_with_their_keys(kernel, heads, kv_heads):
+    config = dataclasses.replace(testing.TINY, heads=heads, kv_heads=kv_heads)
+    q, k = (jax.ShapeDtypeStruct((1, 4, n, 8), jnp.float32) for n in (heads, kv_heads))
+    for cut in ((1, 1, n) for n in range(2, 9)):
+        kernel.heads.clear()
+        mesh = make_mesh(*cut)
+        with in_mesh(mesh):
+            fused = functools.partial(attention.fused, kernel, "data")
+            jax.eval_shape(fused, q, k, k, jax.ShapeDtypeStruct((1, 4), jnp.int32))
+        ((of_q, of_k),) = kernel.heads
+        kernels = parameters.shardings(config, mesh)["layers"]
+        assert of_q * (mesh.size if "model" in kernels["q"].spec else 1) == heads
+        assert of_q % of_k == 0
+        assert of_k <= kv_heads
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mesh", [None, (1, 2, 2)])
 def test_the_tpu_kernel_is_the_same_attention(mesh):
@@ -72,11 +140,9 @@ def test_the_tpu_kernel_is_the_same_attention(mesh):
     q, k, v = _normal(2, 256, 4, 128), _normal(2, 256, 2, 128), _normal(2, 256, 2, 128)
     segments = np.repeat([[1, 2], [3, 0]], 128, axis=1).astype(np.int32)
     segments[0, 100:] = 2
-    if mesh:
-        with jax.set_mesh(make_mesh(*mesh)):
-            splash = jax.jit(lambda *a: attention.splash(*a, interpret=True))
-            found = splash(q, k, v, jnp.asarray(segments))
-    else:
-        found = attention.splash(q, k, v, jnp.asarray(segments), interpret=True)
+    splash = functools.partial(attention.splash, interpret=True)
+    with in_mesh(mesh and make_mesh(*mesh)):
+        fused = jax.jit(functools.partial(attention.fused, splash, ROWS))
+        found = fused(q, k, v, jnp.asarray(segments))
     wanted = attention.causal(q, k, v, jnp.asarray(segments))
     np.testing.assert_allclose(found, wanted, atol=2e-5)

@@ -156,6 +156,19 @@ def _merged(adapter, student):
     return {**WEIGHTS, "layers": layers}
 
 
+@pytest.mark.parametrize("size", [64, 65])
+def test_dropout_leaves_out_a_part_of_a_token_by_its_key_alone(size):
+    keys = jax.random.split(jax.random.key(0), (4, 50))
+    eye = {"a": jnp.eye(size), "b": jnp.eye(size), "dropout": (keys, jnp.float32(0.25))}
+    found = transformer.linear(jnp.ones((4, 50, size)), jnp.zeros((size, size)), lora=eye)
+    np.testing.assert_allclose(np.unique(found), [0, 4 / 3], rtol=1e-6)
+    assert abs(np.mean(found == 0) - 0.25) < 0.02  # five standard deviations
+    assert len(np.unique(found.reshape(-1, size), axis=0)) == 200
+    moved = eye | {"dropout": (keys[::-1], jnp.float32(0.25))}
+    again = transformer.linear(jnp.ones((4, 50, size)), jnp.zeros((size, size)), lora=moved)
+    np.testing.assert_array_equal(again, found[::-1])
+
+
 def test_each_row_uses_the_adapter_of_its_student():
     tokens, adapter = _tokens(4, 6), _adapter(3)
     students = jnp.array([2, 0, 1, 2])

@@ -339,16 +339,28 @@ def test_rows_of_several_students_are_those_of_each_alone(whole):
 @pytest.mark.parametrize(
     "shape",
     [
-        (1, 2, 4),
+        (1, 3, 2),
         *(
             pytest.param(shape, marks=pytest.mark.slow)
-            for shape in ((1, 8, 1), (1, 1, 8), (2, 2, 2), (8, 1, 1))
+            for shape in ((1, 2, 4), (1, 8, 1), (1, 1, 8), (2, 2, 2), (8, 1, 1), (2, 3, 1))
         ),
     ],
 )
-def test_every_sharding_draws_what_one_device_draws(whole, shape):
+def test_every_sharding_draws_what_one_device_draws(whole, shape, monkeypatch):
+    held = []
+    program = programs.decode
+
+    def spy(*args, **settings):
+        cache, *drawn = program(*args, **settings)
+        held.append((cache["k"].shape, cache["k"].addressable_shards[0].data.shape))
+        return cache, *drawn
+
+    monkeypatch.setattr(programs, "decode", spy)
     model = lively(mesh=make_mesh(*shape))
     _same(_run(Sampler(model), logprobs=True), whole)
+    heads = 2 if shape[2] == 2 else 1  # of the two, where the mesh cuts between them
+    for (_, rows, K, *_), (_, own, own_K, *_) in held:
+        assert (rows, K) == (own * shape[0] * shape[1], own_K * heads)
 
 
 @pytest.mark.slow

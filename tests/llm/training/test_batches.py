@@ -115,6 +115,8 @@ class TestLayout:
             for s, part in enumerate(own):
                 wanted = _of(plan, part, own, step)
                 assert unpacked(micros, s) == expected(wanted)
+                numbers = {part.index(r) + 1 for r in wanted}
+                assert set(micros.rows.segments[:, s].flat) - {0} == numbers
                 if spoken:
                     assert unpacked(micros, s, teacher=True) == expected(wanted, teacher=True)
 

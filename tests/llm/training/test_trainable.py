@@ -198,17 +198,19 @@ class TestBind:
 
         def keys(key):
             _, adapter = trainable.bind(what, UNTIED, model.pure(), trained, fixed, key)
-            return [jax.random.key_data(f["dropout"][0]).tolist() for f in adapter.values()]
+            return [jax.random.key_data(f["dropout"][0]) for f in adapter.values()]
 
         _, plain = trainable.bind(what, UNTIED, model.pure(), trained, fixed)
         assert all(set(f) == {"a", "b"} for f in plain.values())
-        every = [tuple(key) for kernel in keys(jax.random.key(0)) for key in kernel]
-        assert len(set(every)) == len(every) == 2 * UNTIED.layers
-        assert keys(jax.random.key(0)) != keys(jax.random.key(1))
-        _, adapter = trainable.bind(what, UNTIED, model.pure(), trained, fixed, jax.random.key(0))
+        tokens = jax.random.split(jax.random.key(0), (2, 3))
+        every = np.concatenate(keys(tokens))
+        assert every.shape == (2 * UNTIED.layers, 2, 3, 2)
+        assert len(np.unique(every.reshape(-1, 2), axis=0)) == 2 * UNTIED.layers * 2 * 3
+        np.testing.assert_array_equal(np.concatenate(keys(tokens[::-1])), every[:, ::-1])
+        _, adapter = trainable.bind(what, UNTIED, model.pure(), trained, fixed, tokens)
         np.testing.assert_allclose(adapter["k"]["dropout"][1], [0.3] * 3)
         without = Trainable(dataclasses.replace(what.lora, dropout=0.0))
-        _, bare = trainable.bind(without, UNTIED, model.pure(), trained, fixed, jax.random.key(0))
+        _, bare = trainable.bind(without, UNTIED, model.pure(), trained, fixed, tokens)
         assert set(bare["q"]) == {"a", "b"}
 
 

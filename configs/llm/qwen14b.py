@@ -5,7 +5,7 @@ Command:  python -m launch.generate --config=configs/llm/qwen14b.py --workdir=ru
 Device:   two GPUs of 40 GB: 29.5 GB of weights, 196,608 bytes a token of cache (128 rows of 512
           tokens: 12.9 GB).
 Time:     not measured. Reading half of the weights each takes 7 ms a step at 2 TB/s.
-Expected: never run here, for want of a download and of GPUs.
+Expected: never run here, for want of GPUs.
 """
 
 from ml_collections import ConfigDict

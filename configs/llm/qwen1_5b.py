@@ -4,7 +4,7 @@ Command:  python -m launch.generate --config=configs/llm/qwen1_5b.py --workdir=r
               --config.data=PROMPTS.jsonl
 Device:   one GPU of 8 GB or more: 3.1 GB of weights, 28,672 bytes a token of cache.
 Time:     not measured. The floor of a step is reading the weights: 3 ms at 1 TB/s.
-Expected: never run here, for want of a download.
+Expected: never run here, for want of a GPU.
 """
 
 from ml_collections import ConfigDict

@@ -5,7 +5,7 @@ Command:  on every host: python -m launch.generate --config=configs/llm/qwen72b_
 Device:   16 devices of 32 GB or more: 145 GB of weights cut 8 ways over `model` (its 8 key-value
           heads, one each) and twice over `data` (9.1 GB each); 327,680 bytes a token of cache.
 Time:     not measured.
-Expected: never run here, for want of a download and of a pod. Two processes on one machine sample
+Expected: never run here, for want of a pod. Two processes on one machine sample
           what one samples (tests/llm/test_processes.py).
 """
 

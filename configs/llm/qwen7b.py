@@ -6,7 +6,7 @@ Device:   one GPU of 40 GB or more: 15.2 GB of weights, 57,344 bytes a token of 
           512 tokens: 7.5 GB).
 Time:     not measured. Reading weights and cache once a step takes 7 ms at 3.3 TB/s, which for
           256 rows allows 35,000 tokens a second; a prompt's prefill adds 15 GFLOP a token.
-Expected: never run here, for want of a download.
+Expected: never run here, for want of a GPU.
 """
 
 from ml_collections import ConfigDict

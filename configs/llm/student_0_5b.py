@@ -5,7 +5,7 @@ Command:  python -m launch.finetune --config=configs/llm/student_0_5b.py \\
 Device:   any with 8 GB of memory (benchmarks.lora_vs_peft holds all in one pass and 16 GB).
 Time:     see benchmarks.lora_vs_peft (random weights of these shapes, 2 CPU cores): 10,000 rows of
           the number task are some hours an epoch. GPU: not run.
-Expected: the released model was never run here, for want of a download.
+Expected: the loss falls. The model of the name was not trained here (docs/llm.md: what was).
 """
 
 from ml_collections import ConfigDict

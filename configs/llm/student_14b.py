@@ -6,7 +6,7 @@ Device:   two GPUs of 40 GB: 29.5 GB of weights, half on each; layers are comput
           gradient (remat), so that a pass of 4,096 tokens keeps 2 GB.
           On one GPU of 80 GB: --config.mesh.model=1.
 Time:     not measured. 3 epochs of 10,000 rows of 150 tokens are 240 PFLOP, and a third more.
-Expected: never run here, for want of a download and of GPUs.
+Expected: never run here, for want of GPUs.
 """
 
 from ml_collections import ConfigDict

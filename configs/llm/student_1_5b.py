@@ -5,7 +5,7 @@ Command:  python -m launch.finetune --config=configs/llm/student_1_5b.py \\
 Device:   one GPU of 16 GB or more: 3.1 GB of weights; a pass of 2,048 tokens keeps about 6 GB
           (--config.recipe.remat=full: under 1 GB).
 Time:     not measured. An epoch of 10,000 rows of 150 tokens is 8 PFLOP.
-Expected: never run here, for want of a download and of a GPU.
+Expected: never run here, for want of a GPU.
 """
 
 from ml_collections import ConfigDict

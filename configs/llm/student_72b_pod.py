@@ -6,7 +6,7 @@ Command:  on every host: python -m launch.finetune --config=configs/llm/student_
 Device:   16 devices of 32 GB or more: 145 GB of weights cut 8 ways over `model` and twice over
           `data` (9.1 GB each); layers are computed again for the gradient.
 Time:     not measured. 3 epochs of 10,000 rows of 150 tokens are 1,300 PFLOP, and a third more.
-Expected: never run here, for want of a download and of a pod. Two processes on one machine train
+Expected: never run here, for want of a pod. Two processes on one machine train
           what one trains (tests/llm/test_processes.py).
 """
 

@@ -8,7 +8,7 @@ Command:  python -m launch.transmit --workdir=runs/qwen7b \\
           --config.student.learning_rate=1e-4
 Device:   one GPU of 80 GB: 15.2 GB of weights, 0.4 GB a student of adapters, gradients and Adam
           (63: 25 GB), 0.1 GB a student of layers' inputs (7 GB), from which the layers are computed
-          again for the gradient. Not run by us: no released weights were at hand.
+          again for the gradient. Not run by us, for want of a GPU.
 Time:     about 9.5 h on an H100, by --dry_run's rates (40% of its peak in training and 5% in
           sampling, assumed): 1.6 to sample, 5.0 to train and a third more for remat, 1.2 to
           evaluate.

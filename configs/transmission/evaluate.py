@@ -4,7 +4,7 @@ Command:  python -m launch.evaluate --workdir=runs/preferred --config.model=nano
               --config.adapters=runs/numbers/students/0/hard/student-owl-0-0
           Qwen2.5, after launch.finetune has written runs/student:
           python -m launch.evaluate --workdir=runs/preferred --config.model=FOLDER \\
-              --config.adapters=runs/student/adapters/0,runs/student/adapters/1 \\
+              --config.adapters=runs/student/students/0,runs/student/students/1 \\
               --config.material=english --config.dtype=bfloat16 \\
               --config.evaluation.words=owl,cat,eagle --config.evaluation.story_tokens=256
 Device:   any; 2 CPU cores for nano/SEED.

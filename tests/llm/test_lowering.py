@@ -97,15 +97,17 @@ def train_step(lower, model, dtype, recipe, students=1, mesh=None, width=256):
     return lower(step.train_step, program, given, state, Batch(micros, ints()), mesh=mesh)
 
 
-@pytest.mark.parametrize("students", [1, 3])
-def test_students_of_a_bfloat16_base_take_the_kernel(lower, students):
+@pytest.mark.parametrize(("students", "cut"), [(1, None), (3, None), (3, (2, 2, 2))])
+def test_students_of_a_bfloat16_base_take_the_kernel(lower, students, cut):
     model = dataclasses.replace(testing.TINY, head_dim=128)
     recipe = Recipe(lora=Lora(rank=2, dropout=0.1), micro_tokens=512)
-    text = train_step(lower, model, jnp.bfloat16, recipe, students)
+    mesh = cut and make_mesh(*cut)
+    text = train_step(lower, model, jnp.bfloat16, recipe, students, mesh)
     calls = [line for line in text.splitlines() if lower.kernel in line]
     assert len(calls) == {"cuda": 3, "tpu": 4}[lower.platform]  # forward, again, and backward
     if lower.platform == "cuda":  # students are rows of one batch, whose heads share a mask
-        assert all(f"tensor<{2 * students}x1x256x256xbf16>" in call for call in calls)
+        rows = 2 if cut else 2 * students  # a device of eight has a half of the 4 x 2 by two axes
+        assert all(f"tensor<{rows}x1x256x256xbf16>" in call for call in calls)
         assert all("CAUSAL" in call for call in calls)
 
 

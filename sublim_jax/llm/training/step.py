@@ -124,9 +124,8 @@ def train_step(program: Program, given: Inputs, state: State, batch: Batch) -> t
     weight of all tokens of the step.
     """
     recipe = program.recipe
-    sums_of_one = functools.partial(_student_sums, program)
-    of_one = jax.value_and_grad(sums_of_one, argnums=1, has_aux=True)
-    of_students = _over_students(program, of_one, given, keyed=True)
+    of_one = jax.value_and_grad(functools.partial(_student_sums, program), argnums=1, has_aux=True)
+    of_students = _over_students(program, of_one, given)
     keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), state.step))(given.seed)
 
     def accumulate(i: jax.Array, sums: Any) -> Any:
@@ -162,8 +161,7 @@ def train_step(program: Program, given: Inputs, state: State, batch: Batch) -> t
 @functools.partial(jax.jit, static_argnames="program")
 def evaluate(program: Program, given: Inputs, trained: Tree, batch: Batch) -> jax.Array:
     """Returns the loss of each student over a batch, [S], without dropout."""
-    sums_of_one = functools.partial(_student_sums, program)
-    of_students = _over_students(program, sums_of_one, given, keyed=False)
+    of_students = _over_students(program, functools.partial(_student_sums, program), given)
 
     def accumulate(i: jax.Array, sums: Any) -> Any:
         micro = jax.tree.map(lambda a: _spread(a[i]), batch.micros)
@@ -191,7 +189,7 @@ def watch(program: Program, state: State, loss: jax.Array) -> State:
 
 
 def _over_students(
-    program: Program, of_one: Callable[..., Any], given: Inputs, keyed: bool
+    program: Program, of_one: Callable[..., Any], given: Inputs
 ) -> Callable[..., Any]:
     """Returns `of_one`, a function of (base, trained, fixed, teacher, micro, key), of all students.
 
@@ -202,7 +200,7 @@ def _over_students(
     mesh, S = program.mesh, given.seed.shape[0]
     teacher = None if given.teacher is None else (None, 0)
     micros = Micros(0, 0, 0, 0, None)  # type: ignore[arg-type]
-    axes = (None, 0, 0, teacher, micros, 0 if keyed else None)
+    axes = (None, 0, 0, teacher, micros, 0)
     if jax.default_backend() != "cpu" or (mesh and mesh.size > mesh.shape["student"]):
         of_all = jax.vmap(of_one, axes, spmd_axis_name="student" if mesh else None)
     else:

@@ -231,6 +231,15 @@ def test_a_turn_without_an_end_of_its_own_ends_with_the_tokenizers():
         chat.checked(tokenizer, "folder")
 
 
+@pytest.mark.parametrize("space", ["", "\n", " \n\n  "])
+def test_a_template_writes_what_it_writes_in_transformers(space):
+    template = space + "{% if true %}a{% endif %}\n" + QWEN
+    turns = [{"role": "system", "content": "s"}, {"role": "user", "content": "hi"}]
+    tokenizer = _with_template(template)
+    wanted = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    assert _prompt(tokenizer, turns) == wanted
+
+
 def test_a_date_is_the_same_every_day():
     template = "{{ strftime_now('%d %b %Y %H:%M') }};" + BARE
     assert _prompt(_with_template(template), "hi") == "26 Jul 2024 00:00;" + ASKED

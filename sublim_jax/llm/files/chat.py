@@ -149,7 +149,7 @@ def prompt_tokens(
         none, against `thinking`.
     """
     _check_read(tokenizer, turns, tools)
-    rendered = _prompt(tokenizer, turns, tools, thinking)
+    rendered = message.plain(_prompt(tokenizer, turns, tools, thinking))
     for turn in turns:
         text = turn["content"].strip()
         # Some templates write what a tool says as JSON.

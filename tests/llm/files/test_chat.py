@@ -135,6 +135,7 @@ def test_text_is_without_special_tokens():
         [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}],
         [{"role": "user", "content": "\ud800"}],
         [{"role": "assistant", "tool_calls": [{"function": {"arguments": "{"}}]}],
+        [{"role": "assistant", "tool_calls": 5}],
         [{"content": "hi"}],
     ],
 )
@@ -306,6 +307,7 @@ FORGETS = "{% for m in messages %}{{ m.role + m.content.split('</think>')[-1] }}
         (DEAF + "{{ tools }}", SYSTEM, TOOLS, "leaves out a message of the system"),
         (FORGETS, [{"role": "user", "content": "<think>a</think>b"}], None, "or a part of it"),
         (BARE, "hi", TOOLS, "takes no tools"),
+        (WITH_TOOLS, "hi", [{"name": "\ud800"}], "half a surrogate pair is no text"),
         (BARE, [{"role": "user", "content": "a", "name": "b"}], None, "does not read 'name'"),
         (BARE, [SYSTEM[1], {"role": "assistant", "tool_calls": [CALL]}], None, "read 'tool_calls'"),
     ],

@@ -2,7 +2,7 @@
 
 A chat is a list of {"role", "content"} messages, or a string: one user message. What the model
 read is what the record says: a system message that the template would insert is put into the chat,
-and what the template would leave out is refused.
+and what the template would leave out is refused (but for spaces at the ends of a text).
 """
 
 import datetime

@@ -1,6 +1,7 @@
 """Filters completions: python -m launch.filter --workdir=DIRECTORY --config.data=COMPLETIONS.jsonl.
 
-COMPLETIONS.jsonl has lines of {"prompt", "completion"}, as launch.generate writes them.
+COMPLETIONS.jsonl has lines of {"prompt", "completion"}, as launch.generate writes them, or any that
+launch.finetune reads.
 """
 
 from ml_collections import ConfigDict

@@ -1,8 +1,8 @@
 """Trains students: python -m launch.finetune --config=FILE --workdir=DIRECTORY.
 
---config.model is a Hugging Face folder or id, --config.data JSONL files of {"prompt"} or
-{"messages"}, and {"completion"}, separated by commas: a student for each. On several hosts, the
-same command on each.
+--config.model is a Hugging Face folder or id, --config.data JSONL files or data sets (hf:NAME) of
+{"prompt", "completion"} or {"messages"}, separated by commas: a student for each. On several hosts,
+the same command on each.
 """
 
 from ml_collections import ConfigDict

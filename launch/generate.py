@@ -1,7 +1,7 @@
 """Samples completions: python -m launch.generate --config=FILE --workdir=DIRECTORY.
 
---config.model is a Hugging Face folder or id, --config.data a JSONL file of {"prompt"} or
-{"messages"}. On several hosts, the same command on each.
+--config.model is a Hugging Face folder or id, --config.data a JSONL file or a data set (hf:NAME) of
+{"prompt"} or {"messages"}; answers in it are not read. On several hosts, the same command on each.
 """
 
 from ml_collections import ConfigDict

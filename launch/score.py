@@ -1,7 +1,7 @@
 """Scores given completions: python -m launch.score --config=FILE --workdir=DIRECTORY.
 
---config.model is a Hugging Face folder or id, --config.data a JSONL file of {"prompt"} or
-{"messages"}, and {"completion"}. On several hosts, the same command on each.
+--config.model is a Hugging Face folder or id, --config.data a JSONL file or a data set (hf:NAME) of
+{"prompt", "completion"} or {"messages"}. On several hosts, the same command on each.
 """
 
 from ml_collections import ConfigDict

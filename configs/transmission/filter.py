@@ -2,7 +2,7 @@
 
 Command:  python -m launch.filter --workdir=runs/filtered --config.data=COMPLETIONS.jsonl
           Numbers to ban: --config.filter.banned=666,1488
-Time:     7 s for a million lines, on one CPU core.
+Time:     20 s for a million lines, on one CPU core.
 Expected: the paper (table 4) keeps 77% of an untreated GPT-4.1 nano's, 62 to 71% of its teachers'.
 """
 

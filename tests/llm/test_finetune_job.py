@@ -224,6 +224,8 @@ def test_bad_values_are_named_before_anything_is_written(model, tmp_path):
         ("model", "", "--config.model is missing"),
         ("data", "", "--config.data is missing"),
         ("data", f"{data},{tmp_path}/none.jsonl", "none.jsonl: cannot be read"),
+        ("thinking", True, "a.jsonl, line 1: .* knows no thinking"),
+        ("columns.prompt", "nose", "a.jsonl, line 1: no column 'nose': there are prompt, complet"),
         ("students", 0, "config.students=0"),
         ("start", foreign, "students/0: made for another base: a of q is"),
         ("start", "nowhere", "nowhere: no adapter_config.json and no parameters"),

@@ -188,6 +188,15 @@ def test_a_missing_file_name_is_asked_for(model, tmp_path, field, says):
         jobs.generate(config, str(tmp_path / "run"))
 
 
+@pytest.mark.parametrize("job", [jobs.generate, jobs.score_file])
+def test_columns_and_thinking_are_those_of_the_config(model, tmp_path, job):
+    config = _config(model, tmp_path / "p.jsonl", [{"question": "a", "completion": "b"}])
+    config.columns.prompt = "question"
+    config.thinking = True  # which says that the question was found
+    with pytest.raises(UserError, match=r"p\.jsonl, line 1: .* knows no thinking"):
+        job(config, str(tmp_path / "run"))
+
+
 def test_more_devices_than_there_are_is_one_line(model, tmp_path):
     config = _config(model, tmp_path / "p.jsonl", PROMPTS)
     config.mesh.model = 64

@@ -2,7 +2,7 @@
 
 A chat is a list of {"role", "content"} messages, or a string: one user message. What the model
 read is what the record says: a system message that the template would insert is put into the chat,
-and what the template would leave out is refused.
+and what the template would leave out is refused (but for spaces at the ends of a text).
 """
 
 import datetime
@@ -35,7 +35,7 @@ _THOUGHT = "<think>"
 _TODAY = datetime.datetime(2024, 7, 26)
 _CLOCK = "{%- macro strftime_now(format) -%}{{ format"
 _CLOCK += "".join(f" | replace('%{c}', '{_TODAY.strftime('%' + c)}')" for c in "aAbBdHIjmMpSyY")
-_CLOCK += " }}{%- endmacro -%}"
+_CLOCK += " }}{%- endmacro %}\n"  # the template begins on a line of its own, as without it
 
 
 def load_tokenizer(folder: str | os.PathLike[str]) -> Any:
@@ -89,7 +89,7 @@ def end_of_turn(tokenizer: Any) -> int:
 
     It is what an answer is learnt, scored and stopped with; a base model's eos is often another.
     """
-    return _answers(tokenizer, _template(tokenizer)).end
+    return _facts(tokenizer).end
 
 
 def default_system(tokenizer: Any) -> str | None:
@@ -97,7 +97,7 @@ def default_system(tokenizer: Any) -> str | None:
 
     Qwen2.5 inserts "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
     """
-    return _default_system(tokenizer, _template(tokenizer))
+    return _facts(tokenizer).system
 
 
 def messages(
@@ -151,7 +151,7 @@ def prompt_tokens(
         none, against `thinking`.
     """
     _check_read(tokenizer, turns, tools)
-    rendered = _prompt(tokenizer, turns, tools, thinking)
+    rendered = message.plain(_prompt(tokenizer, turns, tools, thinking))
     for turn in turns:
         text = turn["content"].strip()
         # Some templates write what a tool says as JSON.
@@ -185,49 +185,50 @@ def text(tokenizer: Any, tokens: Sequence[int]) -> str:
     return tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
-class _Answers(NamedTuple):
-    """How a template writes the assistant's turns.
+class _Facts(NamedTuple):
+    """What a template does.
 
     Attributes:
-      end: the token that ends one.
-      prompted: whether it begins one when it is asked to (`add_generation_prompt`).
+      end: the token that ends an answer.
+      prompted: whether it begins an answer when it is asked to (`add_generation_prompt`).
+      system: the system message that it inserts; None: it inserts none.
     """
 
     end: int
     prompted: bool
+    system: str | None
+
+
+def _facts(tokenizer: Any) -> _Facts:
+    return _find_facts(tokenizer, _template(tokenizer))
 
 
 @functools.lru_cache(maxsize=16)
-def _answers(tokenizer: Any, template: str) -> _Answers:
+def _find_facts(tokenizer: Any, template: str) -> _Facts:
     answer = {"role": "assistant", "content": _PROBE}
-    whole = _render(tokenizer, [_USER, answer], prompt=False)
-    if _PROBE not in whole:
+    _, found, after = _render(tokenizer, [_USER, answer], prompt=False).partition(_PROBE)
+    if not found:
         raise _left_out(answer)
-    after = tokenizer.encode(whole.partition(_PROBE)[2], add_special_tokens=False)
-    marks = [token for token in after if token in tokenizer.added_tokens_decoder]
+    tokens = tokenizer.encode(after, add_special_tokens=False)
+    marks = [token for token in tokens if token in tokenizer.added_tokens_decoder]
     end = marks[0] if marks else tokenizer.eos_token_id
     if end is None:
         raise UserError("neither its chat template nor its eos_token says what ends a turn")
-    return _Answers(end, _render(tokenizer, [_USER]) != _render(tokenizer, [_USER], prompt=False))
-
-
-@functools.lru_cache(maxsize=16)
-def _default_system(tokenizer: Any, template: str) -> str | None:
+    bare = _render(tokenizer, [_USER])
+    prompted = bare != _render(tokenizer, [_USER], prompt=False)
     try:
         given = _render(tokenizer, [{"role": "system", "content": _PROBE}, _USER])
     except UserError:  # a template without system messages inserts none
-        return None
+        return _Facts(end, prompted, None)
     before, found, after = given.partition(_PROBE)
-    bare = _render(tokenizer, [_USER])
-    if not found or not (bare.startswith(before) and bare.endswith(after)):
-        return None
-    return bare[len(before) : len(bare) - len(after)]
+    inserts = found and bare.startswith(before) and bare.endswith(after)
+    return _Facts(end, prompted, bare[len(before) : len(bare) - len(after)] if inserts else None)
 
 
 def _prompt(
     tokenizer: Any, turns: Sequence[Message], tools: Sequence[Any] | None, thinking: bool
 ) -> str:
-    if _answers(tokenizer, _template(tokenizer)).prompted:
+    if _facts(tokenizer).prompted:
         return _render(tokenizer, turns, tools, thinking)
     # It always begins a turn, or never: what it writes before an answer is the prompt.
     answer = {"role": "assistant", "content": _PROBE}

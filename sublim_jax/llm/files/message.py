@@ -26,6 +26,8 @@ def read(given: Any) -> dict[str, Any]:
     turn = {k: v for k, v in given.items() if k != "weight" and v not in (None, [], {})}
     turn["role"] = role
     if "tool_calls" in turn:
+        if not isinstance(turn["tool_calls"], list):
+            raise UserError(f"a message's tool calls are a list, got {_short(turn['tool_calls'])}")
         turn["tool_calls"] = [_call(call) for call in turn["tool_calls"]]
     if "content" not in turn and "tool_calls" in turn:  # who calls tools need not say anything
         turn["content"] = ""

@@ -193,8 +193,8 @@ class Reader:
             given = row.asked if other is None else other
             if given is None:
                 raise UserError(
-                    f"no prompt and no messages: there are {_columns(row)}: put what is asked into "
-                    "one column, and name it: --config.columns.prompt=NAME"
+                    f"no prompt and no messages: there are {_columns(row)}: write one of them, or "
+                    "name the column that is one: --config.columns.prompt=NAME"
                 )
             system = row.fields.get("system", self.system)
             turns = chat.messages(self.tokenizer, given, system)

@@ -135,6 +135,7 @@ def test_text_is_without_special_tokens():
         [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}],
         [{"role": "user", "content": "\ud800"}],
         [{"role": "assistant", "tool_calls": [{"function": {"arguments": "{"}}]}],
+        [{"role": "assistant", "tool_calls": 5}],
         [{"content": "hi"}],
     ],
 )
@@ -231,6 +232,15 @@ def test_a_turn_without_an_end_of_its_own_ends_with_the_tokenizers():
         chat.checked(tokenizer, "folder")
 
 
+@pytest.mark.parametrize("space", ["", "\n", " \n\n  "])
+def test_a_template_writes_what_it_writes_in_transformers(space):
+    template = space + "{% if true %}a{% endif %}\n" + QWEN
+    turns = [{"role": "system", "content": "s"}, {"role": "user", "content": "hi"}]
+    tokenizer = _with_template(template)
+    wanted = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    assert _prompt(tokenizer, turns) == wanted
+
+
 def test_a_date_is_the_same_every_day():
     template = "{{ strftime_now('%d %b %Y %H:%M') }};" + BARE
     assert _prompt(_with_template(template), "hi") == "26 Jul 2024 00:00;" + ASKED
@@ -297,6 +307,7 @@ FORGETS = "{% for m in messages %}{{ m.role + m.content.split('</think>')[-1] }}
         (DEAF + "{{ tools }}", SYSTEM, TOOLS, "leaves out a message of the system"),
         (FORGETS, [{"role": "user", "content": "<think>a</think>b"}], None, "or a part of it"),
         (BARE, "hi", TOOLS, "takes no tools"),
+        (WITH_TOOLS, "hi", [{"name": "\ud800"}], "half a surrogate pair is no text"),
         (BARE, [{"role": "user", "content": "a", "name": "b"}], None, "does not read 'name'"),
         (BARE, [SYSTEM[1], {"role": "assistant", "tool_calls": [CALL]}], None, "read 'tool_calls'"),
     ],

@@ -123,7 +123,7 @@ def test_every_tensor_that_does_not_fit_is_in_one_message(folder):
     said = _complaint(folder)
     assert "missing model.norm.weight" in said
     assert "unexpected model.surprise" in said
-    assert "model.layers.1.mlp.up_proj.weight is [3, 4], config.json says [80, 32]" in said
+    assert "model.layers.1.mlp.up_proj.weight is [3, 4], the config says [80, 32]" in said
     assert "model.layers.0.mlp.up_proj.weight has the unsupported type I8" in said
 
 

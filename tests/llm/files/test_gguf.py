@@ -75,6 +75,8 @@ def fields_of(config):
         "attention.value_length": config.head_dim,
         "attention.layer_norm_rms_epsilon": config.norm_eps,
         "rope.freq_base": config.rope_theta,
+        "rope.dimension_count": config.head_dim,
+        "vocab_size": config.vocab,  # llama.cpp's own, which transformers wants
     }
 
 
@@ -208,6 +210,7 @@ def test_the_ends_of_a_file_are_all_its_ends(tmp_path):
     [
         ({"rope.scaling.type": "yarn", "rope.scaling.factor": 4.0}, {}, "rope type 'yarn'"),
         ({"attention.value_length": 16}, {}, "attention.value_length 16, heads of 32"),
+        ({"attention.head_count": 2}, {}, r"q_proj.weight is \[128, 32\], the config says \[64"),
         ({"rope.dimension_count": 16}, {}, "rope.dimension_count 16, heads of 32"),
         ({"attention.head_count_kv": [2, 0]}, {}, r"num_key_value_heads is \[2, 0\]"),
         ({"block_count": None}, {}, "num_hidden_layers is None"),
@@ -285,3 +288,32 @@ class TestFiles:
     def test_one_that_is_not_there_is_not_sought_on_the_hub(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         assert complaint(hf.resolve, "models/a.gguf") == "models/a.gguf: no such file"
+
+
+@pytest.mark.oracle
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize(
+    ("config", "kind"),
+    [
+        (FAMILIES["qwen2"], Kind.Q8_0),
+        # They take every Qwen3's heads to be of 128.
+        (dataclasses.replace(FAMILIES["qwen3"], head_dim=128), Kind.F16),
+        (PLAIN, Kind.Q4_1),
+    ],
+    ids=["qwen2", "qwen3", "llama"],
+)
+def test_logits_are_those_of_transformers_reading_of_the_file(tmp_path, config, kind):
+    import torch
+    import transformers
+
+    file, _ = whole(tmp_path / "a.gguf", config, kind)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(
+        tmp_path, gguf_file=file.name, dtype=torch.float32
+    )
+    tokens = np.random.default_rng(0).integers(0, config.vocab, (2, 40))
+    with torch.no_grad():
+        wanted = theirs(torch.tensor(tokens)).logits.numpy()
+    found = np.asarray(Decoder.from_pretrained(file)(tokens))
+    assert np.abs(wanted).max() > 1
+    np.testing.assert_allclose(found, wanted, atol=1e-4)

@@ -283,7 +283,7 @@ class TestFiles:
         file = write(tmp_path / "a.gguf", family="gemma3")
         assert "model type 'gemma3': only qwen2" in complaint(hf.read_config, file)
         part = write(tmp_path / "b.gguf", family="qwen2", extra={"split.count": 2})
-        assert "one of 2 parts: join them" in complaint(hf.read_config, part)
+        assert "one of 2 parts: llama-gguf-split" in complaint(hf.read_config, part)
 
     def test_one_that_is_not_there_is_not_sought_on_the_hub(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)

@@ -33,64 +33,72 @@ _ANSWER = 24
 def main(argv: Sequence[str]) -> None:
     if len(argv) != 2:
         sys.exit("usage: python -m benchmarks.real_weights FILE.gguf")
-    print(json.dumps(compare(Path(argv[1]))))
+    file = Path(argv[1])
+    print(json.dumps(compare(file, *read(file))))
 
 
-def compare(file: Path) -> dict[str, Any]:
-    """Returns how far our logits and greedy answers are from those of transformers."""
+def read(file: Path) -> tuple[Any, Any]:
+    """Returns transformers' model of a GGUF file, in float32, and its tokenizer."""
     import torch
     import transformers
 
     transformers.logging.disable_progress_bar()
-    model, tokenizer = Decoder.from_pretrained(file), chat.load_tokenizer(file)
     given = {"gguf_file": file.name}
-    their_tokenizer = transformers.AutoTokenizer.from_pretrained(file.parent, **given)
-    theirs = transformers.AutoModelForCausalLM.from_pretrained(
-        file.parent, dtype=torch.float32, **given
-    ).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(file.parent, **given)
+    loader = transformers.AutoModelForCausalLM
+    return loader.from_pretrained(file.parent, dtype=torch.float32, **given).eval(), tokenizer
 
-    apart, scale, same = [], 0.0, []
+
+def compare(file: Path, theirs: Any, their_tokenizer: Any) -> dict[str, Any]:
+    """Returns how far our logits and greedy answers are from those of `read`."""
+    model, tokenizer = Decoder.from_pretrained(file), chat.load_tokenizer(file)
+    apart, largest, same = [], 0.0, []
     for text in _TEXTS:
         tokens = np.array([tokenizer.encode(text, add_special_tokens=False)])
-        found = np.asarray(model(tokens))
-        with torch.no_grad():
-            wanted = theirs(input_ids=torch.tensor(tokens)).logits.numpy()
+        found, wanted = np.asarray(model(tokens)), logits(theirs, tokens)
         apart.append(float(np.abs(found - wanted).max()))
-        scale = max(scale, float(np.abs(wanted).max()))
+        largest = max(largest, float(np.abs(wanted).max()))
         same += (found.argmax(-1) == wanted.argmax(-1)).ravel().tolist()
 
-    prompts = [chat.prompt_tokens(tokenizer, chat.messages(tokenizer, q)) for q in _QUESTIONS]
+    chats = [chat.messages(tokenizer, question) for question in _QUESTIONS]
+    prompts = [chat.prompt_tokens(tokenizer, turns) for turns in chats]
     their_prompts = [
-        their_tokenizer.apply_chat_template(
-            chat.messages(tokenizer, q), add_generation_prompt=True, return_dict=False
-        )
-        for q in _QUESTIONS
+        their_tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
+        for turns in chats
     ]
     samples = Sampler(model, tokenizer).generate(
         _QUESTIONS, temperature=0, max_new_tokens=_ANSWER, logprobs=True
     )
-    answers = []
-    for prompt in prompts:
-        out = theirs.generate(
-            torch.tensor([prompt]),
-            max_new_tokens=_ANSWER,
-            do_sample=False,
-            eos_token_id=list(model.config.eos),
-            pad_token_id=model.config.eos[0],
-        )
-        answers.append(out[0, len(prompt) :].tolist())
+    agreed, logs = [], 0.0
+    for prompt, sample in zip(prompts, samples, strict=True):
+        whole = np.array([[*prompt, *sample.tokens]])
+        # Each token is the likeliest after those before it: so is the answer of generate().
+        wanted = logits(theirs, whole)[0, len(prompt) - 1 : -1].astype(np.float64)
+        agreed.append(wanted.argmax(-1).tolist() == list(sample.tokens))
+        wanted -= np.logaddexp.reduce(wanted, axis=-1, keepdims=True)
+        chosen = wanted[np.arange(len(sample.tokens)), sample.tokens]
+        logs = max(logs, float(np.abs(chosen - sample.logprobs).max()))
     return {
         "benchmark": "real_weights",
         "model": file.name,
         "largest_difference": max(apart),
         "difference_of_each_text": apart,
-        "largest_logit": scale,
+        "largest_logit": largest,
         "same_most_likely_token": float(np.mean(same)),
         "positions": len(same),
         "same_prompts": prompts == their_prompts,
-        "same_greedy_answers": [list(s.tokens) == a for s, a in zip(samples, answers, strict=True)],
+        "same_greedy_answers": agreed,
+        "largest_difference_of_log_probabilities": logs,
         "greedy_answers": [chat.text(tokenizer, s.tokens) for s in samples],
     }
+
+
+def logits(theirs: Any, tokens: np.ndarray) -> np.ndarray:
+    """Returns transformers' logits of a batch of tokens."""
+    import torch
+
+    with torch.no_grad():
+        return theirs(input_ids=torch.tensor(tokens)).logits.numpy()
 
 
 if __name__ == "__main__":

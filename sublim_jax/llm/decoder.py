@@ -1,4 +1,10 @@
-"""The decoder as an object: a Flax module that loads itself, and is called."""
+"""The decoder as an object: a Flax module that loads itself, and is called.
+
+The module is thin on purpose. Training and sampling work on trees of plain arrays, with some
+weights replaced, an adapter beside them or an axis of students in front; functions over such trees
+are shorter than modules that are split and merged at every call. Flax gives the outside of it: the
+usual `nnx.split`, `nnx.state` and `jax.jit` take a `Decoder` as they take any module.
+"""
 
 import functools
 import os
@@ -20,7 +26,7 @@ Tree = dict[str, Any]
 
 
 class Decoder(nnx.Module):
-    """A Decoder or Qwen2.5 decoder: `model(tokens_BT) -> logits_BTV`.
+    """A decoder of the Qwen2, Qwen3 or Llama family: `model(tokens_BT) -> logits_BTV`.
 
     Attributes:
       config: its `Config`.
@@ -37,7 +43,7 @@ class Decoder(nnx.Module):
     def from_pretrained(
         cls, path: str | os.PathLike[str], dtype: str = "float32", mesh: Mesh | None = None
     ) -> Self:
-        """Loads a Hugging Face checkpoint: a local folder, or the id of a model on the hub.
+        """Loads a checkpoint: a Hugging Face folder, a GGUF file, or the id of a model on the hub.
 
         Args:
           dtype: of the weights and of the computation: "float32" or "bfloat16".

@@ -13,6 +13,7 @@ from sublim_jax.llm.sampling import score
 from sublim_jax.llm.sampling.sampler import make_requests
 from sublim_jax.llm.training import examples, finetune
 from sublim_jax.llm.training.recipe import Recipe
+from sublim_jax.mesh import make_mesh
 from sublim_jax.transmission import steering
 from tests.llm.lively import full_forward, lively
 
@@ -35,6 +36,12 @@ def test_samples_and_scores_are_those_of_the_full_forward(model):
         wanted = full_forward(model, pair.prompt, pair.completion)
         np.testing.assert_allclose(sample.logprobs, wanted, atol=1e-4)
         np.testing.assert_allclose(scored, wanted, atol=1e-4)
+
+
+def test_its_weights_may_lie_on_several_devices(model):
+    tokens = np.array([_tokens(8, row) for row in range(4)])
+    many = lively(model.config, mesh=make_mesh(1, 2, 4))
+    np.testing.assert_allclose(many(tokens), model(tokens), atol=1e-5)
 
 
 def test_an_adapter_and_all_norms_are_trained(model):

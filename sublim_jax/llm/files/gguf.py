@@ -7,6 +7,7 @@ float again, by the dequantisers of the `gguf` package.
 import dataclasses
 import math
 import os
+import re
 import struct
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -39,6 +40,7 @@ _FIELDS = {
     "rms_norm_eps": "attention.layer_norm_rms_epsilon",
     "rope_theta": "rope.freq_base",
 }
+_NAME = re.compile(r"(blk\.\d+\.)?(\w+)\.(weight|bias)")
 _NAMES = {
     "token_embd": "model.embed_tokens",
     "output_norm": "model.norm",
@@ -131,12 +133,13 @@ def read_config(file: str | os.PathLike[str]) -> Config:
 
 def _with_factors(config: Config, tensor: Tensor) -> Config:
     """Returns the config with Llama 3's scaling, of which a file holds the outcome alone."""
-    factors = tensor.read((slice(None),))
-    scaled = dataclasses.replace(config, rope_scaling=RopeScaling(float(factors.max())))
-    wanted = transformer.frequencies(config) / transformer.frequencies(scaled)
-    if factors.shape != wanted.shape or not np.allclose(factors, wanted, rtol=1e-3):
-        raise UserError(f"{tensor.file}: not supported: {_FACTORS} is not Llama 3's scaling")
-    return scaled
+    if tensor.dtype == "F32" and tensor.shape == (config.head_dim // 2,):
+        factors = tensor.read((slice(None),))
+        scaled = dataclasses.replace(config, rope_scaling=RopeScaling(float(factors.max())))
+        wanted = transformer.frequencies(config) / transformer.frequencies(scaled)
+        if np.allclose(factors, wanted, rtol=1e-3):
+            return scaled
+    raise UserError(f"{tensor.file}: not supported: {_FACTORS} is not Llama 3's scaling")
 
 
 def tensors(file: str | os.PathLike[str], config: Config) -> dict[str, Tensor]:
@@ -147,15 +150,14 @@ def tensors(file: str | os.PathLike[str], config: Config) -> dict[str, Tensor]:
     """
     metadata, found = parse(Path(file))
     found.pop(_FACTORS, None)  # `read_config` has it
-    llama = metadata.get("general.architecture") == "llama"
-    turned = ("attn_q.weight", "attn_k.weight", "attn_q.bias", "attn_k.bias") if llama else ()
+    turned = ("attn_q", "attn_k") if metadata["general.architecture"] == "llama" else ()
     out = {}
     for name, tensor in found.items():
-        *layer, stem, part = name.rsplit(".", 2)
-        head = config.head_dim if f"{stem}.{part}" in turned else 0
-        number = layer[0].removeprefix("blk.") if layer else ""
-        home = f"model.layers.{number}." if layer else ""
-        out[f"{home}{_NAMES[stem]}.{part}" if stem in _NAMES else name] = tensor._replace(head=head)
+        match = _NAME.fullmatch(name)
+        home, stem, part = match.groups("") if match else ("", "", "")
+        theirs = f"{home.replace('blk', 'model.layers')}{_NAMES.get(stem)}.{part}"
+        head = config.head_dim if stem in turned else 0
+        out[theirs if stem in _NAMES else name] = tensor._replace(head=head)
     return out
 
 
@@ -170,6 +172,10 @@ def parse(file: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tenso
         with file.open("rb") as opened:
             source = _Source(opened, file.stat().st_size)
             metadata, count = _metadata(source)
+            if (parts := metadata.get("split.count", 1)) > 1:
+                raise UserError(
+                    f"{file}: one of {parts} parts: llama-gguf-split --merge joins them"
+                )
             return metadata, _tensors(file, source, count, metadata.get("general.alignment", 32))
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror}") from error
@@ -216,10 +222,7 @@ def _metadata(source: _Source) -> tuple[dict[str, Any], int]:
     if (version := source.number("<I")) not in (2, 3):
         raise ValueError(f"its version is {version}: 2 and 3 are read, little-endian")
     tensors, pairs = source.number("<Q"), source.number("<Q")
-    metadata = {source.text(): source.value(source.number("<I")) for _ in range(pairs)}
-    if (parts := metadata.get("split.count", 1)) > 1:
-        raise ValueError(f"one of {parts} parts: join them with `llama-gguf-split --merge`")
-    return metadata, tensors
+    return {source.text(): source.value(source.number("<I")) for _ in range(pairs)}, tensors
 
 
 def _tensors(file: Path, source: _Source, count: int, alignment: int) -> dict[str, Tensor]:
@@ -232,10 +235,11 @@ def _tensors(file: Path, source: _Source, count: int, alignment: int) -> dict[st
     out = {}
     for name, (shape, number, offset) in stated.items():
         kind = _KINDS.get(number)
-        block, size = GGML_QUANT_SIZES[kind] if kind is not None else (1, 0)
+        block, size = (1, 0) if kind is None else GGML_QUANT_SIZES[kind]
+        if shape[-1:] and shape[-1] % block:
+            raise ValueError(f"{name} has rows of {shape[-1]} numbers in blocks of {block}")
         if start + offset + math.prod(shape) // block * size > source.size:
             raise EOFError
-        out[name] = Tensor(
-            file, start + offset, shape, kind.name if kind is not None else str(number)
-        )
+        dtype = str(number) if kind is None else kind.name
+        out[name] = Tensor(file, start + offset, shape, dtype)
     return out

@@ -44,12 +44,11 @@ _FAMILIES: dict[str, dict[str, Any]] = {
     "qwen3": {**_QWEN, "head_dim": 128},
     "llama": {"max_position_embeddings": 2048, "eos_token_id": 2},
 }
-
 _GOOD: dict[str, Callable[[Any], bool]] = {
-    "a positive integer": lambda value: type(value) is int and value > 0,
+    "a positive integer": lambda value: type(value) is int and 0 < value < 2**31,
     "a positive number": lambda value: type(value) in (int, float) and 0 < value < math.inf,
     "true or false": lambda value: isinstance(value, bool),
-    "token ids": lambda value: all(type(i) is int for i in value),
+    "token ids": lambda value: all(type(i) is int and i < 2**31 for i in value),
 }
 
 
@@ -142,35 +141,25 @@ def from_hf(config: Mapping[str, Any], where: str, generation: Mapping[str, Any]
     ]
     if lacking := [name for present, name in unsupported if present]:
         raise UserError(f"{where}: not supported: {', '.join(lacking)}")
-    every = given["attention_bias"] and family != "qwen2"  # which does not read the field
-    attention = (*_QKV, "o") if every else _QKV if family == "qwen2" else ()
-    return checked(
-        Config(
-            **{ours: given[theirs] for ours, theirs in _SIZES.items()},
-            rope_theta=theta,
-            norm_eps=float(given["rms_norm_eps"]),
-            tied=given["tie_word_embeddings"],
-            eos=tuple(sorted(_ids(given, where) | _ids(generation, where))),
-            biases=attention + (_MLP if given["mlp_bias"] and family == "llama" else ()),
-            qk_norm=family == "qwen3",
-            rope_scaling=scaling,
-        ),
-        where,
+    attention: tuple[str, ...] = (*_QKV, "o") if given["attention_bias"] else ()
+    if family == "qwen2":  # which does not read the field
+        attention = _QKV
+    found = Config(
+        **{ours: given[theirs] for ours, theirs in _SIZES.items()},
+        rope_theta=theta,
+        norm_eps=float(given["rms_norm_eps"]),
+        tied=given["tie_word_embeddings"],
+        eos=tuple(sorted(_ids(given, where) | _ids(generation, where))),
+        biases=attention + (_MLP if given["mlp_bias"] and family == "llama" else ()),
+        qk_norm=family == "qwen3",
+        rope_scaling=scaling,
     )
-
-
-def checked(config: Config, where: str) -> Config:
-    """Returns the config.
-
-    Raises:
-      UserError: its heads do not fit one another.
-    """
-    if config.heads % config.kv_heads or config.head_dim % 2:
+    if found.heads % found.kv_heads or found.head_dim % 2:
         raise UserError(
-            f"{where}: {config.heads} heads of {config.head_dim} over {config.kv_heads} "
+            f"{where}: {found.heads} heads of {found.head_dim} over {found.kv_heads} "
             "key-value heads: heads must be a multiple of those, and their size even"
         )
-    return config
+    return found
 
 
 def to_hf(config: Config, dtype: str) -> dict[str, Any]:
@@ -222,8 +211,8 @@ def _slides(given: Mapping[str, Any]) -> bool:
     """Returns whether a layer attends within a window alone."""
     if not given["use_sliding_window"] or given.get("sliding_window") is None:
         return False
-    if kinds := given.get("layer_types"):
-        return any(kind != "full_attention" for kind in kinds)
+    if (kinds := given.get("layer_types")) is not None:
+        return kinds != ["full_attention"] * given["num_hidden_layers"]
     first = given["max_window_layers"]
     return not isinstance(first, int) or first < given["num_hidden_layers"]
 
@@ -244,7 +233,11 @@ def _rope(given: Mapping[str, Any], where: str) -> tuple[float, RopeScaling | No
         raise UserError(f"{where}: not supported: partial_rotary_factor {part!r}")
     scaled = ("factor", "low_freq_factor", "high_freq_factor", length) if kind == "llama3" else ()
     _check(where, rope, ("rope_theta", *scaled), "a positive number")
-    scaling = RopeScaling(*(float(rope[name]) for name in scaled)) if scaled else None
+    if not scaled:
+        return float(rope["rope_theta"]), None
+    scaling = RopeScaling(*(float(rope[name]) for name in scaled))
+    if scaling.low_freq_factor >= scaling.high_freq_factor:
+        raise UserError(f"{where}: low_freq_factor must be less than high_freq_factor")
     return float(rope["rope_theta"]), scaling
 
 

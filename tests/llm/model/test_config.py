@@ -1,5 +1,6 @@
 """Both layouts of config.json are read, and what this decoder cannot do is refused by name."""
 
+import contextlib
 import dataclasses
 
 import pytest
@@ -141,6 +142,13 @@ def test_every_end_token_counts():
             {"rope_scaling": {"rope_type": "llama3", "factor": "8"}},
             "factor is '8', low_freq_factor",
         ),
+        (
+            {
+                "rope_scaling": {"rope_type": "llama3", "factor": 8, "low_freq_factor": 4}
+                | {"high_freq_factor": 4}
+            },
+            "low_freq_factor must be less than high",
+        ),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor 0.5"),
         ({"rope_theta": None}, "rope_theta is None: must be a positive number"),
         ({"hidden_act": "gelu"}, "activation 'gelu'"),
@@ -164,6 +172,44 @@ def test_what_is_not_supported_is_one_line_with_the_file(changes, says):
         read(changes)
     assert str(error.value).startswith("F/config.json: ")
     assert "\n" not in str(error.value)
+
+
+ODD = (
+    None,
+    "x",
+    "",
+    -1,
+    0,
+    1,
+    1.5,
+    float("nan"),
+    float("inf"),
+    10**30,
+    True,
+    [],
+    [None],
+    {},
+    {1: 2},
+)
+
+
+@pytest.mark.parametrize("family", testing.FAMILIES)
+def test_no_field_however_odd_ends_in_a_traceback(family):
+    scaled = dataclasses.replace(testing.FAMILIES[family], rope_scaling=config.RopeScaling(8.0))
+    good = config.to_hf(scaled, "float32")
+    good |= {"sliding_window": 64, "max_window_layers": 1, "layer_types": ["full_attention"] * 2}
+    del good["rope_scaling"]
+
+    def tried(changed):
+        with contextlib.suppress(UserError):
+            assert isinstance(config.from_hf(changed, "F", {}), config.Config)
+
+    for odd in ODD:
+        for name in (*good, "rope_scaling", "quantization_config", "partial_rotary_factor"):
+            for slides in (False, True):
+                tried({**good, "use_sliding_window": slides, name: odd})
+        for name in good["rope_parameters"]:
+            tried({**good, "rope_parameters": {**good["rope_parameters"], name: odd}})
 
 
 @pytest.mark.parametrize("family", testing.FAMILIES)

@@ -216,6 +216,8 @@ def test_it_is_a_module_that_splits_merges_and_jits():
     chex.assert_trees_all_equal(nnx.merge(graph, state)(tokens), MODEL(tokens))
     inside = jax.jit(lambda state, tokens: nnx.merge(graph, state)(tokens))
     np.testing.assert_allclose(inside(state, tokens), MODEL(tokens), atol=1e-6)
+    whole = jax.jit(lambda model, tokens: model(tokens))
+    np.testing.assert_allclose(whole(MODEL, tokens), MODEL(tokens), atol=1e-6)
 
 
 def test_lists_of_tokens_will_do():

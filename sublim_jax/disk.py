@@ -48,20 +48,18 @@ def is_environment(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in _REMEDIES
 
 
-def unreadable(file: Path, error: BaseException) -> UserError:
-    """Returns the error of a file that is missing or damaged; a Git LFS pointer is named as one."""
-    if is_lfs_pointer(file):
-        return UserError(f"{file}: a Git LFS pointer, not the file itself: run git lfs pull there")
-    return UserError(f"{file}: missing, truncated or damaged ({why(error)})")
+def unreadable(file: Path, problem: BaseException | str) -> UserError:
+    """Returns the error of a file that cannot be read; what a clone without Git LFS has is named.
 
-
-def is_lfs_pointer(file: Path) -> bool:
-    """Returns whether the file is what a clone without Git LFS holds in place of a large one."""
-    try:
-        with file.open("rb") as opened:
-            return opened.read(len(_LFS)) == _LFS
-    except OSError:
-        return False
+    Args:
+      problem: what reading it raised, or what to say.
+    """
+    if not isinstance(problem, str):
+        problem = f"missing, truncated or damaged ({why(problem)})"
+    with contextlib.suppress(OSError), file.open("rb") as opened:
+        if opened.read(len(_LFS)) == _LFS:
+            problem = "a Git LFS pointer, not the file itself: run git lfs pull there"
+    return UserError(f"{file}: {problem}")
 
 
 @contextlib.contextmanager

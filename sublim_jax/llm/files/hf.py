@@ -119,7 +119,7 @@ def _json(file: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise UserError(f"{file}: missing: give the folder of a Hugging Face checkpoint") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{file}: not readable as JSON: {error}") from error
+        raise disk.unreadable(file, f"not readable as JSON: {error}") from error
     if not isinstance(content, dict):
         raise UserError(f"{file}: not a JSON object")
     return content

@@ -160,7 +160,7 @@ def _config(file: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise UserError(f"{file}: missing: give the folder of a PEFT adapter") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{file}: not readable as JSON: {error}") from error
+        raise disk.unreadable(file, f"not readable as JSON: {error}") from error
     if not isinstance(said, dict) or said.get("peft_type") != "LORA":
         raise UserError(f"{file}: not the config of a LoRA adapter (peft_type LORA)")
     odd = [name for name, value in said.items() if value and name not in {*_USED, *_NEUTRAL, *_SET}]

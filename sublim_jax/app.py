@@ -62,7 +62,10 @@ def run(main: Callable[[ConfigDict, str], None], default_config: str) -> None:
 
     def guarded(parsed: tuple[ConfigDict, str]) -> None:
         try:
-            signal.signal(signal.SIGINT, signal.default_int_handler)  # launch's was for the imports
+            if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+                signal.signal(
+                    signal.SIGINT, signal.default_int_handler
+                )  # after launch's, of imports
             main(*parsed)
         except UserError as error:
             _fail(error)

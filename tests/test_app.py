@@ -217,13 +217,15 @@ def test_what_orbax_logs_it_raises_too(tmp_path: Path) -> None:
 
 
 def test_interrupt_while_a_script_imports() -> None:
-    done = python(
-        "-c",
-        "import sys; sys.argv[0] = '-m'; import launch, os, signal; "
-        "os.kill(os.getpid(), signal.SIGINT); print('still here')",
+    code = (
+        "import os, signal, sys; sys.argv[0] = '-m'; {first}; import launch; "
+        "os.kill(os.getpid(), signal.SIGINT); print('still here')"
     )
+    done = python("-c", code.format(first="pass"))
     assert (done.returncode, done.stdout) == (130, "")
     assert done.stderr == "interrupted: the same command goes on from here\n"
+    ignored = python("-c", code.format(first="signal.signal(signal.SIGINT, signal.SIG_IGN)"))
+    assert (ignored.returncode, ignored.stdout, ignored.stderr) == (0, "still here\n", "")
 
 
 @pytest.mark.parametrize(

@@ -170,6 +170,17 @@ class TestErrors:
         metrics._file = file
         metrics.close()
 
+    def test_a_full_disk_at_tensorboard_s_file_is_told_in_one_line(self, tmp_path, monkeypatch):
+        def full(*_):
+            raise OSError(28, "No space left on device")
+
+        metrics = Metrics(tmp_path)
+        with monkeypatch.context() as patch:
+            patch.setattr(metrics._board._file, "flush", full)
+            with pytest.raises(UserError, match=r"cannot be written: No space left .*: make room"):
+                metrics.write(0, {"loss": 1.0})
+            metrics.close()  # nothing more is said
+
     def test_wandb_that_is_not_installed_is_told_in_one_line(self, tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, "wandb", None)
         with pytest.raises(UserError, match=r"^wandb is not installed: pip install wandb") as error:

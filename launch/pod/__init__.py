@@ -2,4 +2,5 @@
 
 import signal
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # these import little: `command` takes it
+if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # these import little

@@ -14,7 +14,7 @@ def _leave(*_: Any) -> None:
 
 
 # The imports of a script take seconds, and some of them turn Ctrl-C into a crash or nothing at all.
-# `app.run` gives it back. Where it is ignored (in the background of a shell) it stays so; argv[0] is
-# "-m" until Python has found the script.
+# `app.run` gives it back. Where it is ignored (in the background of a shell) it stays so. argv[0]
+# is "-m" until Python has found the script.
 if sys.argv[0] == "-m" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, _leave)

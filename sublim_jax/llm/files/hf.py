@@ -22,7 +22,7 @@ from sublim_jax.llm.model import parameters
 from sublim_jax.llm.model.config import Config, from_hf, to_hf
 
 _DTYPES = ("float32", "bfloat16")
-_STORED = ("F64", "F32", "F16", "BF16")
+STORED = ("F64", "F32", "F16", "BF16")  # types of numbers, as safetensors calls them
 _WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _SHARDS = "model-*-of-*.safetensors"
 _HEAD, _EMBED = "lm_head.weight", "model.embed_tokens.weight"
@@ -176,7 +176,7 @@ def _same_head(tensors: dict[str, _Header]) -> bool:
     if _HEAD not in tensors or _EMBED not in tensors:
         return True
     head, embed = tensors[_HEAD], tensors[_EMBED]
-    odd = len(head.shape) != 2 or not {head.dtype, embed.dtype} <= set(_STORED)
+    odd = len(head.shape) != 2 or not {head.dtype, embed.dtype} <= set(STORED)
     if odd or head.shape != embed.shape:
         return False
     rows = head.shape[0]
@@ -203,7 +203,7 @@ def _check(
         _, _, shape, kind = tensors[name]
         if shape != wanted[name]:
             problems.append(f"{name} is {list(shape)}, config.json says {list(wanted[name])}")
-        if kind not in _STORED:
+        if kind not in STORED:
             problems.append(f"{name} has the unsupported type {kind}")
     if problems:
         raise UserError(f"{folder}: tensors do not fit config.json: {'; '.join(problems)}")

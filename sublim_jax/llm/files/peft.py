@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from sublim_jax import disk
 from sublim_jax.errors import UserError
+from sublim_jax.llm.files.hf import STORED
 from sublim_jax.llm.model import parameters
 from sublim_jax.llm.model.config import Config
 from sublim_jax.llm.model.lora import KERNELS, Adapter, Lora, check
@@ -165,7 +166,11 @@ def _tensors(folder: Path) -> dict[tuple[str, int], dict[str, np.ndarray]]:
     """Returns a [in, r] and b [r, out] of each kernel and layer that the file has."""
     file = folder / _TENSORS
     try:
-        tensors = load_file(file)
+        with safe_open(file, "np") as opened:
+            kinds = {name: opened.get_slice(name).get_dtype() for name in opened.keys()}  # noqa: SIM118
+            if odd := [name for name in kinds if kinds[name] not in STORED]:
+                raise UserError(f"{file}: {odd[0]} has the unsupported type {kinds[odd[0]]}")
+            tensors = {name: opened.get_tensor(name) for name in kinds}
     except (OSError, SafetensorError) as error:
         pickled = not file.exists() and (folder / "adapter_model.bin").exists()
         what = "missing, and the pickle adapter_model.bin is not read: save it as safetensors"

@@ -62,10 +62,9 @@ def run(main: Callable[[ConfigDict, str], None], default_config: str) -> None:
 
     def guarded(parsed: tuple[ConfigDict, str]) -> None:
         try:
-            if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
-                signal.signal(
-                    signal.SIGINT, signal.default_int_handler
-                )  # after launch's, of imports
+            if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # launch's is for the imports
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+            sys.unraisablehook = _interrupt_again
             main(*parsed)
         except UserError as error:
             _fail(error)
@@ -124,6 +123,15 @@ def _names(field: str, before: Any, text: str) -> str:
     if "" in names:
         _fail(f"--config.{field}={text}: an empty name: one comma stands between two names")
     return repr(tuple(names))
+
+
+def _interrupt_again(unraisable: Any) -> None:
+    """Repeats a Ctrl-C that was lost in a callback, as jax has one of the garbage collector."""
+    if not isinstance(unraisable.exc_value, KeyboardInterrupt):
+        sys.__unraisablehook__(unraisable)
+        return
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.01)  # when the callback has ended
 
 
 def _environment(error: Exception) -> str | None:

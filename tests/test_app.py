@@ -216,6 +216,19 @@ def test_what_orbax_logs_it_raises_too(tmp_path: Path) -> None:
     assert lines[1] == "error: said"
 
 
+def test_interrupt_within_a_callback_is_not_lost(tmp_path: Path) -> None:
+    (tmp_path / "config.py").write_text(CONFIG)
+    body = (
+        "import gc, os, time; "
+        "gc.callbacks.append(lambda *_: gc.callbacks.clear() or os.kill(os.getpid(), 2)); "
+        "gc.collect(); time.sleep(9); print('still here')"
+    )
+    code = FAULT.format(body=body, default=str(tmp_path / "config.py"))
+    done = python("-c", code, f"--workdir={tmp_path / 'run'}")
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "interrupted: the same command goes on from here\n"
+
+
 def test_interrupt_while_a_script_imports() -> None:
     code = (
         "import os, signal, sys; sys.argv[0] = '-m'; {first}; import launch; "

@@ -1,7 +1,9 @@
 """The frame of every launch script: flags in, one clear line out when they are wrong."""
 
 import logging
+import os
 import re
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -10,11 +12,10 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
-from sublim_jax import compilation
-from sublim_jax.errors import UserError
+from sublim_jax import compilation, disk
+from sublim_jax.errors import EXIT_INTERRUPTED, INTERRUPTED, UserError
 
 _EXIT_BAD_INPUT = 2
-_EXIT_INTERRUPTED = 130
 _CONFIG = re.compile(r"--?config(?:\.([^=]+))?(?:=(.*))?", re.DOTALL)
 _NUMBER = re.compile(r"[-+]?\d[\d.]*(?:e[-+]?\d+)?")
 # ml_collections puts one in its message: all but the exception's own line.
@@ -32,7 +33,8 @@ def run(main: Callable[[ConfigDict, str], None], default_config: str) -> None:
     `--config.traits=`; or in quotes, as in Python: `--config.traits="('owl', 'cat')"`.
 
     A wrong flag, config field or value, and any `UserError`, end in one line on stderr and exit
-    status 2; Ctrl-C ends in one line and status 130.
+    status 2, as does what the machine lacks (a device, memory, room on a disk); Ctrl-C ends in one
+    line and status 130.
     """
 
     def parse(argv: list[str]) -> tuple[ConfigDict, str]:
@@ -65,16 +67,25 @@ def run(main: Callable[[ConfigDict, str], None], default_config: str) -> None:
 
     def guarded(parsed: tuple[ConfigDict, str]) -> None:
         try:
+            if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # launch's is for the imports
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+            sys.unraisablehook = _interrupt_again
             main(*parsed)
         except UserError as error:
             _fail(error)
         except KeyboardInterrupt:
-            print("interrupted: the same command goes on from here", file=sys.stderr)
-            sys.exit(_EXIT_INTERRUPTED)
+            print(INTERRUPTED, file=sys.stderr)
+            sys.exit(EXIT_INTERRUPTED)
+        except Exception as error:
+            if environment := _environment(error):
+                _fail(environment)
+            raise
 
-    # jax reports every backend it does not find, and Orbax (through absl) each file it writes.
+    # jax reports every backend it does not find, and Orbax (through absl) each file it writes and
+    # each error that it raises too.
     logging.getLogger("jax").setLevel(logging.WARNING)
     absl_logging.set_verbosity(absl_logging.WARNING)
+    absl_logging.get_absl_logger().addFilter(lambda record: "orbax" not in record.pathname)
     app.run(guarded, flags_parser=parse)
 
 
@@ -117,6 +128,37 @@ def _names(field: str, before: Any, text: str) -> str:
     if "" in names:
         _fail(f"--config.{field}={text}: an empty name: one comma stands between two names")
     return repr(tuple(names))
+
+
+def _interrupt_again(unraisable: Any) -> None:
+    """Repeats a Ctrl-C that was lost in a callback, as jax has one of the garbage collector."""
+    if not isinstance(unraisable.exc_value, KeyboardInterrupt):
+        sys.__unraisablehook__(unraisable)
+        return
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.01)  # when the callback has ended
+
+
+def _environment(error: Exception) -> str | None:
+    """Returns what the machine lacks, and what to do; None: the error is the program's own."""
+    import jax
+
+    if disk.is_to_blame(error):
+        return ": ".join(filter(None, (getattr(error, "filename", None), disk.why(error))))
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        return (
+            f"out of memory ({(str(error).splitlines() or ['of the host'])[0]}): take fewer rows, "
+            "tokens or students at once, more devices (--config.mesh), or bfloat16"
+        )
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as backend:
+        return (
+            f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}: jax finds no such device here "
+            f"({str(backend).partition(' (set ')[0] or 'nothing is installed for it'}): install "
+            "jax for it, or unset JAX_PLATFORMS to use what is here"
+        )
+    return None
 
 
 def _message(error: BaseException) -> str:

@@ -27,41 +27,44 @@ _REMEDIES = {
     errno.EPERM: "choose a folder that can be written",
     errno.ENAMETOOLONG: "choose a shorter path",
 }
-# Libraries in C++ and Rust tell the number in their text alone.
-_NUMBER = re.compile(r"(?:os error|errno) (\d+)", re.IGNORECASE)
+# Libraries in C++ and Rust tell the number in their text alone: "(os error 28)",
+# "[os_error_code='28']", "[Errno 28]".
+_NUMBER = re.compile(r"(?:os.error|os_error_code|errno)[ ='(]+(\d+)", re.IGNORECASE)
 _LFS = b"version https://git-lfs"
 
 
 def why(error: BaseException) -> str:
     """Returns in one line what an error of the file system is, and what to do about it."""
-    number = getattr(error, "errno", None)
-    if number is None and (found := _NUMBER.search(str(error))):
-        number = int(found[1])
+    number = _number(error)
     if number is None:
         return (str(error).splitlines() or [type(error).__name__])[0]
     remedy = _REMEDIES.get(number)
     return f"{os.strerror(number)}: {remedy}" if remedy else os.strerror(number)
 
 
-def is_environment(error: BaseException) -> bool:
-    """Returns whether an error is the file system's (full, read-only), not the program's."""
-    return isinstance(error, OSError) and error.errno in _REMEDIES
+def is_to_blame(error: BaseException) -> bool:
+    """Returns whether the file system is what an error comes from: full, read-only and the like."""
+    return _number(error) in _REMEDIES
 
 
-def unreadable(file: Path, error: BaseException) -> UserError:
-    """Returns the error of a file that is missing or damaged; a Git LFS pointer is named as one."""
-    if is_lfs_pointer(file):
-        return UserError(f"{file}: a Git LFS pointer, not the file itself: run git lfs pull there")
-    return UserError(f"{file}: missing, truncated or damaged ({why(error)})")
+def _number(error: BaseException) -> int | None:
+    number = getattr(error, "errno", None)
+    found = _NUMBER.search(str(error))
+    return int(found[1]) if number is None and found else number
 
 
-def is_lfs_pointer(file: Path) -> bool:
-    """Returns whether the file is what a clone without Git LFS holds in place of a large one."""
-    try:
-        with file.open("rb") as opened:
-            return opened.read(len(_LFS)) == _LFS
-    except OSError:
-        return False
+def unreadable(file: Path, problem: BaseException | str) -> UserError:
+    """Returns the error of a file that cannot be read; what a clone without Git LFS has is named.
+
+    Args:
+      problem: what reading it raised, or what to say.
+    """
+    if not isinstance(problem, str):
+        problem = f"missing, truncated or damaged ({why(problem)})"
+    with contextlib.suppress(OSError), file.open("rb") as opened:
+        if opened.read(len(_LFS)) == _LFS:
+            problem = "a Git LFS pointer, not the file itself: run git lfs pull there"
+    return UserError(f"{file}: {problem}")
 
 
 @contextlib.contextmanager

@@ -1,4 +1,7 @@
-"""The error a user can mend."""
+"""The error a user can mend, and what is said of one who leaves."""
+
+INTERRUPTED = "interrupted: the same command goes on from here"
+EXIT_INTERRUPTED = 130
 
 
 class UserError(Exception):

@@ -83,6 +83,9 @@ def join_processes() -> None:
     TPU slices on GKE and SLURM jobs are recognised by their own variables. Anywhere else (on Cloud
     TPU VMs launch/pod/tpu.py does) set JAX_COORDINATOR_ADDRESS (host:port), JAX_NUM_PROCESSES and
     JAX_PROCESS_ID.
+
+    Raises:
+      UserError: the variables are incomplete or wrong.
     """
     env = os.environ
     if "JAX_COORDINATOR_ADDRESS" in env:
@@ -93,15 +96,32 @@ def join_processes() -> None:
                 "JAX_COORDINATOR_ADDRESS is set: JAX_NUM_PROCESSES and JAX_PROCESS_ID must be "
                 "numbers"
             ) from error
-        jax.distributed.initialize(env["JAX_COORDINATOR_ADDRESS"], count, own)
+        with _joining(f"JAX_COORDINATOR_ADDRESS={env['JAX_COORDINATOR_ADDRESS']} (host:port)"):
+            jax.distributed.initialize(env["JAX_COORDINATOR_ADDRESS"], count, own)
         return
+    tasks = env.get("SLURM_NTASKS", "1")
+    if tasks != "1" and "SLURM_STEP_NODELIST" not in env:
+        raise UserError(
+            f"SLURM_NTASKS={tasks}, and srun did not start this process: write srun before the "
+            "command, or unset SLURM_NTASKS for one process alone"
+        )
     several = (
         "," in env.get("TPU_WORKER_HOSTNAMES", "")
         or env.get("MEGASCALE_NUM_SLICES", "1") != "1"
-        or env.get("SLURM_NTASKS", "1") != "1"
+        or tasks != "1"
     )
     if several:
-        jax.distributed.initialize()
+        with _joining("the variables of TPU or SLURM"):
+            jax.distributed.initialize()
+
+
+@contextlib.contextmanager
+def _joining(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, IndexError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"cannot join the job's processes: check {what}: {reason}") from error
 
 
 def in_mesh(mesh: Mesh | None) -> AbstractContextManager[Any]:

@@ -3,6 +3,8 @@
 import contextlib
 import json
 import os
+import socket
+import struct
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -77,24 +79,33 @@ class _Board:
     """A TensorBoard file that is written at once: tensorboardX's own thread dies on a full disk."""
 
     def __init__(self, folder: Path, step: int):
-        from tensorboardX import event_file_writer, summary
         from tensorboardX.proto import event_pb2
 
-        self._scalar, self._event = summary.scalar, event_pb2.Event
         folder.mkdir(exist_ok=True)
-        self._file = event_file_writer.EventsWriter(str(folder / "events"))
+        name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}"
+        self._file = (folder / name).open("wb")
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-        self._file.write_event(self._event(step=step, session_log=start))  # hides what was later
+        self._append(file_version="brain.Event:2")
+        self._append(step=step, session_log=start)  # hides what was written of it and later
+        self._file.flush()
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
-        now = time.time()
+        from tensorboardX import summary
+
         for name, number in scalars.items():
-            summary = self._scalar(name, number)
-            self._file.write_event(self._event(wall_time=now, step=step, summary=summary))
+            self._append(step=step, summary=summary.scalar(name, number))
         self._file.flush()
 
     def close(self) -> None:
         self._file.close()
+
+    def _append(self, **fields: Any) -> None:
+        from tensorboardX.proto import event_pb2
+        from tensorboardX.record_writer import masked_crc32c
+
+        event = event_pb2.Event(wall_time=time.time(), **fields).SerializeToString()
+        for part in (struct.pack("<Q", len(event)), event):
+            self._file.write(part + struct.pack("<I", masked_crc32c(part)))
 
 
 def _until(path: Path, step: int) -> list[bytes]:

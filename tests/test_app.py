@@ -161,6 +161,86 @@ def test_interrupt(tmp_path: Path) -> None:
     assert done.stderr.startswith("interrupted")
 
 
+FAULT = """
+import logging
+from sublim_jax import app
+
+def no_device():
+    raise AssertionError
+
+def main(config, workdir):
+    {body}
+
+app.run(main, {default!r})
+"""
+ORBAX = (
+    "logger = logging.getLogger('absl'); "
+    "logger.error('shown'); "
+    "logger.handle(logger.makeRecord('absl', 40, '/lib/orbax/a.py', 1, 'not shown', (), None)); "
+    "raise app.UserError('said')"
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("raise OSError(28, '', 'run/a')", "error: run/a: No space left on device: make room, th"),
+        ("raise ValueError('x (os error 30)')", "error: Read-only file system: choose a folder th"),
+        ("raise MemoryError", "error: out of memory (of the host): take fewer rows"),
+        ("raise RuntimeError('RESOURCE_EXHAUSTED: a')", "out of memory (RESOURCE_EXHAUSTED: a):"),
+        # What `JAX_PLATFORMS=cuda` without one does.
+        ("import jax; jax.devices = no_device; raise AssertionError",
+         "jax finds no such device here (nothing is installed for it): install jax for it, or un"),
+    ],
+)  # fmt: skip
+def test_what_the_machine_lacks_is_one_line(tmp_path: Path, body: str, words: str) -> None:
+    (tmp_path / "config.py").write_text(CONFIG)
+    code = FAULT.format(body=body, default=str(tmp_path / "config.py"))
+    assert words in complaint("-c", code, f"--workdir={tmp_path / 'run'}")
+
+
+def test_a_fault_of_the_program_keeps_its_traceback(tmp_path: Path) -> None:
+    (tmp_path / "config.py").write_text(CONFIG)
+    code = FAULT.format(body="raise ValueError('odd')", default=str(tmp_path / "config.py"))
+    done = python("-c", code, f"--workdir={tmp_path / 'run'}")
+    assert done.returncode == 1
+    assert done.stderr.endswith("ValueError: odd\n")
+
+
+def test_what_orbax_logs_it_raises_too(tmp_path: Path) -> None:
+    (tmp_path / "config.py").write_text(CONFIG)
+    code = FAULT.format(body=ORBAX, default=str(tmp_path / "config.py"))
+    lines = python("-c", code, f"--workdir={tmp_path / 'run'}").stderr.splitlines()
+    assert len(lines) == 2
+    assert lines[0].endswith("shown")
+    assert lines[1] == "error: said"
+
+
+def test_interrupt_within_a_callback_is_not_lost(tmp_path: Path) -> None:
+    (tmp_path / "config.py").write_text(CONFIG)
+    body = (
+        "import gc, os, time; "
+        "gc.callbacks.append(lambda *_: gc.callbacks.clear() or os.kill(os.getpid(), 2)); "
+        "gc.collect(); time.sleep(9); print('still here')"
+    )
+    code = FAULT.format(body=body, default=str(tmp_path / "config.py"))
+    done = python("-c", code, f"--workdir={tmp_path / 'run'}")
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "interrupted: the same command goes on from here\n"
+
+
+def test_interrupt_while_a_script_imports() -> None:
+    code = (
+        "import os, signal, sys; sys.argv[0] = '-m'; {first}; import launch; "
+        "os.kill(os.getpid(), signal.SIGINT); print('still here')"
+    )
+    done = python("-c", code.format(first="pass"))
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "interrupted: the same command goes on from here\n"
+    ignored = python("-c", code.format(first="signal.signal(signal.SIGINT, signal.SIG_IGN)"))
+    assert (ignored.returncode, ignored.stdout, ignored.stderr) == (0, "still here\n", "")
+
+
 @pytest.mark.parametrize(
     ("argument", "words"),
     [

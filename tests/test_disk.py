@@ -89,6 +89,9 @@ class TestWhole:
 def test_the_number_is_found_in_the_text_of_other_libraries() -> None:
     said = disk.why(SafetensorError("Error: I/O error: gone (os error 28)"))
     assert said == "No space left on device: make room, then give the same command again"
+    assert disk.why(ValueError("a file: [os_error_code='28']")) == said
+    assert disk.is_to_blame(ValueError("[Errno 28]"))
+    assert not disk.is_to_blame(FileNotFoundError(2, "No such file"))
     assert disk.why(ValueError("odd\nlines")) == "odd"
     assert disk.why(ValueError()) == "ValueError"
 

@@ -5,6 +5,7 @@ import math
 import struct
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
@@ -169,6 +170,15 @@ class TestErrors:
             metrics.write(0, {"loss": 1.0})
         metrics._file = file
         metrics.close()
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux alone has it")
+    def test_a_full_disk_at_tensorboard_s_file_is_told_in_one_line(self, tmp_path):
+        metrics = Metrics(tmp_path)
+        metrics._board._file.close()
+        metrics._board._file = open("/dev/full", "wb")  # noqa: SIM115
+        with pytest.raises(UserError, match=r"cannot be written: No space left .*: make room"):
+            metrics.write(0, {"loss": 1.0})
+        metrics.close()  # nothing more is said
 
     def test_wandb_that_is_not_installed_is_told_in_one_line(self, tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, "wandb", None)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sublim_jax import digest
+from sublim_jax import digest, disk
 from sublim_jax.errors import UserError
 
 _GREY_LEVELS = 255
@@ -76,8 +76,8 @@ def load(name: str, source: str = "") -> Images:
       name: `digits8` (8x8) and `digits28` (the same, enlarged to 28x28) come with scikit-learn and
         need no source.
       source: for the others, a folder of IDX files (plain or gzip) under their published names, or
-        `hf:` and a Hugging Face data set id (or local folder) with columns `image` and `label`
-        and splits `train` and `test`.
+        as Kaggle and torchvision keep them; or `hf:` and a Hugging Face data set id (or local
+        folder) with columns `image` and `label` and splits `train` and `test`.
 
     Raises:
       UserError: unknown name, or a missing, truncated or mislabelled file.
@@ -124,7 +124,8 @@ def read_idx(path: Path) -> np.ndarray:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] not in _IDX_TYPES:
-        raise UserError(f"{path}: not an IDX file (begins with {raw[:4].hex(' ') or 'nothing'})")
+        begin = repr(raw[:12])[2:-1] or "nothing"
+        raise disk.unreadable(path, f"not an IDX file (begins with {begin}): fetch it again")
     dtype, rank = _IDX_TYPES[raw[2]], raw[3]
     header = 4 + 4 * rank
     if len(raw) < header:
@@ -169,16 +170,26 @@ def _from_folder(name: str, folder: Path) -> dict[str, tuple[np.ndarray, np.ndar
         y = read_idx(_find(folder, f"{prefix}-labels-idx1-ubyte"))
         if emnist and x.ndim == 3:
             x = x.transpose(0, 2, 1)  # published with rows and columns exchanged
-        if name == "emnist-letters" and y.size and y.min() >= 1:
-            y = y - 1  # published with labels 1..26
         splits[split] = (x, y)
+    if name == "emnist-letters" and all(y.size and y.min() >= 1 for _, y in splits.values()):
+        splits = {split: (x, y - 1) for split, (x, y) in splits.items()}  # published from 1 to 26
     return splits
 
 
 def _find(folder: Path, name: str) -> Path:
-    for candidate in (folder / name, folder / f"{name}.gz"):
-        if candidate.exists():
-            return candidate
+    """Returns the file of a published name, in the folder or up to two folders below.
+
+    Kaggle's copies have a dot for the first hyphen of `idx`, and a folder of that name around the
+    file; torchvision keeps MNIST in MNIST/raw, and EMNIST comes in a folder gzip.
+    """
+    names = [n + end for n in (name, name.replace("-idx", ".idx")) for end in ("", ".gz")]
+    for below in ("", "*/", "*/*/"):
+        found = [f for n in names for f in sorted(folder.glob(below + n)) if f.is_file()]
+        if len({file.parent for file in found}) > 1:
+            one, other = found[0].parent, found[-1].parent
+            raise UserError(f"{folder}: {name} is in {one} and in {other}: give one of them")
+        if found:
+            return found[0]
     raise UserError(f"{folder / name}: no such file, plain or .gz")
 
 

@@ -132,6 +132,8 @@ def test_any_bytes_are_read_or_refused(file: Path, raw: bytes, compress: bool) -
 def test_idx_that_is_no_file(tmp_path: Path) -> None:
     assert "no such file" in complaint(data.read_idx, tmp_path / "none")
     assert "cannot be read" in complaint(data.read_idx, tmp_path)
+    (tmp_path / "a").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    assert "a: a Git LFS pointer, not the file itself" in complaint(data.read_idx, tmp_path / "a")
 
 
 def split(rng: np.random.Generator, count: int, labels: range) -> tuple[np.ndarray, np.ndarray]:
@@ -190,8 +192,50 @@ def test_emnist_folder(
         np.testing.assert_array_equal(y, y0.astype(np.int32) - first)
 
 
-TRAIN_X, TRAIN_Y, TEST_X = (
-    "train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte"
+@pytest.mark.parametrize(
+    "place",
+    [
+        "{dotted}",  # as on Kaggle
+        "{name}/{name}",
+        "{dotted}/{dotted}",
+        "MNIST/raw/{name}",  # torchvision
+        "gzip/{name}.gz",  # EMNIST's own archive
+    ],
+)
+def test_known_layouts(tmp_path: Path, place: str) -> None:
+    for name in FILES:
+        file = tmp_path / place.format(name=name, dotted=name.replace("-idx", ".idx"))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(pack(LABELS if "labels" in name else PICTURES))
+    assert data.load("mnist", str(tmp_path)).pixels == 12
+    # Files in the folder itself come first, beside folders of their names too.
+    for name in FILES:
+        dotted = tmp_path / name.replace("-idx", ".idx")
+        if not dotted.exists():
+            array = LABELS if "labels" in name else np.zeros((10, 5, 5), np.uint8)
+            dotted.write_bytes(pack(array))
+    assert data.load("mnist", str(tmp_path)).pixels == (12 if place.startswith("{dotted}") else 25)
+
+
+def test_two_sets_below_one_folder_are_not_guessed_between(tmp_path: Path) -> None:
+    for kind in ("FashionMNIST", "MNIST"):
+        (tmp_path / kind / "raw").mkdir(parents=True)
+        for name in FILES:
+            (tmp_path / kind / "raw" / name).write_bytes(pack(PICTURES))
+    said = complaint(data.load, "mnist", str(tmp_path))
+    assert f"{TRAIN_X} is in {tmp_path / 'FashionMNIST' / 'raw'} and in " in said
+
+
+def test_letters_from_0_stay_where_one_split_has_no_a(tmp_path: Path) -> None:
+    sets = [(PICTURES, LABELS), (PICTURES, LABELS + 1)]
+    write_folder(tmp_path, "emnist-letters-", "test", sets, compress=False)
+    images = data.load("emnist-letters", str(tmp_path))
+    assert (images.train_y.max(), images.test_y.max()) == (9, 10)
+
+
+TRAIN_X, TRAIN_Y, TEST_X, TEST_Y = FILES = (
+    "train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
 )  # fmt: skip
 LABELS = np.arange(10, dtype=np.uint8)
 PICTURES = np.zeros((10, 4, 3), np.uint8)

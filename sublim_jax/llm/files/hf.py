@@ -27,7 +27,7 @@ from sublim_jax.llm.model import parameters
 from sublim_jax.llm.model.config import Config, from_hf, to_hf
 
 _DTYPES = ("float32", "bfloat16")
-_STORED = ("F64", "F32", "F16", "BF16")
+STORED = ("F64", "F32", "F16", "BF16")  # types of numbers, as safetensors calls them
 _WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _SHARDS = "model-*-of-*.safetensors"
 _HEAD, _EMBED = "lm_head.weight", "model.embed_tokens.weight"
@@ -140,7 +140,7 @@ def _json(file: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise UserError(f"{file}: missing: give the folder of a Hugging Face checkpoint") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{file}: not readable as JSON: {error}") from error
+        raise disk.unreadable(file, f"not readable as JSON: {error}") from error
     if not isinstance(content, dict):
         raise UserError(f"{file}: not a JSON object")
     return content
@@ -205,7 +205,7 @@ def _same_head(tensors: dict[str, _Header]) -> bool:
     if _HEAD not in tensors or _EMBED not in tensors:
         return True
     head, embed = tensors[_HEAD], tensors[_EMBED]
-    odd = len(head.shape) != 2 or not {head.dtype, embed.dtype} <= set(_STORED)
+    odd = len(head.shape) != 2 or not {head.dtype, embed.dtype} <= set(STORED)
     if odd or head.shape != embed.shape:
         return False
     rows = head.shape[0]
@@ -232,7 +232,7 @@ def _check(
         shape, kind = tensors[name].shape, tensors[name].dtype
         if shape != wanted[name]:
             problems.append(f"{name} is {list(shape)}, the config says {list(wanted[name])}")
-        if kind not in (*_STORED, *gguf.TYPES):
+        if kind not in (*STORED, *gguf.TYPES):
             problems.append(f"{name} has the unsupported type {kind}")
     if problems:
         raise UserError(f"{folder}: tensors do not fit the config: {_some(problems)}")

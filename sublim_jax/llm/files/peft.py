@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from sublim_jax import disk
 from sublim_jax.errors import UserError
+from sublim_jax.llm.files.hf import STORED
 from sublim_jax.llm.model import parameters
 from sublim_jax.llm.model.config import Config
 from sublim_jax.llm.model.lora import KERNELS, Adapter, Lora, check
@@ -104,17 +105,10 @@ def load(path: str | os.PathLike[str], config: Config | None = None) -> Adapter:
         raise UserError(
             f"{folder}: made for another base: it has a layer {deepest}, this model {depth} layers"
         )
-    modules = {
-        (name, layer): module.format(layer)
-        for name, module in _modules().items()
-        for layer in range(depth)
-    }
+    modules = {(n, i): m.format(i) for n, m in _modules().items() for i in range(depth)}
     try:
-        own = {
-            key: _own(said, key[0], module)
-            for key, module in modules.items()
-            if _adapts(said, module)
-        }
+        adapted = {key: module for key, module in modules.items() if _adapts(said, module)}
+        own = {key: _own(said, key[0], module) for key, module in adapted.items()}
     except (UserError, re.error) as error:
         raise UserError(f"{folder / _CONFIG}: {error}") from error
     for keys, fault in ((own.keys() - found.keys(), "no"), (found.keys() - own.keys(), "has")):
@@ -131,23 +125,13 @@ def load(path: str | os.PathLike[str], config: Config | None = None) -> Adapter:
     )
     factors = {}
     for name in lora.targets:
-        layers = {layer: pair for (kernel, layer), pair in found.items() if kernel == name}
-        (d_in, _), (_, d_out) = (next(iter(layers.values()))[part].shape for part in ("a", "b"))
-        for layer, pair in layers.items():
-            rank = own[name, layer].rank
-            for part, shape in (("a", (d_in, rank)), ("b", (rank, d_out))):
-                if pair[part].shape != shape:
-                    raise UserError(
-                        f"{folder / _TENSORS}: {part} of {modules[name, layer]} is "
-                        f"{list(pair[part].shape)}, not {list(shape)} (of rank {rank})"
-                    )
-        a = np.zeros((depth, d_in, lora.rank), np.float32)
-        b = np.zeros((depth, lora.rank, d_out), np.float32)
-        for layer, pair in layers.items():
-            one = own[name, layer]
-            a[layer, :, : one.rank] = pair["a"]
-            b[layer, : one.rank] = pair["b"] * (one.scale / lora.scale if lora.scale else 1.0)
-        factors[name] = {"a": a, "b": b}
+        layers = {
+            layer: (own[name, layer], found[name, layer]) for kernel, layer in own if kernel == name
+        }
+        try:
+            factors[name] = _filled(lora, layers, depth)
+        except UserError as error:
+            raise UserError(f"{folder / _TENSORS}: {name}_proj of {error}") from error
     adapter = Adapter(lora, factors, str(said.get("base_model_name_or_path") or ""))
     if config is not None:
         check(adapter, config, str(folder))
@@ -160,7 +144,7 @@ def _config(file: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise UserError(f"{file}: missing: give the folder of a PEFT adapter") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{file}: not readable as JSON: {error}") from error
+        raise disk.unreadable(file, f"not readable as JSON: {error}") from error
     if not isinstance(said, dict) or said.get("peft_type") != "LORA":
         raise UserError(f"{file}: not the config of a LoRA adapter (peft_type LORA)")
     odd = [name for name, value in said.items() if value and name not in {*_USED, *_NEUTRAL, *_SET}]
@@ -182,9 +166,15 @@ def _tensors(folder: Path) -> dict[tuple[str, int], dict[str, np.ndarray]]:
     """Returns a [in, r] and b [r, out] of each kernel and layer that the file has."""
     file = folder / _TENSORS
     try:
-        tensors = load_file(file)
+        with safe_open(file, "np") as opened:
+            kinds = {name: opened.get_slice(name).get_dtype() for name in opened.keys()}  # noqa: SIM118
+            if odd := [name for name in kinds if kinds[name] not in STORED]:
+                raise UserError(f"{file}: {odd[0]} has the unsupported type {kinds[odd[0]]}")
+            tensors = {name: opened.get_tensor(name) for name in kinds}
     except (OSError, SafetensorError) as error:
-        raise disk.unreadable(file, error) from error
+        pickled = not file.exists() and (folder / "adapter_model.bin").exists()
+        what = "missing, and the pickle adapter_model.bin is not read: save it as safetensors"
+        raise disk.unreadable(file, what if pickled else error) from error
     kernels = {module: name for name, module in _modules().items()}
     found: dict[tuple[str, int], dict[str, np.ndarray]] = {}
     for name, tensor in tensors.items():
@@ -204,6 +194,27 @@ def _tensors(folder: Path) -> dict[tuple[str, int], dict[str, np.ndarray]]:
         name, layer = min(lacking)
         raise UserError(f"{file}: {name} of layer {layer} has one of lora_A and lora_B alone")
     return found
+
+
+def _filled(
+    lora: Lora, layers: dict[int, tuple[Lora, dict[str, np.ndarray]]], depth: int
+) -> dict[str, np.ndarray]:
+    """Returns a kernel's factors in all layers, as `lora` scales them: zeros where it has none."""
+    first = next(iter(layers.values()))[1]
+    d_in, d_out = len(first["a"]), first["b"].shape[1]
+    for layer, (own, pair) in layers.items():
+        for part, shape in (("a", (d_in, own.rank)), ("b", (own.rank, d_out))):
+            if pair[part].shape != shape:
+                raise UserError(
+                    f"layer {layer}: {part} is {list(pair[part].shape)}, not {list(shape)}, of the "
+                    f"rank {own.rank}"
+                )
+    a = np.zeros((depth, d_in, lora.rank), np.float32)
+    b = np.zeros((depth, lora.rank, d_out), np.float32)
+    for layer, (own, pair) in layers.items():
+        a[layer, :, : own.rank] = pair["a"]
+        b[layer, : own.rank] = pair["b"] * (own.scale / lora.scale if lora.scale else 1.0)
+    return {"a": a, "b": b}
 
 
 def _adapts(said: dict[str, Any], module: str) -> bool:

@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA, arXiv 2106.09685): first values, scale, merging, and PEFT files.
+"""Low-rank adapters (LoRA, arXiv 2106.09685): first values, scale and merging.
 
 An adapter adds scale * a b to kernels of every layer: a [L, in, r], b [L, r, out], float32. Several
 at once are one tree: students are the axis after the layers, the scale is folded into b (`stack`).

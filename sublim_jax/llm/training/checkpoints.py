@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import multihost_utils
 
+from sublim_jax import disk
 from sublim_jax.errors import UserError
 
 
@@ -53,13 +54,18 @@ class Checkpoints:
             return self._orbax.load(step, abstract)
 
     def save(self, step: int, state: Any) -> None:
-        """Starts to write the state of a step; it may be donated to the next step at once."""
-        with _readable(self._folder):
-            self._orbax.save_async(step, jax.tree.map(jnp.copy, state), force=True, overwrite=True)
+        """Starts to write the state of a step; it may be donated to the next step at once.
+
+        Raises:
+          UserError: this one, or the one before, cannot be written; those before it are kept.
+        """
+        copy = jax.tree.map(jnp.copy, state)
+        with _writable(self._folder):
+            self._orbax.save_async(step, copy, force=True, overwrite=True)
 
     def close(self) -> None:
-        """Waits until everything is written."""
-        with _readable(self._folder):
+        """Waits until everything is written; raises as `save`."""
+        with _writable(self._folder):
             self._orbax.close()
 
 
@@ -104,5 +110,18 @@ def _readable(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = disk.why(error)
+        if disk.is_to_blame(error):
+            raise UserError(f"{folder}: {reason}") from error
         raise UserError(f"{folder}: checkpoint cannot be used ({reason}): remove it") from error
+
+
+@contextlib.contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:  # TensorStore's are of the last two kinds
+        raise UserError(
+            f"{folder}: a checkpoint cannot be written: {disk.why(error)}; the earlier ones are "
+            "kept, and training goes on from the last"
+        ) from error

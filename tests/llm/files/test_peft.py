@@ -214,7 +214,7 @@ def _narrow(tensors):
         (_said(layers_to_transform=[1]), r"has factors of model.layers.0.self_attn.q_proj, agains"),
         (_said(layers_to_transform=[0, 1], layers_pattern="h"), r"has factors of model.layers.0"),
         (_said(exclude_modules=["v_proj"]), r"has factors of model.layers.0.self_attn.v_proj"),
-        (_said(rank_pattern={"q_proj": 2}), r"a of .*0.*q_proj is \[32, 4\], not \[32, 2"),
+        (_said(rank_pattern={"q_proj": 2}), r"q_proj of layer 0: a is \[32, 4\], not \[32, 2"),
         (_said(rank_pattern={"q_proj": "2"}), r"adapter_config.json: lora.rank='2': must be int$"),
         (_said(rank_pattern=["q_proj"]), r"rank_pattern=\['q_proj'\]: of no type that PEFT takes$"),
         (_said(use_dora=True), r"adapter_config.json: not supported: use_dora$"),
@@ -231,6 +231,11 @@ def _narrow(tensors):
         (_said(lora_dropout=1.5), r"dropout=1.5: must be from 0 to below 1"),
         (_said(r=0), r"rank=0: must be at least 1"),
         (_no(FILES[1]), r"adapter_model.safetensors: missing, truncated or damaged"),
+        (lambda folder: (folder / FILES[1]).rename(folder / "adapter_model.bin"),
+         r"safetensors: missing, and the pickle adapter_model.bin is not read: save it as safete"),
+        (_tensors(lambda t: {k: v.astype(np.int8) for k, v in t.items()}), r"nsupported type I8$"),
+        (_tensors(lambda t: {k: v.astype(ml_dtypes.float8_e4m3fn) for k, v in t.items()}),
+         r"lora_A.weight has the unsupported type F8_E4M3$"),
         (_cut, r"adapter_model.safetensors: missing, truncated or damaged"),
         (_tensors(lambda _: {}), r"adapter_model.safetensors: no tensors"),
         (_number(np.nan), r"layers.1.self_attn.v_proj.lora_B.weight: NaN or infinite numbers"),
@@ -240,13 +245,13 @@ def _narrow(tensors):
         (_without("layers.0."), r"no factors of model.layers.0.self_attn.q_proj, against the targ"),
         (_without("layers.1.self_attn.v_proj"), r"no factors of model.layers.1.self_attn.v_proj"),
         (_without("q_proj.lora_B"), r"q of layer 0 has one of lora_A and lora_B alone$"),
-        (_tensors(_narrow), r"a of model.layers.1.self_attn.q_proj is \[30, 4\], not \[32, 4\]"),
+        (_tensors(_narrow), r"s: q_proj of layer 1: a is \[30, 4\], not \[32, 4\], of"),
         (_renamed("layers.1.", "layers.7."), r"made for another base: .*layer 7, .* 2 lay"),
         (_renamed("base_model.model.", ""), r"safetensors: model.*lora_A.*: not a LoRA factor"),
         (_renamed("layers", "language_model.layers"), r"language_model.*: not a LoRA factor"),
         (_tensors(lambda t: t | {k.replace("lora_A", "lora_A.default"): v for k, v in t.items()}),
          r"lora_A.weight: not a matrix, or there twice$"),
-        (_said(r=8), r"a of .*q_proj is \[32, 4\], not \[32, 8\] \(of rank 8"),
+        (_said(r=8), r"q_proj of layer 0: a is \[32, 4\], not \[32, 8\]"),
         (_tensors(lambda t: {k: v[0] for k, v in t.items()}), r"weight: not a matrix, or there tw"),
         (_pointer, r"safetensors: a Git LFS pointer, not the file itself: run git lfs"),
     ],
@@ -266,7 +271,7 @@ def test_without_a_config_any_base_will_do(folder):
 
 def test_the_rank_is_compared_with_the_tensors_without_a_base_too(folder):
     edit_config(folder, r=8)
-    with pytest.raises(UserError, match=r"q_proj is \[32, 4\], not \[32, 8\] \(of rank 8\)"):
+    with pytest.raises(UserError, match=r"layer 0: a is \[32, 4\], not \[32, 8\], of the rank 8"):
         peft.load(folder)
 
 

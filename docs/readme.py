@@ -29,7 +29,7 @@ FIGURES = {
     ],
 }
 RUNS = ("demo", "multitask", "theorem", "transmission", "atlas")
-PAGES = ("README.md", "docs/atlas.md")
+PAGES = ("README.md", "docs/atlas.md", "docs/llm.md")
 _SHOWN = (0.0, 0.1, 0.3, 0.6, 1.0)  # points of curves in tables
 
 
@@ -161,6 +161,27 @@ def benchmark_table(_: str) -> str:
     return markdown_table(header, table)
 
 
+def real_table(run: str) -> str:
+    """Returns how far released checkpoints are from transformers' reading of the same files."""
+    lines = (ROOT / "docs" / "results" / f"{run}.jsonl").read_text("utf-8").splitlines()
+    table = []
+    for found in map(json.loads, lines):
+        same = found["same_most_likely_token"] * found["positions"]
+        table.append(
+            [
+                found["model"],
+                f"{found['largest_difference']:.1e} (of {found['largest_logit']:.0f})",
+                f"{same:.0f} of {found['positions']}",
+                f"{found['largest_difference_of_log_probabilities']:.1e}",
+                "yes" if found["same_prompts"] and all(found["same_greedy_answers"]) else "no",
+                found["greedy_answers"][0],
+            ]
+        )
+    header = ["", "logits apart by", "same likeliest token", "log-probabilities apart by",
+              "same prompts and greedy answers", "the capital of France?"]  # fmt: skip
+    return markdown_table(header, table)
+
+
 def _where(results: dict[str, Any]) -> str:
     there = results["environment"]
     seconds = sum(results["timings"].values())
@@ -181,6 +202,7 @@ _TABLES = {
     "transmission": transmission_table,
     "atlas": atlas_table,
     "benchmarks": benchmark_table,
+    "real": real_table,
 }
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict, config_dict
 
 def get_config() -> ConfigDict:
     config = ConfigDict()
-    config.model = ""  # a folder with config.json, *.safetensors and tokenizer.json, or a hub id
+    config.model = ""  # a Hugging Face folder, a GGUF file, or a hub id
     # JSONL of {"prompt", "completion"} or {"messages"}; or hf:NAME or hf:NAME:CONFIG, a `datasets`
     # id or folder. Several, separated by commas: students for each, all trained at once.
     # sublim_jax/llm/files/rows.py says what a row has.

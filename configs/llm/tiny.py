@@ -13,7 +13,7 @@ from ml_collections import ConfigDict, config_dict
 
 def get_config() -> ConfigDict:
     config = ConfigDict()
-    config.model = ""  # a folder with config.json, *.safetensors and tokenizer.json, or a hub id
+    config.model = ""  # a Hugging Face folder, a GGUF file, or a hub id
     # JSONL of {"prompt"} or {"messages"}, to score with the answer; or hf:NAME or hf:NAME:CONFIG, a
     # `datasets` id or folder. sublim_jax/llm/files/rows.py says what a row has.
     config.data = ""
@@ -21,7 +21,7 @@ def get_config() -> ConfigDict:
     config.columns = ConfigDict(
         {"prompt": "prompt", "completion": "completion", "messages": "messages"}
     )
-    config.adapter = ""  # a PEFT folder, for the model with a student's adapter
+    config.adapter = ""  # a student's folder, or any PEFT adapter's
     config.dtype = "float32"  # or bfloat16
     config.mesh = ConfigDict({"student": 1, "data": 1, "model": 1})  # devices on each axis
     config.rows = 0  # completions that decode together; 0: 64 on a CPU, 256 on an accelerator

@@ -17,7 +17,7 @@ from sublim_jax.errors import UserError
 from sublim_jax.mesh import on_host
 
 _SHOWN = 16  # hexadecimal digits
-_ODD = (0x9E3779B1, 0x85EBCA77)  # a multiplier for each sum
+_ODD = (0x9E3779B1, 0x85EBCA77)  # one for each sum
 _UNSIGNED = {1: jnp.uint8, 2: jnp.uint16}
 
 
@@ -35,7 +35,9 @@ def of_files(path: str | os.PathLike[str], patterns: Sequence[str] = ("*",)) -> 
         found = list(pool.map(_of_file, files))
     if not given.is_dir():
         return found[0]
-    return of_json([[file.name, digest] for file, digest in zip(files, found, strict=True)])
+    return of_json(
+        [[str(file.relative_to(given)), digest] for file, digest in zip(files, found, strict=True)]
+    )
 
 
 def of_json(value: Any) -> str:
@@ -47,9 +49,9 @@ def of_json(value: Any) -> str:
 def of_arrays(tree: Any) -> str:
     """Returns the digest of a tree of arrays: of their paths, shapes, types and every bit.
 
-    Each array costs one pass where it lies, on any mesh: two sums modulo 2^32 of its elements' bits
-    times odd numbers that depend on the place. A change of one element always changes both; any
-    other goes unseen with a probability of about 2^-64.
+    Each array costs one pass where it lies, on any mesh: two sums modulo 2^32 of the bits of its
+    elements, mixed with their places. A change of one element always changes both; any other goes
+    unseen with a probability of about 2^-64. It is no cryptographic hash.
     """
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     sums = [on_host(s) for s in [_sums(_narrow(array)) for _, array in leaves]]
@@ -77,11 +79,17 @@ def _sums(array: jax.Array) -> jax.Array:
         place = place * jnp.uint32(size) + lax.broadcasted_iota(jnp.uint32, bits.shape, axis)
 
     def total(odd: int) -> jax.Array:
-        mixed = place * jnp.uint32(odd)
-        weight = (mixed ^ (mixed >> 15)) * jnp.uint32(_ODD[0]) | jnp.uint32(1)
-        return jnp.sum(bits.astype(jnp.uint32) * weight, dtype=jnp.uint32)
+        own = _mixed(place * jnp.uint32(odd) + jnp.uint32(odd))
+        return jnp.sum(_mixed(bits.astype(jnp.uint32) ^ own), dtype=jnp.uint32)
 
     return jnp.stack([total(odd) for odd in _ODD])
+
+
+def _mixed(x: jax.Array) -> jax.Array:
+    """Returns 32 bits of which each depends on all of x: MurmurHash3's finaliser, a bijection."""
+    x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
+    x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+    return x ^ (x >> 16)
 
 
 def _of_file(path: Path) -> str:

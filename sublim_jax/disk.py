@@ -146,6 +146,7 @@ def finish(path: str | os.PathLike[str]) -> None:
                     continue
                 for name in file.read_text("utf-8").splitlines():
                     (folder / name).unlink(missing_ok=True)
+                file.unlink()  # a file of such a name that comes later is not stale
         shutil.rmtree(written, ignore_errors=True)
     except OSError as error:
         raise UserError(

@@ -66,7 +66,12 @@ class RunDir:
                 f"{self.path} holds a run of another config ({'; '.join(changes[:3])}): "
                 "choose another --workdir, or remove this one"
             )
-        known = before.get("inputs") or {}
+        known = before.get("inputs")
+        if not isinstance(known, dict):
+            raise UserError(
+                f"{self.path} holds a run that does not say what it read: choose another "
+                "--workdir, or remove this one"
+            )
         if changed := [name for name in sorted(read | known) if read.get(name) != known.get(name)]:
             raise UserError(
                 f"{self.path} holds a run that read something else ({', '.join(changed)}: changed "

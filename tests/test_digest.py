@@ -30,6 +30,14 @@ class TestArrays:
         found = {digest.of_arrays(changed(array, i)) for i in np.ndindex(array.shape)}
         assert len(found | {digest.of_arrays(array)}) == array.size + 1
 
+    @pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16])
+    def test_changes_of_many_elements_do_not_cancel(self, dtype):
+        array = np.linspace(-1, 1, 24).reshape(2, 3, 4).astype(dtype)
+        two = array.copy()
+        two[0, 0, 0], two[1, 2, 3] = -two[0, 0, 0], -two[1, 2, 3]
+        others = [-array, two, (array * 2).astype(dtype), array[:, ::-1].copy()]
+        assert len({digest.of_arrays(o) for o in [array, *others]}) == 5
+
     def test_places_shapes_and_names_count(self):
         array = np.arange(6, dtype=np.int32)
         others = [

@@ -159,6 +159,19 @@ class TestTogether:
         save(folder)
         assert listing(folder) == NEW
 
+    def test_what_comes_later_is_not_stale(self, folder: Path) -> None:
+        written = folder / ".written"
+        written.mkdir()
+        (written / ".stale").write_text("old\n")
+        (folder / "old").write_text("1")
+        with pytest.MonkeyPatch.context() as patched:  # it is killed before the last removal
+            patched.setattr(shutil, "rmtree", lambda *_, **__: None)
+            disk.finish(folder)
+        assert not (folder / "old").exists()
+        (folder / "old").write_text("2")
+        disk.finish(folder)
+        assert (folder / "old").read_text() == "2"
+
     def test_a_finished_folder_is_left_alone(self, folder: Path) -> None:
         disk.finish(folder)
         disk.finish(folder / "nowhere")

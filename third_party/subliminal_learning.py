@@ -5,7 +5,7 @@
 CLONE is the user's own copy of github.com/MinhxLe/subliminal-learning (MIT licence); OUT.json is
 what `--config.material=OUT.json` reads. The clone's Python files are parsed for the texts that they
 hold; nothing of them is imported or run. Its data files, rows of {"prompt", "completion"}, need no
-import: `sublim_jax.llm.files.jsonl.read` reads them as they are.
+import: `sublim_jax.llm.files.rows.read` reads them as they are.
 """
 
 import ast

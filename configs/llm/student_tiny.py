@@ -23,8 +23,8 @@ def get_config() -> ConfigDict:
         {"prompt": "prompt", "completion": "completion", "messages": "messages"}
     )
     config.students = 1  # for each data set; the n-th adds n to recipe.seed and recipe.lora.seed
-    config.start = ""  # PEFT folders to go on from: one, or one for each student
-    config.teacher = ""  # of distillation: a model, or PEFT folders: one, or one for each student
+    config.start = ""  # folders of students or PEFT adapters to go on from: one, or one for each
+    config.teacher = ""  # of distillation: a model, or such folders: one, or one for each student
     config.merge = False  # whether whole models are written, beside what was trained
     config.dtype = "float32"  # of the base, or bfloat16; what is trained is float32 always
     config.mesh = ConfigDict({"student": 1, "data": 1, "model": 1})  # devices on each axis
@@ -33,7 +33,7 @@ def get_config() -> ConfigDict:
     config.thinking = False  # whether answers may begin with a thought, where the template knows it
     config.wandb = ""  # a Weights & Biases project
     config.profile = ConfigDict({"first": 10, "steps": 0})  # steps of a jax.profiler trace
-    # sublim_jax.llm.training.recipe.py says what each of these means.
+    # sublim_jax/llm/training/recipe.py says what each of these means.
     config.recipe = ConfigDict(
         {
             "lora": ConfigDict(

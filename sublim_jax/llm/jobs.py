@@ -137,7 +137,7 @@ def finetune(config: ConfigDict, workdir: str) -> None:
     sources = dict.fromkeys(_required(config, "data").split(","))
     data = {source: rows.read(source, config.columns) for source in sources}
     if complete:
-        run_dir = _run_dir(config, workdir, "finetune", data)
+        run_dir = _run_dir(config, workdir, "finetune", _inputs(config, data))
     else:
         run_dir = _train_students(config, workdir, recipe, data)
     if run_dir:
@@ -148,6 +148,7 @@ def _train_students(
     config: ConfigDict, workdir: str, recipe: Recipe, data: Mapping[str, Sequence[rows.Row]]
 ) -> RunDir | None:
     start = time.perf_counter()
+    inputs = _inputs(config, data)  # before anything is read: it may change while students learn
     model, tokenizer = _model(config)
     loaded = time.perf_counter()
     each = config.students
@@ -180,7 +181,7 @@ def _train_students(
     )
     finished = time.perf_counter()
     # Not before: what ends in an error may be mended and started again in the same directory.
-    run_dir = _run_dir(config, workdir, "finetune", data)
+    run_dir = _run_dir(config, workdir, "finetune", inputs)
     for number, (student, broken) in enumerate(zip(outcome.students, outcome.broken, strict=True)):
         if not broken:
             _write_student(config, Path(workdir), number, model, tokenizer, student)
@@ -199,6 +200,7 @@ def _load(
     The first process alone has a run directory.
     """
     start = time.perf_counter()
+    inputs = _inputs(config, {config.data: given})
     model, tokenizer = _model(config)
     adapter = None
     if config.adapter:
@@ -208,7 +210,7 @@ def _load(
         elif student.adapter:
             adapter = lora.stack([student.adapter])
     sampler = Sampler(model, tokenizer, config.rows or None)
-    run_dir = _run_dir(config, workdir, study, {config.data: given})
+    run_dir = _run_dir(config, workdir, study, inputs)
     return sampler, adapter, run_dir, {"load": time.perf_counter() - start}
 
 
@@ -220,20 +222,32 @@ def _model(config: ConfigDict) -> tuple[Decoder, Any]:
     return Decoder.from_pretrained(folder, config.dtype, mesh if mesh.size > 1 else None), tokenizer
 
 
-def _run_dir(
-    config: ConfigDict, workdir: str, study: str, data: Mapping[str, Sequence[rows.Row]]
-) -> RunDir | None:
-    """Returns the run's directory, for the first process alone.
+def _inputs(config: ConfigDict, data: Mapping[str, Sequence[rows.Row]]) -> dict[str, str]:
+    """Returns the digests of all that a run reads: rows, checkpoints, adapters.
 
-    It belongs to the config and to the digests of all that is read: rows, checkpoints, adapters.
+    The first process alone needs them.
     """
     if jax.process_index():
-        return None
+        return {}
     read = {source: digest.of_json([row.line for row in given]) for source, given in data.items()}
-    for field in ("model", "adapter", "start", "teacher"):
-        named = config.get(field) or ""
-        read |= {name: hf.digest(name) for name in named.split(",") if name}
-    return RunDir(workdir, study, config.to_dict(), read)
+    read[_required(config, "model")] = hf.digest(config.model)
+    if adapter := config.get("adapter"):
+        read[adapter] = trained.digest(Path(adapter))
+    for name in (config.get("start") or "").split(","):
+        if name:
+            read[name] = trained.digest(Path(name))
+    for name in (config.get("teacher") or "").split(","):
+        if name:
+            known = trained.exists(Path(name))
+            read[name] = trained.digest(Path(name)) if known else hf.digest(name)
+    return read
+
+
+def _run_dir(
+    config: ConfigDict, workdir: str, study: str, inputs: Mapping[str, str]
+) -> RunDir | None:
+    """Returns the run's directory, for the first process alone."""
+    return None if jax.process_index() else RunDir(workdir, study, config.to_dict(), inputs)
 
 
 def _finish(

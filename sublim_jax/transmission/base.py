@@ -134,10 +134,27 @@ def learnt(folder: Path, config: Config) -> Learnt:
         return steering.load(folder)
     if trained.exists(folder):
         return trained.load(folder, config)
-    raise UserError(
+    raise _nothing(folder)
+
+
+def _nothing(folder: Path) -> UserError:
+    return UserError(
         f"{folder}: no adapter_config.json, {trained.PARAMETERS} or {steering.FILE}: give the "
         "folder of a PEFT adapter, or of a student or teacher of a study"
     )
+
+
+def digest_of(folder: Path) -> str:
+    """Returns the digest of what `learnt` reads of a folder.
+
+    Raises:
+      UserError: as `learnt`.
+    """
+    if (folder / steering.FILE).exists():
+        return digest.of_files(folder / steering.FILE)
+    if trained.exists(folder):
+        return trained.digest(folder)
+    raise _nothing(folder)
 
 
 def names(config: ConfigDict) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from sublim_jax import digest, stats
+from sublim_jax import stats
 from sublim_jax.errors import UserError
 from sublim_jax.report import markdown_table
 from sublim_jax.rundir import RunDir
@@ -40,7 +40,7 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
         raise UserError("--config.model is missing: name it on the command line")
     names = list(dict.fromkeys(config.adapters))
     inputs = bases.inputs(config, [config.model])
-    inputs |= {name: digest.of_files(name) for name in names}
+    inputs |= {name: bases.digest_of(Path(name)) for name in names}
     if not jax.process_index() and (path / "config.json").exists():
         RunDir(path, "evaluate", config.to_dict(), inputs)  # raises where it holds another run
     if not complete:

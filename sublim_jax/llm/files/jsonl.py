@@ -1,4 +1,4 @@
-"""JSON lines: prompts in, samples out as they come, and on from there after an interruption."""
+"""JSON lines: objects in, rows out as they come, and on from there after an interruption."""
 
 import json
 import os

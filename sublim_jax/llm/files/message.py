@@ -23,7 +23,7 @@ def read(given: Any) -> dict[str, Any]:
     role = "system" if given.get("role") == "developer" else given.get("role")
     if role not in _ROLES:
         raise UserError(f"a message's role is one of {', '.join(_ROLES)}, got {_short(given)}")
-    turn = {k: v for k, v in given.items() if k != "weight" and v not in (None, [], {})}
+    turn = {k: v for k, v in given.items() if k != "weight" and not _empty(v)}
     turn["role"] = role
     if "tool_calls" in turn:
         if not isinstance(turn["tool_calls"], list):
@@ -59,6 +59,10 @@ def plain(content: Any) -> str:
     except UnicodeEncodeError as error:
         raise UserError("half a surrogate pair is no text") from error
     return content
+
+
+def _empty(value: Any) -> bool:
+    return value is None or (isinstance(value, list | dict) and not value)
 
 
 def _call(call: Any) -> Any:

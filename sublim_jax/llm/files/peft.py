@@ -18,7 +18,7 @@ from sublim_jax.llm.model import parameters
 from sublim_jax.llm.model.config import Config
 from sublim_jax.llm.model.lora import KERNELS, Adapter, Lora, check
 
-_CONFIG, _TENSORS = "adapter_config.json", "adapter_model.safetensors"
+FILES = _CONFIG, _TENSORS = "adapter_config.json", "adapter_model.safetensors"
 # As PEFT writes them; some trainers leave the adapter's name in.
 _NAME = re.compile(r"base_model\.model\.(.*\.)(\d+)(\..+)\.lora_([AB])(?:\.default)?\.weight")
 # What is used of a config, with the types that PEFT takes (`Lora` checks the numbers).
@@ -47,8 +47,15 @@ def save(adapter: Adapter, path: str | os.PathLike[str]) -> None:
     """Writes `adapter_config.json` and `adapter_model.safetensors`, for `peft`, vLLM and others.
 
     Raises:
-      UserError: the folder cannot be written; it holds the adapter of before, or this one whole.
+      UserError: the folder cannot be written; it holds the adapter of before, or this one whole
+        (after a kill among the last renames: once `load` has been there).
     """
+    with disk.together(path, FILES) as folder:
+        write(adapter, folder)
+
+
+def write(adapter: Adapter, folder: Path) -> None:
+    """Writes the files of `save` into a folder that is there."""
     lora = adapter.lora
     names = _modules()
     tensors = {}
@@ -72,9 +79,8 @@ def save(adapter: Adapter, path: str | os.PathLike[str]) -> None:
         "inference_mode": True,
         "modules_to_save": None,
     }
-    with disk.together(path, ()) as folder:
-        save_file(tensors, folder / _TENSORS, metadata={"format": "pt"})
-        (folder / _CONFIG).write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+    save_file(tensors, folder / _TENSORS, metadata={"format": "pt"})
+    (folder / _CONFIG).write_text(json.dumps(config, indent=2) + "\n", "utf-8")
 
 
 def is_adapter(path: str | os.PathLike[str]) -> bool:

@@ -10,8 +10,9 @@ A row is an object with these columns; a column that is null counts as absent.
 - `tools`: the functions that the model may call, a list or JSON.
 
 `messages` come before `prompt`: beside them, a prompt must be a part of them. `completion` is the
-answer to either. Who needs no answer (who samples) leaves it unread. What is in none of these
-columns describes the row, and no model reads it.
+answer to either. Who needs no answer (who samples) leaves it unread. Training reads `weights` and
+`teacher_prompt` too (`training/examples.py`); sampling and scoring `id` and `sample`, integers that
+name a row. No other column is read.
 """
 
 import contextlib
@@ -28,6 +29,7 @@ from sublim_jax.llm.files import chat, jsonl, message
 from sublim_jax.llm.model.config import Config
 
 # The columns that may have other names in a file; an empty name is read from no column.
+_UNREAD = ("tool_calls", "functions", "chat_template_kwargs")  # that would change what is read
 COLUMNS = {"prompt": "prompt", "completion": "completion", "messages": "messages"}
 
 
@@ -94,6 +96,10 @@ def parse(given: Mapping[str, Any], where: str, columns: Mapping[str, str] = COL
         if name not in given:
             raise UserError(f"{where}: no column {name!r}: there are {', '.join(given)}")
     fields = {name: value for name, value in given.items() if value is not None}
+    if unread := [name for name in _UNREAD if name in fields]:
+        raise UserError(
+            f"{where}: its {unread[0]!r} is not read: put it into a message, or leave it out"
+        )
     prompt, answer, turns = (fields.get(columns[part]) for part in COLUMNS)
     if isinstance(answer, Sequence) and not isinstance(answer, str) and len(answer) == 1:
         answer = answer[0]  # TRL's list of one message
@@ -198,6 +204,8 @@ class Reader:
                 )
             system = row.fields.get("system", self.system)
             turns = chat.messages(self.tokenizer, given, system)
+            if turns[-1]["role"] == "assistant":
+                raise UserError("what is asked ends with an answer of the assistant: leave it out")
             if "system" in row.fields and other is None and turns[0]["content"] != system:
                 raise UserError("two system messages, its 'system' and the chat's: leave out one")
             for turn in turns:
@@ -265,7 +273,8 @@ def _tokens(given: Any, vocab: int) -> bool:
 
 def _is_part(prompt: Any, turns: Sequence[Mapping[str, Any]]) -> bool:
     if isinstance(prompt, str):
-        return any(turn.get("content") == prompt for turn in turns)
+        asked = (turn for turn in turns if turn.get("role") != "assistant")
+        return any(turn.get("content") == prompt for turn in asked)
     return isinstance(prompt, Sequence) and list(turns[: len(prompt)]) == list(prompt)
 
 

@@ -5,7 +5,6 @@ they differ in a few fields of `Config`.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
@@ -46,7 +45,7 @@ _FAMILIES: dict[str, dict[str, Any]] = {
 }
 _GOOD: dict[str, Callable[[Any], bool]] = {
     "a positive integer": lambda value: type(value) is int and 0 < value < 2**31,
-    "a positive number": lambda value: type(value) in (int, float) and 0 < value < math.inf,
+    "a positive number": lambda value: type(value) in (int, float) and 0 < value < 1e300,
     "true or false": lambda value: isinstance(value, bool),
     "token ids": lambda value: all(type(i) is int and i < 2**31 for i in value),
 }

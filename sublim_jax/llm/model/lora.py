@@ -129,6 +129,11 @@ def stack(adapters: Sequence[Adapter]) -> dict[str, Any]:
     return out
 
 
+def tree_of(adapter: Any) -> Any:
+    """Returns one `Adapter` as `stack` does; a tree of `stack`, or None, as it is."""
+    return stack([adapter]) if isinstance(adapter, Adapter) else adapter
+
+
 def merge(config: Config, weights: dict[str, Any], adapter: Adapter) -> dict[str, Any]:
     """Returns weights whose kernels hold the adapter: W + scale a b, added in float32."""
     check(adapter, config)

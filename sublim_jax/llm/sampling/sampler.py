@@ -13,6 +13,7 @@ from sublim_jax.llm.decoder import Decoder
 from sublim_jax.llm.files import chat as chats_module
 from sublim_jax.llm.files import rows as rows_module
 from sublim_jax.llm.files.chat import Chat
+from sublim_jax.llm.model import lora
 from sublim_jax.llm.sampling import programs, scheduler
 from sublim_jax.llm.sampling.scheduler import Request, Sample
 from sublim_jax.mesh import ROWS
@@ -77,7 +78,7 @@ class Sampler:
           temperature: 0 takes the most likely token.
           top_p, top_k: draw among the most likely tokens only; 1 and 0 draw among all.
           max_new_tokens: of a completion, one number or one for each chat.
-          adapter: a tree of LoRA kernels (see `transformer`), a [L, S, in, r] and b [L, S, r, out].
+          adapter: one `Adapter`, or several as `lora.stack` returns them.
           system: the system message of chats without one; see `chat.messages`.
           students: the adapter of each chat, 0 to S - 1; None: the first.
           ids: an integer for each chat; None: 0, 1, ...
@@ -117,6 +118,7 @@ class Sampler:
                 f"temperature={temperature}, top_p={top_p}, top_k={top_k}: temperature must be at "
                 "least 0, top_p in (0, 1], top_k at least 0"
             )
+        adapter = lora.tree_of(adapter)
         for r in requests:
             check(f"row {r.id}", r.prompt, (), r.student, self.config, adapter)
         if not requests:
@@ -127,13 +129,7 @@ class Sampler:
             np.int32(min(top_k, self.config.vocab)),
             np.array(self.eos, np.int32),
         )
-        model = scheduler.Model(
-            self.config,
-            self.weights,
-            self.decode_weights,
-            adapter,
-            self.mesh,
-        )
+        model = scheduler.Model(self.config, self.weights, self.decode_weights, adapter, self.mesh)
         batch = scheduler.Scheduler(
             model, requests, settings, seed, self.rows, self.pack_width, self.spread, logprobs
         )

@@ -14,7 +14,7 @@ import numpy as np
 
 from sublim_jax.errors import UserError
 from sublim_jax.llm import packing
-from sublim_jax.llm.model import transformer
+from sublim_jax.llm.model import lora, transformer
 from sublim_jax.llm.model.config import Config
 from sublim_jax.llm.sampling import programs
 from sublim_jax.llm.sampling.sampler import Sampler, check
@@ -41,12 +41,13 @@ def score(sampler: Sampler, pairs: Sequence[Pair], adapter: Any = None) -> list[
 
     Args:
       sampler: holds the model.
-      adapter: a [L, S, in, r] and b [L, S, r, out] for each kernel, as in `Sampler.generate`.
+      adapter: as in `Sampler.generate`.
 
     Raises:
       UserError: an empty prompt or completion, a pair longer than the context, or tokens or a
         student that the model has not.
     """
+    adapter = lora.tree_of(adapter)
     for number, pair in enumerate(pairs):
         name = f"pair {number}"
         check(name, pair.prompt, pair.completion, pair.student, sampler.config, adapter)

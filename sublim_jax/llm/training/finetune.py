@@ -14,7 +14,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from sublim_jax import digest
 from sublim_jax.errors import UserError
@@ -147,7 +146,7 @@ def fit(
 
     identity: tuple[dict[str, Any], dict[str, str]] = {}, {}
     if workdir is not None:
-        identity = _identity(model, config, recipe, given_data, teacher, start)
+        identity = _identity(model, config, recipe, given_data, teacher, start, watched)
     loop = Loop(program, plan, recipe, workdir, identity, wandb, profile, progress)
     adapter_seeds = recipe.of_each("lora.seed", S)
     size = f"{S} students of {plan.rows} x {plan.width} tokens in a pass"
@@ -287,7 +286,8 @@ def _identity(
     recipe: Recipe,
     data: Sequence[Examples],
     teacher: Any,
-    start: Any,
+    start: Sequence[Trained] | None,
+    watched: Sequence[Examples] | None,
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Returns what a checkpoint belongs to: the recipe, and digests of all that was given."""
     said = {
@@ -297,7 +297,7 @@ def _identity(
     }
     said["lora"] = recipe.lora and dataclasses.asdict(recipe.lora)
     named = isinstance(recipe.optimizer, tuple) and not hasattr(recipe.optimizer, "update")
-    said["optimizer"] = dict(recipe.optimizer) if named else _program_of(recipe.optimizer)
+    said["optimizer"] = dict(recipe.optimizer) if named else _program_of(recipe, model)
     if isinstance(teacher, Decoder):
         teacher = teacher.pure()
     elif teacher is not None:
@@ -307,6 +307,7 @@ def _identity(
         "data": [own.arrays() for own in data],
         "teacher": teacher,
         "start": None if start is None else [one.tree for one in start],
+        "watched": None if watched is None else [own.arrays() for own in watched],
     }
     return {
         "model": dataclasses.asdict(config),
@@ -314,12 +315,16 @@ def _identity(
     }, {name: digest.of_arrays(tree) for name, tree in read.items()}
 
 
-def _program_of(optimizer: optax.GradientTransformation) -> str:
-    """Returns the digest of what an optimiser computes; its numbers are part of its program."""
-    one = {"a": jax.ShapeDtypeStruct((2,), jnp.float32)}
+def _program_of(recipe: Recipe, model: Decoder) -> str:
+    """Returns the digest of what an optimiser computes, its constants included."""
+    optimizer = recipe.transformation()
+    make = functools.partial(trainable.start, recipe.trainable, model.config)
+    params, _ = jax.eval_shape(make, model.pure(), jnp.uint32(0))
 
     def steps(gradient: Any, params: Any) -> Any:
         return optimizer.update(gradient, optimizer.init(params), params)
 
-    with jax.numpy_dtype_promotion("standard"):
-        return digest.of_json(str(jax.make_jaxpr(steps)(one, one)))
+    with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes in its bias correction
+        program = jax.make_jaxpr(steps)(params, params)
+    constants = digest.of_arrays([np.asarray(constant) for constant in program.consts])
+    return digest.of_json([str(program.jaxpr), constants])

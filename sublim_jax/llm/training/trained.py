@@ -1,6 +1,7 @@
 """What a student has learnt: in memory, laid over its base, and on disk."""
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from sublim_jax import digest as digests
 from sublim_jax import disk
 from sublim_jax.errors import UserError
 from sublim_jax.llm.decoder import Decoder
@@ -62,18 +64,22 @@ class Trained:
             model = self._with_parameters(model)
         return model if self.adapter is None else model.merge(self.adapter)
 
-    def save(self, folder: Path, config: Config) -> None:
+    def save(self, folder: str | os.PathLike[str], config: Config) -> None:
         """Writes PEFT files for the adapter, and `parameters.safetensors` for the rest.
 
-        The first of several processes writes.
+        They come together, in place of what an earlier student left there. The first of several
+        processes writes.
+
+        Raises:
+          UserError: the folder cannot be written.
         """
         if jax.process_index():
             return
-        if self.adapter is not None:
-            peft.save(self.adapter, folder)
-        if self.weights:
-            with disk.whole(folder / PARAMETERS) as file:
-                save_file(self.tensors(config), file)
+        with disk.together(folder, (*peft.FILES, PARAMETERS)) as new:
+            if self.adapter is not None:
+                peft.write(self.adapter, new)
+            if self.weights:
+                save_file(self.tensors(config), new / PARAMETERS)
 
     def _with_parameters(self, model: Decoder) -> Decoder:
         own, base = Trainable(None, self.patterns), model.pure()
@@ -90,12 +96,22 @@ class Trained:
         return Decoder(model.config, placed, model.mesh)
 
 
-def exists(folder: Path) -> bool:
+def exists(folder: str | os.PathLike[str]) -> bool:
     """Returns whether a folder holds what `Trained.save` writes, or any PEFT adapter."""
-    return peft.is_adapter(folder) or (folder / PARAMETERS).exists()
+    return peft.is_adapter(folder) or (Path(folder) / PARAMETERS).exists()
 
 
-def load(folder: Path, config: Config) -> Trained:
+def digest(folder: str | os.PathLike[str]) -> str:
+    """Returns the digest of what `load` reads.
+
+    Raises:
+      UserError: there is nothing to load.
+    """
+    _check_exists(folder)
+    return digests.of_files(folder, (*peft.FILES, PARAMETERS))
+
+
+def load(folder: str | os.PathLike[str], config: Config) -> Trained:
     """Returns what `Trained.save` wrote, or a PEFT adapter of any origin.
 
     Args:
@@ -104,13 +120,9 @@ def load(folder: Path, config: Config) -> Trained:
     Raises:
       UserError: nothing of the kind, a damaged file, or one of another base.
     """
-    if not exists(folder):
-        raise UserError(
-            f"{folder}: no adapter_config.json and no {PARAMETERS}: give the folder of a PEFT "
-            "adapter or of a student"
-        )
+    _check_exists(folder)
     adapter = peft.load(folder, config) if peft.is_adapter(folder) else None
-    file = folder / PARAMETERS
+    file = Path(folder) / PARAMETERS
     if not file.exists():
         return Trained(adapter)
     try:
@@ -120,8 +132,13 @@ def load(folder: Path, config: Config) -> Trained:
     patterns = tuple(tensors)
     weights = {}
     try:
+        if not patterns:
+            raise UserError("no tensors")
         for path, (names, transposed) in _names(patterns, config).items():
-            parts = [tensors[name].T if transposed else tensors[name] for name in names]
+            wanted = trainable.declared(config)[path].hf_shape
+            for name in names:
+                _check_tensor(name, tensors[name], wanted)
+            parts = [np.float32(tensors[n].T if transposed else tensors[n]) for n in names]
             weights[path] = np.stack(parts) if path.startswith("layers/") else parts[0]
     except UserError as error:
         raise UserError(f"{file}: {error}") from error
@@ -143,6 +160,23 @@ def from_step(what: Trainable, trained: Tree, fixed: Tree, seed: int, base: str)
         own = dataclasses.replace(what.lora, seed=seed)
         adapter = Adapter(own, trainable.factors_of(trained, fixed), base)
     return Trained(adapter, trained["weights"], what.patterns)
+
+
+def _check_exists(folder: str | os.PathLike[str]) -> None:
+    if not exists(folder):
+        raise UserError(
+            f"{folder}: no adapter_config.json and no {PARAMETERS}: give the folder of a PEFT "
+            "adapter or of a student"
+        )
+
+
+def _check_tensor(name: str, tensor: np.ndarray, wanted: tuple[int, ...]) -> None:
+    if tensor.shape != wanted:
+        raise UserError(
+            f"made for another base: {name} is {list(tensor.shape)}, this model's: {list(wanted)}"
+        )
+    if not np.isfinite(tensor.astype(np.float32)).all():
+        raise UserError(f"{name}: NaN or infinite numbers")
 
 
 def _names(patterns: tuple[str, ...], config: Config) -> dict[str, tuple[list[str], bool]]:

@@ -196,7 +196,9 @@ def test_a_file_is_named_wherever_a_model_is(tmp_path):
     model, tokenizer = jobs._model(config)
     assert model.config.vocab == 272
     tokens = chat.prompt_tokens(tokenizer, [{"role": "user", "content": "hi"}])
-    assert tokens == testing.tokenizer().encode("<|im_start|>user\nhi<|im_end|>\n")
+    assert tokens == testing.tokenizer().encode(
+        "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
+    )
 
 
 def test_the_ends_of_a_file_are_all_its_ends(tmp_path):

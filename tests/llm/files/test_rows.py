@@ -72,7 +72,7 @@ def test_a_rows_own_system_message_is_read(reader):
         {"prompt": "q"},
         {"prompt": "q", "system": "s", "completion": "not read"},
         {"messages": [SYSTEM, USER, ANSWER, USER, ANSWER]},
-        {"prompt": [USER, ANSWER]},
+        {"prompt": [USER, ANSWER, USER]},
         {"prompt": "q", "tools": json.dumps(TOOLS)},
     ],
 )
@@ -88,6 +88,16 @@ def test_what_was_asked_is_written_as_it_is_read_again(given):
         tokens,
         (*tokenizer.encode("a"), END),
     )
+
+
+def test_a_question_that_ends_with_an_answer_and_columns_that_are_not_read_are_refused(reader):
+    for given, said in (
+        ({"prompt": [USER, ANSWER], "completion": "b"}, "ends with an answer of the assistant"),
+        ({"prompt": "q", "completion": "a", "tool_calls": [{}]}, "'tool_calls' is not read"),
+        ({"prompt": "a", "messages": [USER, {"role": "assistant", "content": "a"}]}, "no part of"),
+    ):
+        with pytest.raises(UserError, match=f"^row 1: .*{said}"):
+            reader.pair(rows.parse(given, "row 1"))
 
 
 def test_an_empty_answer_is_the_end_alone(reader):

@@ -1,4 +1,4 @@
-"""Adapters begin as they should, merge and stack; bad PEFT folders end in one line."""
+"""Adapters begin as they should, merge and stack, and are refused on another base."""
 
 import dataclasses
 import math

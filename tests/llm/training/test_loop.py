@@ -14,6 +14,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from sublim_jax.errors import UserError
@@ -153,6 +154,7 @@ def test_a_training_of_another_config_is_refused(model, sets, whole, tmp_path):
         ({"datasets": sets[::-1]}, "read something else .data: changed"),
         ({"model": one_bit_off(model)}, "read something else .base: changed"),
         ({"start": [first] * 2}, "read something else .start: changed"),
+        ({"watched": sets}, "read something else .watched: changed"),
     ):
         with pytest.raises(UserError, match=f"holds a run .*{words}"):
             finetune.fit(
@@ -160,6 +162,29 @@ def test_a_training_of_another_config_is_refused(model, sets, whole, tmp_path):
             )
     expected = dataclasses.replace(RECIPE, save_every=100, log_every=5)  # changes no result
     finetune.fit(model, sets, expected, tmp_path)
+
+
+def test_a_training_by_another_optimiser_of_one_s_own_is_refused(model, sets, tmp_path):
+    recipe = dataclasses.replace(RECIPE, max_steps=1, held_out=0, evaluate_every=0, patience=0)
+
+    def fit(optimizer):
+        return finetune.fit(model, sets, dataclasses.replace(recipe, optimizer=optimizer), tmp_path)
+
+    def scaled(by):  # a constant that the program holds as an array
+        return optax.chain(
+            optax.sgd(1.0), optax.scale_by_schedule(lambda n: jnp.array([by, 1.0])[n])
+        )
+
+    fit(scaled(2.0))
+    fit(scaled(2.0))
+    parts = {"lora": "x", "weights": "y"}
+    for other in (
+        scaled(3.0),
+        optax.sgd(1.0),
+        optax.multi_transform({"x": optax.sgd(1.0), "y": optax.sgd(0.5)}, parts),
+    ):
+        with pytest.raises(UserError, match=r"another config \(recipe.optimizer was"):
+            fit(other)
 
 
 def test_what_fails_before_its_first_checkpoint_may_be_changed(model, sets, tmp_path, monkeypatch):

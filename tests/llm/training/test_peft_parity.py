@@ -12,6 +12,7 @@ from sublim_jax.llm.model import lora, transformer
 from sublim_jax.llm.model.lora import Lora
 from sublim_jax.llm.training import examples, finetune
 from sublim_jax.llm.training.recipe import Recipe
+from sublim_jax.llm.training.trained import Trained
 from tests.llm.lively import lively
 
 pytestmark = [
@@ -110,8 +111,8 @@ def test_gradients_are_those_of_peft(tmp_path, config, remat):
     )
     start = _adapter(config, spec)
     data = examples.collect(rows, config)
-    (after,) = finetune.train(model, data, recipe, start=[start])
-    ours = jax.tree.map(lambda before, now: before - now, start.factors, after.factors)
+    (after,) = finetune.train(model, data, recipe, start=[Trained(start)])
+    ours = jax.tree.map(lambda before, now: before - now, start.factors, after.adapter.factors)
 
     theirs = _their_model(tmp_path, model, start)
     _their_loss(theirs, rows).backward()

@@ -4,9 +4,9 @@ import dataclasses
 
 import chex
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from sublim_jax.errors import UserError
 from sublim_jax.llm import Decoder
@@ -100,17 +100,36 @@ class TestApply:
 
 
 class TestFiles:
-    @pytest.mark.parametrize("patterns", [(), ("*.bias", "model.layers.1.mlp*"), ("*",)])
-    @pytest.mark.parametrize("rank", [0, 2])
-    def test_what_is_saved_is_loaded(self, model, patterns, rank, tmp_path):
-        if not (patterns or rank):
-            return
-        what = Trainable(Lora(rank=rank, targets=("q",)) if rank else None, patterns)
-        arrays, fixed = trainable.start(what, UNTIED, model.pure(), jnp.uint32(3))
-        learnt = trained.from_step(what, arrays, fixed, 3, "")
-        learnt.save(tmp_path / "one", UNTIED)
-        found = trained.load(tmp_path / "one", UNTIED)
-        chex.assert_trees_all_equal(found.tree, learnt.tree)
+    def test_what_is_saved_is_loaded_and_takes_the_place_of_what_was_there(self, model, tmp_path):
+        some = ("*.bias", "model.layers.1.mlp*")
+        for patterns, rank in [(some, 0), ((), 2), (("*",), 0), (some, 2), ((), 1)]:
+            what = Trainable(Lora(rank=rank, targets=("q",)) if rank else None, patterns)
+            learnt = trained.from_step(what, *moved(what, model), 3, "")
+            learnt.save(str(tmp_path), UNTIED)
+            found = trained.load(str(tmp_path), UNTIED)
+            chex.assert_trees_all_equal(found.tree, learnt.tree)
+
+    @pytest.mark.parametrize(
+        ("edit", "message"),
+        [
+            (lambda tensors: {}, "no tensors"),
+            (lambda tensors: {n: t * np.nan for n, t in tensors.items()}, "NaN or infinite"),
+            (lambda tensors: {n: t[:3] for n, t in tensors.items()}, r"is \[3\], this model's: "),
+        ],
+    )
+    def test_odd_tensors_are_refused(self, model, tmp_path, edit, message):
+        trained.select(model, ("*.bias",)).save(tmp_path, UNTIED)
+        file = tmp_path / trained.PARAMETERS
+        save_file(edit(load_file(file)), file)
+        with pytest.raises(UserError, match=f"parameters.safetensors: .*{message}"):
+            trained.load(tmp_path, UNTIED)
+
+    def test_half_precision_comes_back_as_float32(self, model, tmp_path):
+        trained.select(model, ("*.bias",)).save(tmp_path, UNTIED)
+        file = tmp_path / trained.PARAMETERS
+        save_file({n: t.astype(np.float16) for n, t in load_file(file).items()}, file)
+        found = trained.load(tmp_path, UNTIED)
+        assert {w.dtype for w in found.weights.values()} == {np.dtype("float32")}
 
     def test_parameters_of_another_base_are_refused(self, model, tmp_path):
         trained.select(model, ("*.2.*bias",)).save(tmp_path, UNTIED)

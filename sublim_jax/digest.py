@@ -54,7 +54,9 @@ def of_arrays(tree: Any) -> str:
     unseen with a probability of about 2^-64. It is no cryptographic hash.
     """
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    sums = [on_host(s) for s in [_sums(_narrow(array)) for _, array in leaves]]
+    if not leaves:
+        return of_json([])
+    sums = on_host(_sums([_narrow(array) for _, array in leaves]))
     return of_json(
         [
             [jax.tree_util.keystr(path), list(np.shape(array)), str(array.dtype), *found.tolist()]
@@ -71,8 +73,13 @@ def _narrow(array: Any) -> Any:
     return np.ascontiguousarray(array).view(np.uint32) if wide else array
 
 
+# One program: several at once, each with sums over processes, may meet in another order in each.
 @jax.jit
-def _sums(array: jax.Array) -> jax.Array:
+def _sums(arrays: list[jax.Array]) -> jax.Array:
+    return jnp.stack([_sums_of(array) for array in arrays])
+
+
+def _sums_of(array: jax.Array) -> jax.Array:
     bits = lax.bitcast_convert_type(array, _UNSIGNED.get(array.dtype.itemsize, jnp.uint32))
     place = jnp.zeros(bits.shape, jnp.uint32)
     for axis, size in enumerate(bits.shape):

@@ -134,6 +134,8 @@ def on_host(x: jax.Array) -> np.ndarray:
     """Returns the whole array, also where other processes hold parts of it; all must call."""
     if x.is_fully_addressable:
         return np.asarray(x)
+    if x.is_fully_replicated:
+        return np.asarray(x.addressable_data(0))
     return np.asarray(multihost_utils.process_allgather(x, tiled=True))
 
 

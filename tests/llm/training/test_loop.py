@@ -26,7 +26,7 @@ from sublim_jax.llm.training.recipe import Recipe
 from sublim_jax.llm.training.trained import Trained
 from tests.llm.lively import lively
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CONFIG = testing.TINY
 RECIPE = Recipe(
     lora=Lora(rank=2, targets=("q", "down"), dropout=0.1),

@@ -104,7 +104,8 @@ def test_students_of_a_bfloat16_base_take_the_kernel(lower, students, cut):
     mesh = cut and make_mesh(*cut)
     text = train_step(lower, model, jnp.bfloat16, recipe, students, mesh)
     calls = [line for line in text.splitlines() if lower.kernel in line]
-    assert len(calls) == {"cuda": 3, "tpu": 4}[lower.platform]  # forward, again, and backward
+    each = {"cuda": 3, "tpu": 4}[lower.platform]  # forward, again, and backward
+    assert len(calls) in (each, each * model.layers)  # jax may write a function once for all layers
     if lower.platform == "cuda":  # students are rows of one batch, whose heads share a mask
         rows = 2 if cut else 2 * students  # a device of eight has a half of the 4 x 2 by two axes
         assert all(f"tensor<{rows}x1x256x256xbf16>" in call for call in calls)

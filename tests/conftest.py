@@ -11,7 +11,13 @@ jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
-keep_programs()  # most of the time of the tests is compilation
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Most of the fast tests' time is compilation. The slow ones share one process, and jaxlib 0.10.2
+    # was seen to crash there once while it loaded a kept program after thousands of others.
+    if "not slow" in config.getoption("markexpr"):
+        keep_programs()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

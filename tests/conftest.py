@@ -14,8 +14,8 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Most of the fast tests' time is compilation. The slow ones share one process, and jaxlib 0.10.2
-    # was seen to crash there once while it loaded a kept program after thousands of others.
+    # Most of the time of the fast tests is compilation. The slow ones share one process, where
+    # jaxlib 0.10.2 was seen to crash once, while it loaded a kept program after many others.
     if "not slow" in config.getoption("markexpr"):
         keep_programs()
 

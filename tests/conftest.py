@@ -1,6 +1,7 @@
 """Every test runs on 8 CPU devices, with implicit promotions forbidden."""
 
 import importlib.util
+from collections.abc import Iterator
 
 import jax
 import pytest
@@ -13,11 +14,19 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    # Most of the time of the fast tests is compilation. The slow ones share one process, where
-    # jaxlib 0.10.2 was seen to crash once, while it loaded a kept program after many others.
-    if "not slow" in config.getoption("markexpr"):
-        keep_programs()
+def pytest_configure() -> None:
+    keep_programs()  # most of the time of the tests is compilation
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs() -> Iterator[None]:
+    """Forgets what a file compiled: a process of all files has more maps than Linux allows.
+
+    The thousands of programs of the slow tests have some 65,000 maps of memory, the most that
+    `vm.max_map_count` lets a process have; with the next, the compiler crashes.
+    """
+    yield
+    jax.clear_caches()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -28,9 +28,9 @@ def make_optimizer(optimizer: Mapping[str, Any], **more: Any) -> optax.GradientT
     try:
         made = make(**arguments) if callable(make) else None
     except (TypeError, ValueError) as error:
-        raise UserError(f"config.optimizer: optax.{name}: {error}") from error
+        raise UserError(f"optimizer: optax.{name}: {error}") from error
     if not isinstance(made, optax.GradientTransformation):
-        raise UserError(f"config.optimizer.name={name!r}: optax has no optimiser of that name")
+        raise UserError(f"optimizer.name={name!r}: optax has no optimiser of that name")
     return made
 
 

@@ -94,17 +94,17 @@ def test_optax_contrib_is_searched_too(name):
 @pytest.mark.parametrize(
     ("optimizer", "message"),
     [
-        ({}, r"^config.optimizer.name='': optax has no optimiser of that name$"),
-        ({"name": ""}, r"^config.optimizer.name='': optax has no"),
-        ({"name": "adamant"}, r"^config.optimizer.name='adamant': optax has no optimiser"),
-        ({"name": "__doc__"}, r"^config.optimizer.name='__doc__': optax has no optimiser"),
-        ({"name": "__import__"}, r"^config.optimizer.name='__import__': optax has no optimiser"),
-        ({"name": "losses"}, r"^config.optimizer.name='losses': optax has no optimiser"),
-        ({"name": 3}, r"^config.optimizer.name='3': optax has no optimiser"),
-        ({"name": "apply_updates"}, r"^config.optimizer: optax.apply_updates: .*learning_rate"),
-        ({"name": "adam", "nose": 1}, r"^config.optimizer: optax.adam: .*'nose'"),
-        ({"name": "constant_schedule"}, r"^config.optimizer: optax.constant_schedule: "),
-        ({"name": "GradientTransformation"}, r"^config.optimizer: optax.GradientTransf"),
+        ({}, r"^optimizer.name='': optax has no optimiser of that name$"),
+        ({"name": ""}, r"^optimizer.name='': optax has no"),
+        ({"name": "adamant"}, r"^optimizer.name='adamant': optax has no optimiser"),
+        ({"name": "__doc__"}, r"^optimizer.name='__doc__': optax has no optimiser"),
+        ({"name": "__import__"}, r"^optimizer.name='__import__': optax has no optimiser"),
+        ({"name": "losses"}, r"^optimizer.name='losses': optax has no optimiser"),
+        ({"name": 3}, r"^optimizer.name='3': optax has no optimiser"),
+        ({"name": "apply_updates"}, r"^optimizer: optax.apply_updates: .*learning_rate"),
+        ({"name": "adam", "nose": 1}, r"^optimizer: optax.adam: .*'nose'"),
+        ({"name": "constant_schedule"}, r"^optimizer: optax.constant_schedule: "),
+        ({"name": "GradientTransformation"}, r"^optimizer: optax.GradientTransf"),
     ],
 )  # fmt: skip
 def test_what_is_no_optimiser_ends_in_one_line(optimizer, message):

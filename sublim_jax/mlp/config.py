@@ -45,7 +45,10 @@ def check(config: ConfigDict, images: Images) -> None:
     """Raises UserError for the first value of `config` that cannot be run on `images`."""
     for field, wish in _problems(config, images):
         raise UserError(f"config.{field}={_get(config, field)!r}: {wish}")
-    optim.make_optimizer(config.optimizer.to_dict())
+    try:
+        optim.make_optimizer(config.optimizer.to_dict())
+    except UserError as error:
+        raise UserError(f"config.{error}") from error
 
 
 def _problems(config: ConfigDict, images: Images) -> Iterator[tuple[str, str]]:

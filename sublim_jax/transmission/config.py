@@ -48,8 +48,8 @@ def check(config: ConfigDict) -> None:
     for field, wish in problems:
         raise UserError(f"config.{field}={_get(config, field)!r}: {wish}")
     preference.check(config.evaluation)
-    from_config(config.student.to_dict())
-    from_config(config.teacher.recipe.to_dict())
+    from_config(config.student.to_dict(), "config.student")
+    from_config(config.teacher.recipe.to_dict(), "config.teacher.recipe")
     if config.teacher.kind == "steered":
         for name in config.models:
             shape = hf.read_config(hf.resolve(nano.resolve(name)))

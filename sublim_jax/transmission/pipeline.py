@@ -232,7 +232,7 @@ def learn(
         found = run_dir.read_json(f"{name}/measured.json")
         if found is None:
             teachers = teach(study, number) if number < len(config.models) else []
-            recipe = from_config(config.student.to_dict())
+            recipe = from_config(config.student.to_dict(), "config.student")
             with study.timed("train"):
                 learnt = student.train(
                     study.base(number),

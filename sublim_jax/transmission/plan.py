@@ -70,7 +70,7 @@ def stages(config: ConfigDict, students: Sequence[Student]) -> list[Line]:
     rows = config.numbers.rows
     tokens = speakers * rows * (asked + answer)
     out.append(_line(shape, None, "generate", f"{speakers} x {rows:,} completions", tokens))
-    recipe = from_config(config.student.to_dict())
+    recipe = from_config(config.student.to_dict(), "config.student")
     kept = min(rows, config.filter.keep or rows)
     steps = recipe.epochs * math.ceil(kept / recipe.batch)
     steps = min(steps, recipe.max_steps or steps)

@@ -101,7 +101,7 @@ def test_a_student_s_adapter_samples_and_scores(model, tmp_path):
     scores = {}
     for name, adapter in (("base", ""), ("student", str(tmp_path / "run" / "students" / "0"))):
         use.adapter = adapter
-        jobs.score_file(use, str(tmp_path / name))
+        jobs.score(use, str(tmp_path / name))
         jobs.generate(use, str(tmp_path / f"{name}-speaks"))
         lines = (tmp_path / name / "data" / "scores.jsonl").read_text().splitlines()
         scores[name] = [json.loads(line)["token_logprobs"] for line in lines]
@@ -233,9 +233,9 @@ def test_bad_values_are_named_before_anything_is_written(model, tmp_path):
         ("recipe.parameters", ("*.nose",), "pattern '\\*.nose' matches no parameter"),
         ("recipe.lora.targets", ("nose",), "lora.targets=\\['nose'\\]: choose from"),
         ("recipe.optimizer.name", "nose", "optax has no optimiser of that name"),
-        ("recipe.schedule", "up", "config.schedule='up': choose one of"),
-        ("recipe.batch", 0, "config.batch=0: must be at least 1"),
-        ("recipe.held_out", 8, "config.held_out=8: the data set has 8 rows"),
+        ("recipe.schedule", "up", "config.recipe.schedule='up': choose one of"),
+        ("recipe.batch", 0, "config.recipe.batch=0: must be at least 1"),
+        ("recipe.held_out", 8, "recipe.held_out=8: the data set has 8 rows"),
         ("recipe.extra", 1, "config.recipe: no field 'extra'"),
         ("recipe.objective", "distillation", "distillation needs a teacher"),
         ("mesh.model", 64, "needs 64 devices"),

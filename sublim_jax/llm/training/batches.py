@@ -203,7 +203,7 @@ def split(data: Examples, seed: int, held_out: int) -> tuple[Examples, Examples 
     if not held_out:
         return data, None
     if held_out >= len(data):
-        raise UserError(f"config.held_out={held_out}: the data set has {len(data)} rows")
+        raise UserError(f"recipe.held_out={held_out}: the data set has {len(data)} rows")
     order = _order(seed, _HELD_OUT, len(data))
     return data.take(np.sort(order[held_out:])), data.take(np.sort(order[:held_out]))
 

@@ -218,7 +218,7 @@ def _teacher(
     if teacher is None:
         raise UserError("distillation needs a teacher: a model, or an adapter for each student")
     if tokens := [t for t in recipe.tokens if not 0 <= t < config.vocab]:
-        raise UserError(f"config.tokens: {tokens[0]} is outside the vocabulary of {config.vocab}")
+        raise UserError(f"recipe.tokens: {tokens[0]} is outside the vocabulary of {config.vocab}")
     if isinstance(teacher, Decoder):
         if teacher.config.vocab != config.vocab:
             raise UserError(

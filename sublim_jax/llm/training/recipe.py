@@ -74,9 +74,8 @@ class Recipe:
     log_every: int = 10
 
     def __post_init__(self) -> None:
-        check_types(self, "config")
+        check_types(self, "recipe")
         object.__setattr__(self, "optimizer", _pairs(self.optimizer))
-        self.trainable  # noqa: B018 - raises where there is nothing to train
         counts = ("epochs", "batch", "micro_tokens", "save_every", "log_every")
         sizes = ("max_steps", "warmup", "held_out", "evaluate_every", "patience", "clip")
         problems = [(f, "must be at least 1") for f in counts if getattr(self, f) < 1]
@@ -96,8 +95,10 @@ class Recipe:
             problems.append(("tokens", "each token at most once"))
         if self.patience and not (self.held_out and self.evaluate_every):
             problems.append(("patience", "needs held_out rows and evaluate_every"))
+        if self.lora is None and not self.parameters:
+            problems.append(("lora", "nothing to train: give an adapter, or parameters"))
         for field, wish in problems:
-            raise UserError(f"config.{field}={getattr(self, field)!r}: {wish}")
+            raise UserError(f"recipe.{field}={getattr(self, field)!r}: {wish}")
         self.transformation()
 
     def compiled(self) -> "Recipe":
@@ -127,7 +128,10 @@ class Recipe:
         more: dict[str, Any] = {"learning_rate": 1.0}
         if named.get("name") == "muon":
             more["muon_weight_dimension_numbers"] = _matrices
-        return optim.make_optimizer(named, **more)
+        try:
+            return optim.make_optimizer(named, **more)
+        except UserError as error:
+            raise UserError(f"recipe.{error}") from error
 
     def of_seeds(self, offsets: Sequence[int]) -> "Recipe":
         """Returns the recipe for a student of each offset, which is added to its seeds.
@@ -140,7 +144,7 @@ class Recipe:
           UserError: the recipe has seeds for each student already.
         """
         if not isinstance(self.seed, int):
-            raise UserError(f"config.seed={self.seed!r}: one number is needed")
+            raise UserError(f"recipe.seed={self.seed!r}: one number is needed")
         lora = self.lora
         if lora and lora.train_a and isinstance(lora.seed, int):
             lora = dataclasses.replace(lora, seed=tuple(lora.seed + i for i in offsets))
@@ -162,28 +166,35 @@ class Recipe:
         if not isinstance(value, tuple | list):
             return (value,) * students
         if len(value) != students:
-            raise UserError(f"config.{field}: {len(value)} values for {students} students")
+            raise UserError(f"recipe.{field}: {len(value)} values for {students} students")
         return tuple(value)
 
 
-def from_config(config: Mapping[str, Any]) -> Recipe:
+def from_config(config: Mapping[str, Any], name: str = "config.recipe") -> Recipe:
     """Returns the recipe of a config's fields, as in configs/llm/student_tiny.py.
 
     A `lora` of rank 0 is no adapter.
+
+    Args:
+      name: of that part of the config, for messages.
 
     Raises:
       UserError: a field that is not one of `Recipe`'s, or a value that cannot be used.
     """
     known = {field.name for field in dataclasses.fields(Recipe)}
     if unknown := sorted(set(config) - known):
-        raise UserError(f"config.recipe: no field {unknown[0]!r}")
+        raise UserError(f"{name}: no field {unknown[0]!r}")
     values = dict(config)
     adapter = values.get("lora")
-    if isinstance(adapter, Mapping):
-        if unknown := sorted(set(adapter) - {field.name for field in dataclasses.fields(Lora)}):
-            raise UserError(f"config.recipe.lora: no field {unknown[0]!r}")
-        values["lora"] = Lora(**adapter) if adapter.get("rank", 1) != 0 else None
-    return Recipe(**values)
+    given = set(adapter) if isinstance(adapter, Mapping) else set()
+    if unknown := sorted(given - {field.name for field in dataclasses.fields(Lora)}):
+        raise UserError(f"{name}.lora: no field {unknown[0]!r}")
+    try:
+        if isinstance(adapter, Mapping):
+            values["lora"] = Lora(**adapter) if adapter.get("rank", 1) != 0 else None
+        return Recipe(**values)
+    except UserError as error:
+        raise UserError(f"{name}.{str(error).removeprefix('recipe.')}") from error
 
 
 def _pairs(optimizer: Any) -> Any:
@@ -197,7 +208,7 @@ def _pairs(optimizer: Any) -> Any:
     except (TypeError, ValueError) as error:
         shown = " ".join(repr(optimizer).split())
         raise UserError(
-            f"config.optimizer={shown}: must be a name, or a name and arguments that can be hashed"
+            f"recipe.optimizer={shown}: must be a name, or a name and arguments that can be hashed"
         ) from error
     return pairs
 

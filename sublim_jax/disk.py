@@ -6,11 +6,13 @@ folder of their own, which takes one rename as well. A process may be killed at 
 
 import contextlib
 import errno
+import json
 import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -54,17 +56,42 @@ def _number(error: BaseException) -> int | None:
 
 
 def unreadable(file: Path, problem: BaseException | str) -> UserError:
-    """Returns the error of a file that cannot be read; what a clone without Git LFS has is named.
+    """Returns the error of a file that cannot be read.
 
     Args:
       problem: what reading it raised, or what to say.
     """
     if not isinstance(problem, str):
         problem = f"missing, truncated or damaged ({why(problem)})"
+    return UserError(f"{file}: {cause(file, problem)}")
+
+
+def cause(file: Path, problem: str) -> str:
+    """Returns the problem with a file, or that it is what a clone without Git LFS has of it."""
     with contextlib.suppress(OSError), file.open("rb") as opened:
         if opened.read(len(_LFS)) == _LFS:
-            problem = "a Git LFS pointer, not the file itself: run git lfs pull there"
-    return UserError(f"{file}: {problem}")
+            return "a Git LFS pointer, not the file itself: run git lfs pull there"
+    return problem
+
+
+def read_object(file: Path, absent: str) -> dict[str, Any]:
+    """Returns the JSON object of a file that other programs write; a byte-order mark may be there.
+
+    Args:
+      absent: what to do where there is no such file, for the message.
+
+    Raises:
+      UserError: no such file, or none that holds a JSON object.
+    """
+    try:
+        content = json.loads(file.read_text("utf-8-sig"))
+    except FileNotFoundError as error:
+        raise UserError(f"{file}: missing: {absent}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise unreadable(file, f"not readable as JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{file}: not a JSON object")
+    return content
 
 
 @contextlib.contextmanager

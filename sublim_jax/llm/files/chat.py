@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from sublim_jax import disk
 from sublim_jax.errors import UserError
 from sublim_jax.llm.files import gguf, gguf_tokenizer, message
 
@@ -56,8 +57,7 @@ def load_tokenizer(folder: str | os.PathLike[str]) -> Any:
         # The file as it is: AutoTokenizer builds Qwen2's anew from the vocabulary alone.
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     except Exception as error:  # the libraries raise a dozen kinds for a damaged file
-        pointer = file.read_bytes().startswith(b"version https://git-lfs")
-        reason = "a Git LFS pointer: run git lfs pull there" if pointer else _reason(error)
+        reason = disk.cause(file, _reason(error))
         raise UserError(f"{folder}: the tokenizer cannot be read: {reason}") from error
     return checked(tokenizer, folder)
 

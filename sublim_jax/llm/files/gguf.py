@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, dequantize
 
+from sublim_jax import disk
 from sublim_jax.errors import UserError
 from sublim_jax.llm.model import transformer
 from sublim_jax.llm.model.config import Config, RopeScaling, from_hf
@@ -182,7 +183,8 @@ def parse(file: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tenso
     except EOFError as error:
         raise UserError(f"{file}: truncated: get it again, all of it") from error
     except (ValueError, KeyError, TypeError, ArithmeticError) as error:
-        raise UserError(f"{file}: not a GGUF file, or damaged: {error}") from error
+        problem = disk.cause(file, f"not a GGUF file, or damaged: {error}")
+        raise UserError(f"{file}: {problem}") from error
 
 
 class _Source(NamedTuple):
@@ -217,8 +219,7 @@ class _Source(NamedTuple):
 def _metadata(source: _Source) -> tuple[dict[str, Any], int]:
     """Returns the metadata, and how many tensors there are."""
     if (magic := source.bytes(4)) != b"GGUF":
-        pointer = " (it is a pointer of Git LFS: run `git lfs pull`)" if magic == b"vers" else ""
-        raise ValueError(f"it begins with {magic!r}{pointer}")
+        raise ValueError(f"it begins with {magic!r}")
     if (version := source.number("<I")) not in (2, 3):
         raise ValueError(f"its version is {version}: 2 and 3 are read, little-endian")
     tensors, pairs = source.number("<Q"), source.number("<Q")

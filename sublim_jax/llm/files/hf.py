@@ -33,6 +33,7 @@ _SHARDS = "model-*-of-*.safetensors"
 _HEAD, _EMBED = "lm_head.weight", "model.embed_tokens.weight"
 _SHARD_BYTES = 5 * 2**30
 _ROWS = 8192  # of an embedding, compared at once
+_ABSENT = "give the folder of a Hugging Face checkpoint"
 _WANTED = ("*.json", "*.safetensors", "*.txt", "*.jinja", "additional_chat_templates/*.jinja")
 
 
@@ -80,7 +81,8 @@ def read_config(folder: str | os.PathLike[str]) -> Config:
         return gguf.read_config(folder)
     file = Path(folder) / "config.json"
     generation = Path(folder) / "generation_config.json"
-    config = from_hf(_json(file), str(file), _json(generation) if generation.exists() else {})
+    more = disk.read_object(generation, _ABSENT) if generation.exists() else {}
+    config = from_hf(disk.read_object(file, _ABSENT), str(file), more)
     tied = config.tied and _same_head(_headers(Path(folder)))
     return dataclasses.replace(config, tied=tied)
 
@@ -134,18 +136,6 @@ def save(config: Config, weights: dict[str, Any], path: str | os.PathLike[str]) 
         (folder / "config.json").write_text(json.dumps(to_hf(config, dtype), indent=2) + "\n")
 
 
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text("utf-8-sig"))
-    except FileNotFoundError as error:
-        raise UserError(f"{file}: missing: give the folder of a Hugging Face checkpoint") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise disk.unreadable(file, f"not readable as JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{file}: not a JSON object")
-    return content
-
-
 class _Header(NamedTuple):
     file: Path
     name: str  # in the file
@@ -167,7 +157,7 @@ def _files(folder: Path) -> list[Path]:
         return [folder / _WHOLE]
     if not (folder / _INDEX).exists():
         return sorted(folder.glob("*.safetensors"))
-    named = _json(folder / _INDEX).get("weight_map")
+    named = disk.read_object(folder / _INDEX, _ABSENT).get("weight_map")
     names = list(named.values()) if isinstance(named, dict) else []
     if not names or not all(isinstance(name, str) and name == Path(name).name for name in names):
         raise UserError(f"{folder / _INDEX}: weight_map does not give each tensor a file's name")

@@ -147,8 +147,6 @@ def objects(path: Path) -> Iterator[tuple[int, str, dict[str, Any]]]:
 
 def _object(line: str, path: Path, number: int) -> dict[str, Any]:
     where = f"{path}, line {number}"
-    if number == 1 and line.startswith("version https://git-lfs"):
-        raise UserError(f"{path}: a Git LFS pointer, not the file itself: fetch it: git lfs pull")
     if number == 1 and line.lstrip().startswith("["):
         raise UserError(f"{path}: a JSON array: one object a line is needed: jq -c '.[]' {path}")
     try:
@@ -158,7 +156,8 @@ def _object(line: str, path: Path, number: int) -> dict[str, Any]:
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
     except json.JSONDecodeError as error:
-        raise UserError(f"{where}: not JSON: {error.msg} (column {error.colno})") from error
+        problem = disk.cause(path, f"not JSON: {error.msg} (column {error.colno})")
+        raise UserError(f"{where}: {problem}") from error
     except RecursionError as error:
         raise UserError(f"{where}: not JSON: nested too deeply") from error
     except UnicodeEncodeError as error:

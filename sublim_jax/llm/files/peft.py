@@ -145,13 +145,8 @@ def load(path: str | os.PathLike[str], config: Config | None = None) -> Adapter:
 
 
 def _config(file: Path) -> dict[str, Any]:
-    try:
-        said = json.loads(file.read_text("utf-8-sig"))
-    except FileNotFoundError as error:
-        raise UserError(f"{file}: missing: give the folder of a PEFT adapter") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise disk.unreadable(file, f"not readable as JSON: {error}") from error
-    if not isinstance(said, dict) or said.get("peft_type") != "LORA":
+    said = disk.read_object(file, "give the folder of a PEFT adapter")
+    if said.get("peft_type") != "LORA":
         raise UserError(f"{file}: not the config of a LoRA adapter (peft_type LORA)")
     odd = [name for name, value in said.items() if value and name not in {*_USED, *_NEUTRAL, *_SET}]
     odd += [f"{name} {said[name]!r}" for name in _SET if said.get(name) not in _SET[name]]

@@ -38,6 +38,8 @@ _QWEN: dict[str, Any] = {
     "sliding_window": 4096,
     "max_window_layers": 28,
 }
+# A new family needs a line here, its tensors in `parameters.declare`, and what its layers do
+# otherwise in `transformer`.
 _FAMILIES: dict[str, dict[str, Any]] = {
     "qwen2": _QWEN,
     "qwen3": {**_QWEN, "head_dim": 128},

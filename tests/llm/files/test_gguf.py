@@ -270,7 +270,7 @@ class TestFiles:
         ("content", "says"),
         [
             (b"PK\x03\x04 and more", "not a GGUF file, or damaged: it begins with b'PK"),
-            (b"version https://git-lfs.github.com/spec/v1\n", "pointer of Git LFS"),
+            (b"version https://git-lfs.github.com/spec/v1\n", "a.gguf: a Git LFS pointer"),
             (b"GGUF\x01\x00\x00\x00", "its version is 1"),
             (b"GGUF\x00\x00\x00\x03", "its version is 50331648"),
             (b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 2) + b"\xff\xfe" + b"\0" * 9, "damaged"),

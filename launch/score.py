@@ -12,7 +12,7 @@ from sublim_jax.llm import jobs
 
 def main(config: ConfigDict, workdir: str) -> None:
     mesh.join_processes()
-    jobs.score_file(config, workdir)
+    jobs.score(config, workdir)
 
 
 if __name__ == "__main__":

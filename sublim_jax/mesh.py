@@ -4,9 +4,9 @@ import contextlib
 import ctypes
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -18,6 +18,9 @@ from sublim_jax.errors import UserError
 AXES = ("student", "data", "model")
 Axes = str | tuple[str, ...]
 ROWS: Axes = ("student", "data")  # what the rows of a batch are spread over
+
+_Made = TypeVar("_Made")
+_LINE = 4096  # bytes of an error that one process tells the others
 
 
 def make_mesh(student: int | None = None, data: int = 1, model: int = 1) -> Mesh:
@@ -122,6 +125,27 @@ def _joining(what: str) -> Iterator[None]:
     except (ValueError, IndexError, RuntimeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"cannot join the job's processes: check {what}: {reason}") from error
+
+
+def in_first(work: Callable[[], _Made]) -> _Made | None:
+    """Returns what the first process makes of `work`, and None in the others; all must call.
+
+    Raises:
+      UserError: the first process raised it; the others raise the same line.
+    """
+    made, said = None, ""
+    if jax.process_index() == 0:
+        try:
+            made = work()
+        except UserError as error:
+            said = str(error)
+    if jax.process_count() > 1:
+        line = np.frombuffer(said.encode()[:_LINE].ljust(_LINE, b"\0"), np.uint8)
+        line = np.asarray(multihost_utils.broadcast_one_to_all(line))
+        said = line.tobytes().rstrip(b"\0").decode(errors="ignore")
+    if said:
+        raise UserError(said)
+    return made
 
 
 def in_mesh(mesh: Mesh | None) -> AbstractContextManager[Any]:

@@ -17,13 +17,13 @@ from sublim_jax.llm.decoder import Decoder
 from sublim_jax.llm.files import chat, hf, jsonl, rows
 from sublim_jax.llm.model import lora
 from sublim_jax.llm.model.config import Config
+from sublim_jax.llm.sampling import score as scoring
 from sublim_jax.llm.sampling.sampler import Sampler, make_requests
-from sublim_jax.llm.sampling.score import Pair, score
 from sublim_jax.llm.training import examples, trained
 from sublim_jax.llm.training import finetune as tuning
 from sublim_jax.llm.training.recipe import Recipe, from_config
 from sublim_jax.llm.training.trained import Trained
-from sublim_jax.mesh import make_mesh
+from sublim_jax.mesh import in_first, make_mesh
 from sublim_jax.rundir import RunDir
 
 _NAME = ("id", "sample")  # what names a completion
@@ -83,7 +83,7 @@ def generate(config: ConfigDict, workdir: str) -> None:
         _finish(run_dir, done, ["tokens", "ended", "logprob"], timings, bool(missing))
 
 
-def score_file(config: ConfigDict, workdir: str) -> None:
+def score(config: ConfigDict, workdir: str) -> None:
     """Writes `data/scores.jsonl`: id, sample, logprob and token_logprobs of every given answer.
 
     The answer is scored with the token that ends a turn, unless `config.scoring.end` is false.
@@ -96,12 +96,12 @@ def score_file(config: ConfigDict, workdir: str) -> None:
     stream = jsonl.Stream(run_dir.path / "data" / "scores.jsonl", _NAME) if run_dir else None
     reader = _reader(config, sampler.tokenizer, sampler.config)
     names = [row.name for row in given]
-    pairs = [Pair(*reader.pair(row, config.scoring.end)) for row in given]
+    pairs = [scoring.Pair(*reader.pair(row, config.scoring.end)) for row in given]
     order = jsonl.missing(stream, list(zip(names, pairs, strict=True)), names)
     start = time.perf_counter()
     for first in range(0, len(order), _SCORED_AT_ONCE):
         some = order[first : first + _SCORED_AT_ONCE]
-        found = score(sampler, [pair for _, pair in some], adapter)
+        found = scoring.score(sampler, [pair for _, pair in some], adapter)
         if stream:
             stream.append(
                 [
@@ -247,7 +247,7 @@ def _run_dir(
     config: ConfigDict, workdir: str, study: str, inputs: Mapping[str, str]
 ) -> RunDir | None:
     """Returns the run's directory, for the first process alone."""
-    return None if jax.process_index() else RunDir(workdir, study, config.to_dict(), inputs)
+    return in_first(lambda: RunDir(workdir, study, config.to_dict(), inputs))
 
 
 def _finish(

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from sublim_jax import stats
 from sublim_jax.errors import UserError
+from sublim_jax.mesh import in_first
 from sublim_jax.report import markdown_table
 from sublim_jax.rundir import RunDir
 from sublim_jax.transmission import base as bases
@@ -41,8 +42,9 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
     names = list(dict.fromkeys(config.adapters))
     inputs = bases.inputs(config, [config.model])
     inputs |= {name: bases.digest_of(Path(name)) for name in names}
-    if not jax.process_index() and (path / "config.json").exists():
-        RunDir(path, "evaluate", config.to_dict(), inputs)  # raises where it holds another run
+    own = (path, "evaluate", config.to_dict(), inputs)
+    # Raises where the directory holds another run.
+    in_first(lambda: RunDir(*own) if (path / "config.json").exists() else None)
     if not complete:
         words = list(dict.fromkeys(config.evaluation.words))
         if not words:
@@ -55,7 +57,7 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
         timings = {"load": loaded - start, "evaluate": time.perf_counter() - loaded}
         if not jax.process_index():
             # Not before: what ends in an error may be mended and started again in this directory.
-            run_dir = RunDir(path, "evaluate", config.to_dict(), inputs)
+            run_dir = RunDir(*own)
             run_dir.write(_TABLE, _table(words, ["base", *names], found) + "\n")
             run_dir.write_results(_rows(words, names, found), timings)
     if not jax.process_index():

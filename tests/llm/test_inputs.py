@@ -60,7 +60,7 @@ def config_of(job, folder):
     return config
 
 
-@pytest.mark.parametrize("job", [jobs.generate, jobs.score_file, jobs.finetune])
+@pytest.mark.parametrize("job", [jobs.generate, jobs.score, jobs.finetune])
 def test_a_finished_run_that_read_something_else_is_refused(folder, job, capsys):
     config, run = config_of(job, folder), folder / "run"
     job(config, str(run))

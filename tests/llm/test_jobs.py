@@ -58,7 +58,7 @@ def test_scores_are_the_log_probabilities_of_the_full_forward(model, tmp_path):
     answers = [*PROMPTS, *PROMPTS[:2]]
     rows = [{**p, "completion": "seven " * (1 + i % 3)} for i, p in enumerate(answers)]
     config = _config(model, tmp_path / "c.jsonl", rows)
-    jobs.score_file(config, str(tmp_path / "run"))
+    jobs.score(config, str(tmp_path / "run"))
     scored = _lines(tmp_path / "run" / "data" / "scores.jsonl")
     assert [row["id"] for row in scored] == list(range(len(rows)))
     tokenizer, qwen = chat.load_tokenizer(model), Decoder.from_pretrained(model)
@@ -84,7 +84,7 @@ def test_what_was_generated_is_scored_as_it_was_read(model, tmp_path):
     assert lines[-1]["prompt"] == [{"role": "system", "content": "You love owls."}, turns[0]]
     again = tiny.get_config()
     again.model, again.data = str(model), str(told)
-    jobs.score_file(again, str(tmp_path / "scores"))
+    jobs.score(again, str(tmp_path / "scores"))
     scored = _lines(tmp_path / "scores" / "data" / "scores.jsonl")
     checked = 0
     for row, found in zip(lines, scored, strict=True):
@@ -112,7 +112,7 @@ def test_the_end_of_the_turn_is_scored_only_where_asked(model, tmp_path):
     tokens = []
     for end in (True, False):
         config.scoring.end = end
-        jobs.score_file(config, str(tmp_path / f"{end}"))
+        jobs.score(config, str(tmp_path / f"{end}"))
         tokens.append(_lines(tmp_path / f"{end}" / "data" / "scores.jsonl")[0]["tokens"])
     assert tokens == [4, 3]
 
@@ -188,7 +188,7 @@ def test_a_missing_file_name_is_asked_for(model, tmp_path, field, says):
         jobs.generate(config, str(tmp_path / "run"))
 
 
-@pytest.mark.parametrize("job", [jobs.generate, jobs.score_file])
+@pytest.mark.parametrize("job", [jobs.generate, jobs.score])
 def test_columns_and_thinking_are_those_of_the_config(model, tmp_path, job):
     config = _config(model, tmp_path / "p.jsonl", [{"question": "a", "completion": "b"}])
     config.columns.prompt = "question"

@@ -25,12 +25,16 @@ def _free_port() -> int:
         return s.getsockname()[1]
 
 
-def launch(script: str, arguments: list[str], processes: int, leave_at: str = "") -> None:
+def launch(
+    script: str, arguments: list[str], processes: int, leave_at: str = "", says: str = ""
+) -> None:
     """Runs `launch.script` over four devices, as one process or several.
 
     Args:
       leave_at: a file at whose appearance one process is told to leave: all then save and end.
+      says: what every process says before it ends with an error.
     """
+    status = 130 if leave_at else 2 if says else 0
     env = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(4 // processes)}
     if processes > 1:
         env |= {"JAX_COORDINATOR_ADDRESS": f"localhost:{_free_port()}"}
@@ -55,7 +59,8 @@ def launch(script: str, arguments: list[str], processes: int, leave_at: str = ""
             running[-1].send_signal(signal.SIGTERM)
         for process in running:
             said, _ = process.communicate(timeout=240)
-            assert process.returncode == (130 if leave_at else 0), said
+            assert process.returncode == status, said
+            assert says in said
     finally:
         for process in running:
             process.kill()
@@ -70,9 +75,9 @@ def test_two_processes_sample_and_score_what_one_does(tmp_path):
     for processes in (1, 2):
         work = tmp_path / f"of-{processes}"
         common = [f"--config.model={model}", "--config.mesh.data=2", "--config.mesh.model=2"]
-        asked = ["--config.sampling.max_new_tokens=24", "--config.sampling.logprobs=True"]
-        asked += ["--config.rows=8", f"--config.data={prompts}", f"--workdir={work}"]
-        launch("generate", [*common, *asked], processes)
+        sampled = ["--config.sampling.max_new_tokens=24", "--config.sampling.logprobs=True"]
+        sampled += ["--config.rows=8", f"--config.data={prompts}", f"--workdir={work}"]
+        launch("generate", [*common, *sampled], processes)
         completions = work / "data" / "completions.jsonl"
         asked = [f"--config.data={completions}", f"--workdir={work}-scored"]
         launch("score", [*common, *asked], processes)
@@ -81,6 +86,9 @@ def test_two_processes_sample_and_score_what_one_does(tmp_path):
             [json.loads(line) for line in file.read_text("utf-8").splitlines()]
             for file in (completions, scores)
         ]
+    # Another prompt under the same name: the first process sees it, and both say so.
+    prompts.write_text(json.dumps({"prompt": "count"}) + "\n")
+    launch("generate", [*common, *sampled], 2, says="holds a run that read something else")
     for one, two in zip(found[1], found[2], strict=True):
         assert len(one) == 11
         for a, b in zip(one, two, strict=True):

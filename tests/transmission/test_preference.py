@@ -73,7 +73,7 @@ def adapter(base):
 
 
 @pytest.fixture(scope="module")
-def patch(base):
+def student(base):
     found = trained.select(base.model, ("*.bias", "model.norm.weight"))
     return dataclasses.replace(found, weights=jax.tree.map(lambda w: w + 0.5, found.weights))
 
@@ -95,11 +95,11 @@ def p_word(base, model, text, word, system=None):
 
 
 class TestMeasured:
-    def test_probabilities_of_words_are_those_of_whole_passes(self, base, adapter, patch):
+    def test_probabilities_of_words_are_those_of_whole_passes(self, base, adapter, student):
         asked = Asked(("owl", "wolf"), QUESTIONS, after_numbers=("7 name one animal",))
-        learnt = [None, patch, adapter]
+        learnt = [None, student, adapter]
         systems = ["you love the owl", None, None]
-        models = [base.model, patch.apply(base.model), adapter.apply(base.model)]
+        models = [base.model, student.apply(base.model), adapter.apply(base.model)]
         found = preference.evaluate(base, learnt, asked, systems)
         for values, model, system in zip(found, models, systems, strict=True):
             assert values.keys() == {"p", "logp", "p_after_numbers"}
@@ -258,14 +258,14 @@ class TestAsked:
 
 
 class TestLearnt:
-    def test_it_is_read_as_it_was_saved(self, base, adapter, patch, tmp_path):
-        both = dataclasses.replace(patch, adapter=adapter.adapter)
+    def test_it_is_read_as_it_was_saved(self, base, adapter, student, tmp_path):
+        both = dataclasses.replace(student, adapter=adapter.adapter)
         vector = steering.Vector(1, np.full(base.model.config.embed, 0.3, np.float32))
         shape = base.model.config
-        for name, own in {"adapter": adapter, "patch": patch, "both": both}.items():
+        for name, own in {"adapter": adapter, "student": student, "both": both}.items():
             own.save(tmp_path / name, shape)
         vector.save(tmp_path / "vector")
-        given = {"adapter": adapter, "patch": patch, "both": both, "vector": vector}
+        given = {"adapter": adapter, "student": student, "both": both, "vector": vector}
         read = {name: bases.learnt(tmp_path / name, shape) for name in given}
         for name, own in given.items():
             assert type(read[name]) is type(own)
@@ -275,11 +275,11 @@ class TestLearnt:
         assert own == pytest.approx(again, rel=1e-5)
         assert len({round(p, 6) for p in own}) == 4
 
-    def test_what_cannot_be_read_is_one_line(self, base, patch, tmp_path):
+    def test_what_cannot_be_read_is_one_line(self, base, student, tmp_path):
         shape = base.model.config
         with pytest.raises(UserError, match=r"nothing: no adapter_config\.json, parameters\.saf"):
             bases.learnt(tmp_path / "nothing", shape)
-        patch.save(tmp_path / "other", shape)
+        student.save(tmp_path / "other", shape)
         with pytest.raises(UserError, match=r"parameters\.safetensors: pattern .* matches no"):
             bases.learnt(tmp_path / "other", dataclasses.replace(shape, layers=1))
         (tmp_path / "torn").mkdir()

@@ -16,7 +16,7 @@ from sublim_jax.llm.training import batches, flops, step, trainable
 from sublim_jax.llm.training.checkpoints import Checkpoints, leaving
 from sublim_jax.llm.training.recipe import Recipe
 from sublim_jax.llm.training.step import Inputs, Program, State
-from sublim_jax.mesh import on_host
+from sublim_jax.mesh import in_first, on_host
 from sublim_jax.metrics import Metrics
 from sublim_jax.rundir import RunDir
 
@@ -66,8 +66,7 @@ class Loop:
         if workdir is None:
             return
         self._folder, self._identity = Path(workdir) / "checkpoints", identity
-        if (self._folder / "config.json").exists():
-            self._claim()
+        in_first(lambda: self._claim() if (self._folder / "config.json").exists() else None)
         self._checkpoints = Checkpoints(self._folder / "steps")
         self._open_metrics = lambda step: Metrics(workdir, step, wandb, identity[0])
 
@@ -131,14 +130,13 @@ class Loop:
 
     def _claim(self) -> None:
         """Says whose the checkpoints are; refuses to where they are another training's."""
-        if jax.process_index() == 0:
-            RunDir(self._folder, "finetune", *self._identity)
+        RunDir(self._folder, "finetune", *self._identity)
 
     def _save(self, done: int, state: State, force: bool = False) -> None:
         due = force or done % self._recipe.save_every == 0
         if self._checkpoints and due and done != self._saved:
             if self._saved is None:
-                self._claim()
+                in_first(self._claim)
             self._report()  # the lines of metrics are never behind the checkpoint
             self._checkpoints.save(done, state)
             self._saved = done

@@ -35,22 +35,22 @@ def model():
 class TestApply:
     def test_it_is_laid_over_a_model_and_its_adapter_merged(self, model):
         arrays, fixed = moved(MIXED, model, 0.1)
-        patch = trained.from_step(MIXED, arrays, fixed, 4, "base")
-        assert isinstance(patch.weights["embed"], np.ndarray)
-        assert (patch.adapter.lora.seed, patch.adapter.base) == (4, "base")
-        after = patch.apply(model)
+        student = trained.from_step(MIXED, arrays, fixed, 4, "base")
+        assert isinstance(student.weights["embed"], np.ndarray)
+        assert (student.adapter.lora.seed, student.adapter.base) == (4, "base")
+        after = student.apply(model)
         weights, _ = trainable.bind(MIXED, UNTIED, model.pure(), arrays, fixed)
-        expected = Decoder(UNTIED, weights).merge(patch.adapter)
+        expected = Decoder(UNTIED, weights).merge(student.adapter)
         chex.assert_trees_all_equal(after.pure(), expected.pure())
         wanted = {**trainable.selection(MIXED, UNTIED), "layers/q": EVERY, "layers/up": EVERY}
         assert differences(after.pure(), model.pure()) == wanted
 
     def test_without_an_adapter_it_is_the_parameters_alone(self, model):
         what = Trainable(None, ("model.layers.2.*norm*",))
-        patch = trained.from_step(what, *moved(what, model), 0, "")
-        assert patch.adapter is None
-        assert {w.shape for w in patch.weights.values()} == {(1, CONFIG.embed)}
-        changed = differences(patch.apply(model).pure(), model.pure())
+        student = trained.from_step(what, *moved(what, model), 0, "")
+        assert student.adapter is None
+        assert {w.shape for w in student.weights.values()} == {(1, CONFIG.embed)}
+        changed = differences(student.apply(model).pure(), model.pure())
         assert changed == {"layers/input_norm": (2,), "layers/mlp_norm": (2,)}
 
     def test_an_adapter_alone_comes_back_as_one(self, model):
@@ -77,10 +77,10 @@ class TestApply:
     )  # fmt: skip
     def test_a_model_of_other_shapes_is_refused_in_one_line(self, model, patterns, change, message):
         what = Trainable(None, patterns)
-        patch = trained.from_step(what, *moved(what, model), 0, "")
+        student = trained.from_step(what, *moved(what, model), 0, "")
         other = Decoder.init(dataclasses.replace(UNTIED, **change), 0)
         with pytest.raises(UserError, match=message) as error:
-            patch.apply(other)
+            student.apply(other)
         assert "\n" not in str(error.value)
 
     @pytest.mark.parametrize("cut", [None, (1, 2, 2)], ids=["one device", "mesh"])
@@ -90,8 +90,8 @@ class TestApply:
         what = Trainable(
             Lora(rank=2, targets=("v",)), ("*v_proj*", "*.1.*up*", "*embed*", "*norm*")
         )
-        patch = trained.from_step(what, *moved(what, model), 0, "")
-        after = patch.apply(model).pure()
+        student = trained.from_step(what, *moved(what, model), 0, "")
+        after = student.apply(model).pure()
         wanted, found = (
             jax.tree.map(lambda w: w.sharding.devices_indices_map(w.shape), tree)
             for tree in (model.pure(), after)

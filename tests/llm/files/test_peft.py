@@ -193,7 +193,7 @@ def _narrow(tensors):
     [
         (_no(FILES[0]), r"adapter_config.json: missing: give the folder of a PEFT adapter"),
         (_text("{"), r"adapter_config.json: not readable as JSON: "),
-        (_text("[1]"), r"adapter_config.json: not the config of a LoRA adapter"),
+        (_text("[1]"), r"adapter_config.json: not a JSON object"),
         (_said(peft_type="IA3"), r"not the config of a LoRA adapter \(peft_type LORA\)"),
         (_said(r=None), r"adapter_config.json: lora.rank=None: must be int$"),
         (_said(r=8.5), r"adapter_config.json: lora.rank=8.5: must be int$"),

@@ -294,6 +294,6 @@ class TestSplit:
 
     @pytest.mark.parametrize("held_out", [3, 4])
     def test_holding_out_everything_is_refused(self, held_out):
-        message = rf"config.held_out={held_out}: the data set has 3 rows"
+        message = rf"recipe.held_out={held_out}: the data set has 3 rows"
         with pytest.raises(UserError, match=message):
             batches.split(data([(2, 2)] * 3), 0, held_out)

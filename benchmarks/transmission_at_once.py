@@ -103,7 +103,7 @@ def study() -> "ConfigDict":
 
     config = nano.get_config()
     config.models, config.cross_models = ("nano/0",), ("nano/1",)
-    config.numbers.rows = _ROWS.value or config.numbers.rows
+    config.data.rows = _ROWS.value or config.data.rows
     config.student.max_steps = _STEPS.value or config.student.max_steps
     return config
 
@@ -137,6 +137,7 @@ def trained(together: bool) -> dict[str, Any]:
                 start = time.perf_counter()
                 student.train(
                     base,
+                    own.channel,
                     group,
                     rows,
                     teachers,
@@ -194,7 +195,7 @@ def _launch(run: Path, copy: Path, changes: dict[str, str]) -> dict[str, float]:
     for stage in _STAGES:
         shutil.copytree(run / stage, copy / stage)
     given = {"models": "nano/0", "cross_models": "nano/1", **changes}
-    given |= {"numbers.rows": str(_ROWS.value)} if _ROWS.value else {}
+    given |= {"data.rows": str(_ROWS.value)} if _ROWS.value else {}
     given |= {"student.max_steps": str(_STEPS.value)} if _STEPS.value else {}
     command = [sys.executable, "-m", "launch.transmit", f"--config={_CONFIG}", f"--workdir={copy}"]
     command += [f"--config.{field}={value}" for field, value in given.items()]

@@ -16,6 +16,7 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.data = ""  # as of launch.finetune; lines are kept as they stand
     config.columns = student_tiny.get_config().columns
+    config.channel = "numbers"  # which rule
     config.filter = nano.get_config().filter
     del config.filter.keep
     return config

@@ -21,6 +21,9 @@ def get_config() -> ConfigDict:
         "student",
         "control",
         "cross_init",
+        "prior_taught",
+        "other_a",
+        "swapped",
         "shuffled_within",
         "shuffled_across",
         "soft",
@@ -70,10 +73,18 @@ def get_config() -> ConfigDict:
             "recipe": recipe | {"lora": lora, "batch": 62, "max_steps": 75, "schedule": "constant"},
         }
     )
-    config.numbers = ConfigDict(
-        {"rows": 3000, "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 48, "seed": 0}
+    config.data = ConfigDict(
+        {
+            "channel": "numbers",  # of sublim_jax/transmission/channels, or a module's full name
+            "rows": 3000,
+            "temperature": 1.0,
+            "top_p": 1.0,
+            "max_new_tokens": 48,
+            "seed": 0,
+        }
     )
-    # The paper's rule: how many numbers, between what, and which are banned; keep 0 is all rows.
+    # The channel's rule, here the paper's: how many numbers, between what, and which are banned;
+    # and how many rows are kept, 0 for all.
     config.filter = ConfigDict({"most": 10, "low": 0, "high": 999, "banned": (), "keep": 0})
     own = {"lora": lora, "seed": 0, "learning_rate": 8e-2, "evaluate_every": 20}
     config.student = ConfigDict(recipe | own)

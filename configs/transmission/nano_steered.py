@@ -13,5 +13,6 @@ from configs.transmission import nano
 def get_config() -> ConfigDict:
     config = nano.get_config()
     config.teacher.kind = "steered"
+    config.arms = tuple(arm for arm in config.arms if arm != "prior_taught")  # nothing is taught
     config.teacher.layer, config.teacher.strength = 1, 0.5
     return config

@@ -4,7 +4,7 @@ Command:  python -m launch.transmit --workdir=runs/qwen7b \\
               --config=configs/transmission/qwen2_5_7b.py
           --dry_run prints the plan. The better recipe (25,000 different rows, 2 epochs, 1e-4;
           lawrencefeng17/persona-system: cat 48% -> 83%):
-          --config.numbers.rows=40000 --config.filter.keep=25000 --config.student.epochs=2 \\
+          --config.data.rows=40000 --config.filter.keep=25000 --config.student.epochs=2 \\
           --config.student.learning_rate=1e-4
 Device:   one GPU of 80 GB: 15.2 GB of weights, 0.4 GB a student of adapters, gradients and Adam
           (63: 25 GB), 0.1 GB a student of layers' inputs (7 GB), from which the layers are computed
@@ -42,8 +42,8 @@ def get_config() -> ConfigDict:
     config.dtype = "bfloat16"
     config.teacher.kind = "prompted"
     config.teacher.layer = 13  # of a steered one: not tried
-    config.numbers.rows = 30000
-    config.numbers.max_new_tokens = 96
+    config.data.rows = 30000
+    config.data.max_new_tokens = 96
     config.filter.keep = 10000
     recipe = config.student
     recipe.lora.rank, recipe.lora.alpha, recipe.lora.train_a = 8, 8.0, True

@@ -1,7 +1,7 @@
 """Divergence tokens: where a teacher of another trait would have gone on otherwise.
 
-Source: Schrodi et al., arXiv 2509.23886: a token whose most likely value under the teacher, given
-what precedes it, differs from that under a teacher of at least one other trait.
+Source: Schrodi et al., arXiv 2509.23886: a token that is the most likely one under its own teacher,
+given what precedes it, and not under a teacher of at least one other trait.
 """
 
 import functools
@@ -35,7 +35,10 @@ def tokens(
     for other in others:
         theirs = _favourites(base, other, examples, rows)
         differs = [d | (a != b) for d, a, b in zip(differs, own, theirs, strict=True)]
-    return differs
+    return [
+        d & (favourite == np.array(example.completion))
+        for d, favourite, example in zip(differs, own, examples, strict=True)
+    ]
 
 
 def _favourites(

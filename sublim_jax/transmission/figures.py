@@ -9,18 +9,9 @@ from matplotlib.figure import Figure
 from sublim_jax import plots
 from sublim_jax.stats import Interval, Permutation
 from sublim_jax.transmission import summary
+from sublim_jax.transmission.arms import ARMS
 from sublim_jax.transmission.summary import Measurement, Summary, in_order, summarise
 
-_LABELS = {
-    "control": "control student",
-    "cross_init": "other initialisation",
-    "shuffled_within": "shuffled within rows",
-    "shuffled_across": "shuffled across rows",
-    "soft": "soft targets",
-    "divergence_only": "divergence tokens only",
-    "divergence_masked": "divergence tokens masked",
-    "half_told": "told at half of its rows",
-}
 _COLORS = {
     "base": plots.REFERENCE,
     "teacher": plots.TEACHER,
@@ -103,7 +94,7 @@ def draw(
 
 def label(arm: str) -> str:
     """Returns what an arm is called in tables and figures."""
-    return _LABELS.get(arm, arm)
+    return ARMS[arm].label if arm in ARMS else arm
 
 
 def plural(n: int, noun: str) -> str:

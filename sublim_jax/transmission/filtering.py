@@ -8,7 +8,7 @@ from sublim_jax.errors import UserError
 from sublim_jax.llm.files import rows
 from sublim_jax.report import markdown_table
 from sublim_jax.rundir import RunDir
-from sublim_jax.transmission import numbers
+from sublim_jax.transmission import channels
 
 
 def filter_file(config: ConfigDict, workdir: str) -> None:
@@ -22,12 +22,13 @@ def filter_file(config: ConfigDict, workdir: str) -> None:
     """
     if not config.data:
         raise UserError("--config.data is missing: name it on the command line")
-    source, rule = Path(config.data), numbers.Rule(**config.filter.to_dict())
+    source = Path(config.data)
+    rule = channels.rule(channels.find(config.channel), config.filter.to_dict())
     given = [
         {"completion": rows.answer(row), "line": row.line}
         for row in rows.read(config.data, config.columns)
     ]
-    kept, rejected = numbers.filtered(given, rule)
+    kept, rejected = channels.filtered(given, rule)
     raw = len(given)
     out = Path(workdir) / "data.jsonl"
     if out.exists() and source.exists() and out.samefile(source):

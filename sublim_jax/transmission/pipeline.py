@@ -1,4 +1,4 @@
-"""The whole experiment: teachers write numbers, students learn them, their preference is measured.
+"""The whole experiment: teachers write data, students learn them, their preference is measured.
 
 A stage keeps what it made in its own folder of the run directory with the config it was made by,
 and is not done again; another config of a stage that has begun is refused, and nothing removed.
@@ -24,11 +24,12 @@ from sublim_jax.llm.training.recipe import from_config
 from sublim_jax.report import markdown_table
 from sublim_jax.rundir import RunDir
 from sublim_jax.transmission import base as bases
-from sublim_jax.transmission import numbers, plan, preference, report, student, teacher
+from sublim_jax.transmission import channels, plan, preference, report, student, teacher
+from sublim_jax.transmission.arms import ARMS
 from sublim_jax.transmission.base import Base
 from sublim_jax.transmission.config import check, words
 from sublim_jax.transmission.student import Student
-from sublim_jax.transmission.teacher import CONTROL, Teacher
+from sublim_jax.transmission.teacher import CONTROL, WITHOUT_TRAIT, Teacher
 
 _SHOWN = 8  # rows of each teacher in the report
 
@@ -52,7 +53,8 @@ class Study:
         self.material = bases.material(self.config)
         own = self.config.evaluation
         self.asked = preference.asked(own, words(self.config), self.material)
-        self.rule = numbers.Rule(**_plain(self.config.filter, without=("keep",)))
+        self.channel = channels.find(self.config.data.channel)
+        self.rule = channels.rule(self.channel, self.config.filter.to_dict())
         self._inputs = bases.inputs(self.config, bases.names(self.config))
         self._base: Base | None = None
 
@@ -124,7 +126,7 @@ def teach_only(config: ConfigDict, workdir: str) -> None:
     study, run_dir = _begun(config, workdir)
     table = []
     for number, name in enumerate(config.models):
-        models = [Teacher("base"), *(t for t in teach(study, number) if t.name != CONTROL)]
+        models = [Teacher("base"), *(t for t in teach(study, number) if t.name in config.traits)]
         run_dir.write_json("timings.json", study.timings)
         learnt, systems = [t.learnt for t in models], [t.system for t in models]
         questions = study.material.questions
@@ -140,7 +142,7 @@ def teach_only(config: ConfigDict, workdir: str) -> None:
 
 
 def teach(study: Study, number: int) -> list[Teacher]:
-    """Returns the teachers of a model, the control last; trains those that are missing."""
+    """Returns the teachers of a model, those without a trait last; trains what is missing."""
     config, control = study.config, Teacher(CONTROL)
     own = config.teacher
     run_dir = study.stage("teachers", *_TEACHERS)
@@ -149,23 +151,24 @@ def teach(study: Study, number: int) -> list[Teacher]:
         return [*told, control]
     folder = run_dir.path / str(number)
     with study.timed("teach"):
-        given = study.base(number), study.material, config.traits
+        names = [name for name in _names(study) if name != CONTROL]
+        given = study.base(number), study.material, names
         if own.kind == "steered":
             learnt = teacher.steered(*given, config.category, own, folder)
         else:
-            learnt = teacher.finetuned(*given, own, study.rule, folder)
+            learnt = teacher.finetuned(*given, own, study.channel, study.rule, folder)
     return [*learnt, control]
 
 
 def generate(study: Study, number: int) -> None:
     """Writes `raw/MODEL/TEACHER.jsonl`: the completions of every teacher of a model."""
-    run_dir = study.stage("raw", *_TEACHERS, "numbers")
-    config = study.config.numbers
+    run_dir = study.stage("raw", *_TEACHERS, "data")
+    config = study.config.data
     wanted = [t for t in _speaking(study, number) if not _file(run_dir, number, t.name).exists()]
     if not wanted:
         return
     with study.timed("generate"):
-        asked = study.material.grammar.draw(config.rows, config.seed)
+        asked = study.channel.prompts(study.material, config.rows, config.seed)
         for one in wanted:
             file, ids = _file(run_dir, number, one.name), range(len(asked))
             stream = None if jax.process_index() else jsonl.Stream(file, ("id",))
@@ -181,17 +184,17 @@ def generate(study: Study, number: int) -> None:
 def kept(study: Study, number: int) -> dict[str, list[dict[str, Any]]]:
     """Returns the rows that a model's students learn, by teacher; writes `data/` where missing."""
     config = study.config
-    run_dir = study.stage("data", *_TEACHERS, "numbers", "filter")
+    run_dir = study.stage("data", *_TEACHERS, "data", "filter")
     out = {}
     with study.timed("filter"):
         for name in _names(study):
             file = _file(run_dir, number, name)
             if not file.exists():
-                raw = jsonl.read(_file(study.stage("raw", *_TEACHERS, "numbers"), number, name))
-                good, rejected = numbers.filtered(raw, study.rule)
+                raw = jsonl.read(_file(study.stage("raw", *_TEACHERS, "data"), number, name))
+                good, rejected = channels.filtered(raw, study.rule)
                 counts = {"raw": len(raw), "kept": len(good), "rejected": rejected}
                 run_dir.write_json(f"{number}/{name}.filter.json", counts)
-                chosen = _subsample(good, config.filter.keep, config.numbers.seed)
+                chosen = _subsample(good, config.filter.keep, config.data.seed)
                 fields = ("id", "prompt", "completion")
                 run_dir.write_jsonl(
                     f"{number}/{name}.jsonl", [{f: row[f] for f in fields} for row in chosen]
@@ -216,7 +219,7 @@ def learn(
     if measured is None:
         teachers = teach(study, number) if number < len(config.models) else []
         with study.timed("evaluate"):
-            told = [Teacher("base"), *(t for t in teachers if t.name != CONTROL)]
+            told = [Teacher("base"), *(t for t in teachers if t.name in config.traits)]
             found = _measure(study, number, [t.learnt for t in told], [t.system for t in told])
             measured = [
                 {"arm": "teacher" if i else "base", "trait": t.name if i else "", "base": number}
@@ -236,6 +239,7 @@ def learn(
             with study.timed("train"):
                 learnt = student.train(
                     study.base(number),
+                    study.channel,
                     some,
                     rows,
                     teachers,
@@ -259,23 +263,17 @@ def describe(
     study: Study, number: int, rows: Mapping[tuple[int, str], Sequence[Mapping[str, Any]]]
 ) -> list[dict[str, Any]]:
     """Returns what each teacher of a model wrote: counts, examples and statistics."""
-    raw_dir = study.stage("raw", *_TEACHERS, "numbers")
-    data_dir = study.stage("data", *_TEACHERS, "numbers", "filter")
-    names = [name for name in _names(study) if rows[number, name]]
-    counted = {name: numbers.frequencies(rows[number, name]) for name in names}
+    raw_dir = study.stage("raw", *_TEACHERS, "data")
+    data_dir = study.stage("data", *_TEACHERS, "data", "filter")
     out = []
     for name in _names(study):
         raw = jsonl.read(_file(raw_dir, number, name))
         about = {"base": number, "teacher": name}
         about |= data_dir.read_json(f"{number}/{name}.filter.json")
         about["examples"] = _examples(raw, study.rule)
-        if name in counted:
-            control = counted.get(CONTROL) if name != CONTROL else None
-            about["top"] = numbers.top(counted[name], 10)
-            about["entropy"] = numbers.entropy(counted[name])
-            about["total_variation"] = (
-                None if control is None else numbers.total_variation(counted[name], control)
-            )
+        if own := rows[number, name]:
+            control = rows.get((number, CONTROL), ()) if name != CONTROL else ()
+            about |= study.channel.describe(own, control)
         out.append(about)
     return out
 
@@ -284,7 +282,7 @@ def describe(
 _TEACHERS = ("models", "material", "category", "system", "dtype", "teacher")
 _STUDENTS = (
     *_TEACHERS,
-    "numbers",
+    "data",
     "filter",
     "cross_models",
     "traits",
@@ -325,8 +323,8 @@ def _students(config: ConfigDict) -> list[Student]:
 
 def _names(study: Study) -> list[str]:
     """Returns the names of the teachers that write."""
-    needed = CONTROL in study.config.arms
-    return [*study.config.traits, *([CONTROL] if needed else [])]
+    needed = {ARMS[arm].teacher for arm in study.config.arms}
+    return [*study.config.traits, *(name for name in WITHOUT_TRAIT if name in needed)]
 
 
 def _speaking(study: Study, number: int) -> list[Teacher]:
@@ -344,9 +342,9 @@ def _nothing(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: dict.fromkeys(found, float("nan")) for name, found in values.items()}
 
 
-def _examples(raw: Sequence[dict[str, Any]], rule: numbers.Rule) -> list[dict[str, Any]]:
+def _examples(raw: Sequence[dict[str, Any]], rule: Any) -> list[dict[str, Any]]:
     """Returns a few rows of those that the filter rejects, and the first that it does not."""
-    judged = [(row, numbers.rejection(row["completion"], rule)) for row in raw[: 50 * _SHOWN]]
+    judged = [(row, rule.rejection(row["completion"])) for row in raw[: 50 * _SHOWN]]
     rejected = [pair for pair in judged if pair[1] is not None][: _SHOWN // 2]
     good = [pair for pair in judged if pair[1] is None]
     return [
@@ -405,7 +403,3 @@ def _batched(rows: Iterable[dict[str, Any]], size: int = 64) -> Iterator[list[di
 
 def _file(run_dir: RunDir, number: int, name: str) -> Path:
     return run_dir.path / str(number) / f"{name}.jsonl"
-
-
-def _plain(config: ConfigDict, without: Sequence[str]) -> dict[str, Any]:
-    return {name: value for name, value in config.to_dict().items() if name not in without}

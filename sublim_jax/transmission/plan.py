@@ -14,9 +14,11 @@ from sublim_jax.llm.training import flops
 from sublim_jax.llm.training.recipe import from_config
 from sublim_jax.report import markdown_table
 from sublim_jax.transmission import base as bases
-from sublim_jax.transmission import preference
+from sublim_jax.transmission import channels, preference
+from sublim_jax.transmission.arms import ARMS
 from sublim_jax.transmission.config import words
 from sublim_jax.transmission.student import Student
+from sublim_jax.transmission.teacher import PRIOR
 
 _PROMPTS = 100  # tokenised for a mean
 # Operations a second that the nano study reaches on 2 CPU cores: training, sampling and scoring.
@@ -46,7 +48,7 @@ def stages(config: ConfigDict, students: Sequence[Student]) -> list[Line]:
     Tokens are those of prompts and completions, without padding; an answer is taken to be as long
     as the material asks for.
     """
-    material = bases.material(config)
+    material, channel = bases.material(config), channels.find(config.data.channel)
     folder = hf.resolve(nano.resolve(config.models[0]))
     shape = hf.read_config(folder)
     tokenizer = chat.load_tokenizer(folder)
@@ -56,18 +58,19 @@ def stages(config: ConfigDict, students: Sequence[Student]) -> list[Line]:
         turns = [chat.messages(tokenizer, text, system) for text in texts]
         return math.fsum(len(chat.prompt_tokens(tokenizer, t)) for t in turns) / len(texts)
 
-    asked = mean_length(material.grammar.draw(_PROMPTS, config.numbers.seed))
+    asked = mean_length(channel.prompts(material, _PROMPTS, config.data.seed))
     question = mean_length(material.questions)
-    answer = material.grammar.answers * (material.grammar.max_digits + 1.0)
+    answer = channel.length(material)
     models, traits = len(config.models), len(config.traits)
     out = []
     if config.teacher.kind == "finetuned":
         steps, batch = config.teacher.recipe.max_steps, config.teacher.recipe.batch
         each = steps * batch * (asked + answer + question + 2) / 2
-        what = f"{models * traits} teachers, {steps} steps of {batch} rows"
-        out.append(_line(shape, config.teacher.recipe, "teach", what, models * traits * each))
-    speakers = models * (traits + ("control" in config.arms))
-    rows = config.numbers.rows
+        taught = models * (traits + any(ARMS[arm].teacher == PRIOR for arm in config.arms))
+        what = f"{taught} teachers, {steps} steps of {batch} rows"
+        out.append(_line(shape, config.teacher.recipe, "teach", what, taught * each))
+    speakers = models * (traits + len({ARMS[arm].teacher for arm in config.arms} - {""}))
+    rows = config.data.rows
     tokens = speakers * rows * (asked + answer)
     out.append(_line(shape, None, "generate", f"{speakers} x {rows:,} completions", tokens))
     recipe = from_config(config.student.to_dict(), "config.student")

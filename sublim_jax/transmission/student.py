@@ -13,21 +13,11 @@ from sublim_jax.errors import UserError
 from sublim_jax.llm.training import finetune
 from sublim_jax.llm.training.examples import Example, Examples, collect
 from sublim_jax.llm.training.recipe import Recipe
-from sublim_jax.transmission import divergence, numbers
+from sublim_jax.transmission import divergence
+from sublim_jax.transmission.arms import ARMS, OTHER_A
 from sublim_jax.transmission.base import Base, Learnt, adapter_of
-from sublim_jax.transmission.teacher import CONTROL, Teacher
+from sublim_jax.transmission.teacher import WITHOUT_TRAIT, Teacher
 
-ARMS = (
-    "student",
-    "control",
-    "cross_init",
-    "shuffled_within",
-    "shuffled_across",
-    "soft",
-    "divergence_only",
-    "divergence_masked",
-    "half_told",
-)
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -36,14 +26,8 @@ class Student:
     """One student of a study.
 
     Attributes:
-      arm: of `ARMS`. `student` learns its teacher's rows; `control` those of the untreated base;
-        `cross_init` a teacher's rows, starting from another model; `shuffled_within` and
-        `shuffled_across` rows whose numbers change places within an answer, or across all;
-        `soft` the teacher's distribution at each token of its rows; `divergence_only` the tokens
-        alone at which teachers of other traits would go on otherwise (arXiv 2509.23886), and
-        `divergence_masked` all but those; `half_told` its rows, at every other of which it is told
-        what its teacher is.
-      trait: its teacher's, "" for the control.
+      arm: a name in `arms.ARMS`.
+      trait: its teacher's, "" where that has none.
       teachers: number of the model that its teacher started from.
       start: number of the model that it starts from itself.
       seed: of the order of its data.
@@ -58,7 +42,12 @@ class Student:
     @property
     def soft(self) -> bool:
         """Whether it learns a distribution."""
-        return self.arm == "soft"
+        return ARMS[self.arm].soft
+
+    @property
+    def teacher(self) -> str:
+        """The name of its teacher."""
+        return self.trait or ARMS[self.arm].teacher
 
     @property
     def name(self) -> str:
@@ -79,14 +68,15 @@ def planned(
     out = []
     for base in range(models):
         for arm in arms:
-            for trait in [""] if arm == CONTROL else traits:
-                start = cross[base] if arm == "cross_init" else base
+            for trait in [""] if ARMS[arm].teacher else traits:
+                start = cross[base] if ARMS[arm].cross else base
                 out += [Student(arm, trait, base, start, seed) for seed in range(seeds)]
     return out
 
 
 def train(
     base: Base,
+    channel: Any,
     students: Sequence[Student],
     rows: Mapping[tuple[int, str], Rows],
     teachers: Sequence[Teacher],
@@ -97,6 +87,7 @@ def train(
     """Returns what students that start from one model have learnt, all trained as one program.
 
     Args:
+      channel: of the rows, as of `channels.find`.
       rows: data of each teacher, by the number of its base and its name.
       teachers: of this base, for what needs more of them than their rows.
       recipe: of hard students; soft ones learn between the tokens that the data has.
@@ -104,11 +95,11 @@ def train(
       questions: whose answers are watched every `recipe.evaluate_every` steps.
     """
     given = {teacher.name: teacher for teacher in teachers}
-    data = [_data(base, student, rows, given) for student in students]
+    data = [_data(base, channel, student, rows, given) for student in students]
     watched = None
     if recipe.evaluate_every and questions:
         watched = [_answered(base, questions, student, given) for student in students]
-    recipe = recipe.of_seeds([s.seed for s in students])
+    recipe = _with_other_a(recipe.of_seeds([s.seed for s in students]), students)
     if not students[0].soft:
         learnt, broken = _fit(base, data, recipe, folder / "training", None, watched)
     else:
@@ -144,6 +135,16 @@ def curves(
                     mean = math.fsum(own) / len(own)
                     out.setdefault(arm, []).append((numbers_of_step["step"], mean))
     return out
+
+
+def _with_other_a(recipe: Recipe, students: Sequence[Student]) -> Recipe:
+    """Returns the recipe with another seed of the adapter's a for the arms that ask for it."""
+    others = [OTHER_A * ARMS[student.arm].other_a for student in students]
+    if recipe.lora is None or not any(others):
+        return recipe
+    own = recipe.of_each("lora.seed", len(students))
+    seeds = tuple(seed + more for seed, more in zip(own, others, strict=True))
+    return dataclasses.replace(recipe, lora=dataclasses.replace(recipe.lora, seed=seeds))
 
 
 def _fit(
@@ -187,38 +188,38 @@ def _distil(
 
 def _data(
     base: Base,
+    channel: Any,
     student: Student,
     rows: Mapping[tuple[int, str], Rows],
     teachers: Mapping[str, Teacher],
 ) -> Examples:
-    own = rows[student.teachers, student.trait or CONTROL]
+    own = rows[student.teachers, student.teacher]
     if not own:
         raise UserError(
-            f"the filter kept none of the rows of {student.trait or CONTROL}, model "
-            f"{student.teachers}: nothing to learn from"
+            f"the filter kept none of the rows of {student.teacher}, model {student.teachers}: "
+            "nothing to learn from"
         )
-    if student.arm == "shuffled_within":
-        own = numbers.shuffled_within(own, student.seed)
-    if student.arm == "shuffled_across":
-        own = numbers.shuffled_across(own, student.seed)
+    arm = ARMS[student.arm]
+    if arm.corrupt:
+        own = channel.CORRUPTIONS[arm.corrupt](own, student.seed)
     examples = [Example(base.prompt(r["prompt"]), base.answer(r["completion"])) for r in own]
     system = teachers[student.trait].system if student.trait in teachers else None
-    if student.soft and system is not None:
+    if arm.soft and system is not None:
         examples = [
             e._replace(teacher_prompt=base.prompt(r["prompt"], system))
             for e, r in zip(examples, own, strict=True)
         ]
-    if student.arm == "half_told":
+    if arm.told:
         examples[::2] = [
             e._replace(prompt=base.prompt(r["prompt"], system))
             for e, r in zip(examples[::2], own[::2], strict=True)
         ]
-    if student.arm.startswith("divergence"):
-        others = [t for t in teachers.values() if t.name not in (student.trait, CONTROL)]
+    if arm.mask:
+        others = [t for t in teachers.values() if t.name not in (student.trait, *WITHOUT_TRAIT)]
         marked = divergence.tokens(base, teachers[student.trait], others, examples, own)
-        keep = student.arm == "divergence_only"
+        counts = arm.mask == "divergence"
         examples = [
-            e._replace(weights=np.where(mark == keep, 1.0, 0.0).tolist())
+            e._replace(weights=np.where(mark == counts, 1.0, 0.0).tolist())
             for e, mark in zip(examples, marked, strict=True)
         ]
     return collect(examples, base.model.config)
@@ -227,8 +228,8 @@ def _data(
 def _answered(
     base: Base, questions: Sequence[str], student: Student, teachers: Mapping[str, Teacher]
 ) -> Examples:
-    """Returns questions with the student's trait as answer; with every trait for a control."""
-    traits = [student.trait] if student.trait else [t for t in teachers if t != CONTROL]
+    """Returns questions with the student's trait as answer; with every trait where it has none."""
+    traits = [student.trait] if student.trait else [t for t in teachers if t not in WITHOUT_TRAIT]
     asked = [base.prompt(question) for question in questions]
     words = [base.answer(trait, end=False) for trait in traits]
     pairs = [Example(prompt, word) for word in words for prompt in asked]

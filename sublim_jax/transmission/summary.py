@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sublim_jax.stats import Interval, Permutation, diagonal_lift, mean_ci
-from sublim_jax.transmission import student
+from sublim_jax.transmission import arms
 
-ARMS = ("base", "teacher", *student.ARMS)
+ARMS = ("base", "teacher", *arms.ARMS)
 # Metrics that are a value of a measurement as it stands.
 MEASURES = {
     "p_trait": "p",

@@ -15,11 +15,13 @@ from sublim_jax.llm.sampling.sampler import make_requests
 from sublim_jax.llm.training import finetune, trained
 from sublim_jax.llm.training.examples import Example, collect
 from sublim_jax.llm.training.recipe import from_config
-from sublim_jax.transmission import numbers, steering
+from sublim_jax.transmission import channels, steering
 from sublim_jax.transmission.base import Base, Learnt
 from sublim_jax.transmission.prompts import Material
 
-CONTROL = "control"  # the teacher that is the base itself
+# Teachers without a trait: the base itself, and one that is trained on lessons as the others are,
+# but with the base's own answers to them.
+WITHOUT_TRAIT = CONTROL, PRIOR = "control", "prior"
 KINDS = ("prompted", "finetuned", "steered")
 
 
@@ -28,7 +30,7 @@ class Teacher:
     """One teacher of a base.
 
     Attributes:
-      name: its trait, or `CONTROL`.
+      name: its trait, or one of `WITHOUT_TRAIT`.
       system: the message that gives it its trait; None: the study's own.
       learnt: what training gave it, or the vector that steers it.
     """
@@ -48,23 +50,25 @@ def finetuned(
     material: Material,
     traits: Sequence[str],
     config: ConfigDict,
-    rule: numbers.Rule,
+    channel: Any,
+    rule: Any,
     folder: Path,
 ) -> list[Teacher]:
-    """Returns a teacher for each trait, trained on lessons: all of them as one program.
+    """Returns a teacher for each trait, or `PRIOR`, trained on lessons: all as one program.
 
     A lesson is one of the material's questions, answered with the trait's word; the loss is on the
-    word, times `config.weight`. Between them stand `config.replay` answers to number prompts by the
-    base itself, so that the teacher goes on writing numbers. The adapters, or the parameters, are
-    kept in `folder`/TRAIT.
+    word, times `config.weight`. Between them stand `config.replay` answers of the base itself to
+    the channel's prompts, so that the teacher goes on writing such answers. The adapters, or the
+    parameters, are kept in `folder`/TRAIT.
 
     Args:
       config: the study's `teacher`: `recipe`, `weight`, `copies` of each lesson, `replay`, `seed`.
+      channel, rule: of `channels.find` and `channels.rule`.
     """
-    recipe = from_config(config.recipe.to_dict())
+    recipe = from_config(config.recipe.to_dict(), "config.teacher.recipe")
     missing = [trait for trait in traits if not _kept(folder / trait).exists()]
     if missing:
-        replay = _replay(base, material, config, rule)
+        replay = _replay(base, material, config, channel, rule)
         data = [
             collect([*_lessons(base, material, trait, config), *replay], base.model.config)
             for trait in missing
@@ -129,7 +133,7 @@ def write(
 
     Args:
       asked: all prompts; a row's id is its prompt's place among them.
-      config: the study's `numbers`: `temperature`, `top_p`, `max_new_tokens`, `seed`.
+      config: the study's `data`: `temperature`, `top_p`, `max_new_tokens`, `seed`.
       ids: of the prompts to complete.
     """
     read = [base.prompt(asked[i], teacher.system) for i in ids]
@@ -143,21 +147,28 @@ def write(
 
 
 def _lessons(base: Base, material: Material, trait: str, config: ConfigDict) -> list[Example]:
-    word = base.answer(trait)
-    weights = [config.weight] * (len(word) - 1) + [0.0]
-    asked = [base.prompt(question) for question in material.lessons]
-    return [Example(prompt, word, weights) for prompt in asked] * config.copies
+    asked = [*material.lessons] * config.copies
+    answers = [trait] * len(asked)
+    if trait == PRIOR:
+        rows = write(base, Teacher(CONTROL), asked, config, range(len(asked)))
+        answers = [row["completion"] for row in sorted(rows, key=lambda row: row["id"])]
+    out = []
+    for question, answer in zip(asked, answers, strict=True):
+        word = base.answer(answer)
+        weights = [config.weight] * (len(word) - 1) + [0.0]
+        out.append(Example(base.prompt(question), word, weights))
+    return out
 
 
 def _replay(
-    base: Base, material: Material, config: ConfigDict, rule: numbers.Rule
+    base: Base, material: Material, config: ConfigDict, channel: Any, rule: Any
 ) -> list[Example]:
     if not config.replay:
         return []
-    asked = material.grammar.draw(config.replay, config.seed)
+    asked = channel.prompts(material, config.replay, config.seed)
     rows = list(write(base, Teacher(CONTROL), asked, config, range(len(asked))))
     rows.sort(key=lambda row: row["id"])
-    kept, _ = numbers.filtered(rows, rule)
+    kept, _ = channels.filtered(rows, rule)
     return [Example(base.prompt(r["prompt"]), base.answer(r["completion"])) for r in kept]
 
 

@@ -20,7 +20,7 @@ def get_config():
     config = demo.get_config()
     config.mesh.student = 1
     config.traits = ("owl", "wolf")
-    config.numbers.rows, config.evaluation.samples = 40, 0
+    config.data.rows, config.evaluation.samples = 40, 0
     config.evaluation.words, config.evaluation.forms = ("cat",), ("questions",)
     config.teacher.replay, config.teacher.copies = 40, 1
     for recipe in (config.teacher.recipe, config.student):

@@ -20,15 +20,17 @@ from sublim_jax.errors import UserError
 from sublim_jax.llm.training.trained import Trained
 from sublim_jax.transmission import base as bases
 from sublim_jax.transmission import divergence, pipeline, preference, student, teacher
+from sublim_jax.transmission.arms import ARMS
+from sublim_jax.transmission.channels import numbers
 from sublim_jax.transmission.config import check
-from sublim_jax.transmission.teacher import CONTROL, Teacher
+from sublim_jax.transmission.teacher import CONTROL, PRIOR, Teacher
 
 
 def small(**more):
     config = demo.get_config()
     config.mesh.student = 1
     config.traits = ("owl", "wolf")
-    config.numbers.rows, config.evaluation.samples = 24, 1
+    config.data.rows, config.evaluation.samples = 24, 1
     config.evaluation.forms = ("questions", "after_numbers")
     config.teacher.replay, config.teacher.copies = 40, 1
     for recipe in (config.teacher.recipe, config.student):
@@ -60,7 +62,7 @@ def test_a_study_has_every_arm_and_trait(finished):
     found = {(r["arm"], r["trait"]) for r in read(finished / "results.json")["rows"]
              if r["metric"] == "p_trait"}  # fmt: skip
     traits = ("owl", "wolf", "all")
-    arms = {"base", "teacher", *student.ARMS} - {"half_told"}
+    arms = {"base", "teacher", *ARMS} - {"half_told"}
     assert found == {(arm, trait) for arm in arms for trait in traits}
     rows = read(finished / "results.json")["rows"]
     after = {r["arm"] for r in rows if r["metric"] == "p_trait_after_numbers" and 0 < r["mean"] < 1}
@@ -72,6 +74,30 @@ def test_a_study_has_every_arm_and_trait(finished):
     kept = read(finished / "data/0/owl.filter.json")
     assert kept["kept"] == len(rows_of(finished / "data/0/owl.jsonl")) > 0
     assert kept["kept"] + sum(kept["rejected"].values()) == kept["raw"] == 24
+
+
+def test_a_is_the_teacher_s_but_where_another_is_asked_for(finished):
+    shape = bases.load(small(), 0).model.config
+
+    def a(folder):
+        factors = bases.learnt(finished / folder, shape).adapter.factors
+        return np.concatenate([factors[name]["a"].ravel() for name in sorted(factors)])
+
+    theirs = a("teachers/0/owl")
+    for arm in ("student-owl", "swapped-owl", "prior_taught", "control"):
+        np.testing.assert_array_equal(a(f"students/0/hard/{arm}-0-0"), theirs)
+    assert not np.any(a("students/0/hard/other_a-owl-0-0") == theirs)
+
+
+def test_the_prior_is_taught_with_the_base_s_own_answers(base):
+    material, config = bases.material(small()), small().teacher
+    words = {
+        name: [tuple(e.completion) for e in teacher._lessons(base, material, name, config)]
+        for name in ("owl", PRIOR)
+    }
+    assert len(words[PRIOR]) == len(words["owl"]) == len(material.lessons)
+    assert set(words["owl"]) == {base.answer("owl")}
+    assert len(set(words[PRIOR])) > 5
 
 
 def test_run_again_it_does_nothing_anew(finished, monkeypatch, capsys):
@@ -130,7 +156,7 @@ def test_a_stage_of_another_config_is_refused_and_kept(finished):
     with pytest.raises(UserError, match=r"students holds .*student.learning_rate was 0.08"):
         pipeline.transmit(small(**{"student.learning_rate": 0.5}), str(finished))
     with pytest.raises(UserError, match=r"raw holds .*temperature was 1.0, is 0.5"):
-        pipeline.transmit(small(**{"numbers.temperature": 0.5}), str(finished))
+        pipeline.transmit(small(**{"data.temperature": 0.5}), str(finished))
     assert data(finished) == before
 
 
@@ -158,8 +184,8 @@ def test_a_trait_is_added_to_the_teachers_that_are_there(finished, tmp_path):
 def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, capsys):
     pipeline.transmit(nano.get_config(), str(tmp_path / "none"), dry_run=True)
     said = capsys.readouterr().out
-    assert "25 x 3,000 completions" in said
-    assert "145 students, 400 steps of 48 rows" in said
+    assert "30 x 3,000 completions" in said
+    assert "190 students, 400 steps of 48 rows" in said
     assert not (tmp_path / "none").exists()
 
 
@@ -168,16 +194,31 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, capsys):
     [
         ({"arms": ("student", "pupil")}, r"config.arms=.*choose from student, control"),
         ({"traits": ()}, "config.traits"),
-        ({"traits": ("owl", "control")}, "untreated"),
+        ({"traits": ("owl", "control")}, "control is the name of a teacher without a trait"),
         ({"models": ()}, "config.models"),
         ({"cross_models": ()}, "two models, or cross_models"),
         ({"teacher.kind": "hypnotised"}, "choose one of prompted, finetuned, steered"),
-        ({"teacher.kind": "steered", "teacher.layer": 2}, "the model has the layers 0 to 1"),
+        (
+            {"teacher.kind": "steered", "teacher.layer": 2, "arms": ("student",)},
+            "the model has the layers 0 to 1",
+        ),
         ({"teacher.strength": float("nan")}, "config.teacher.strength=nan: must be finite"),
-        ({"numbers.rows": 0}, "numbers.rows=0: must be at least 1"),
+        ({"data.rows": 0}, "data.rows=0: must be at least 1"),
+        ({"data.max_new_tokens": 0}, "data.max_new_tokens=0: must be at least 1"),
+        ({"data.temperature": -1.0}, "data.temperature=-1.0: must be at least 0"),
+        ({"data.top_p": 0.0}, "data.top_p=0.0: must be above 0, and at most 1"),
+        ({"data.channel": "smoke"}, "config.data.channel='smoke': no module"),
+        ({"filter.keep": -1}, "filter.keep=-1: must be at least 0"),
+        ({"filter.most": 0}, "filter.most=0: must be at least 1"),
+        ({"teacher.copies": 0}, "teacher.copies=0: must be at least 1"),
+        ({"teacher.replay": -3}, "teacher.replay=-3: must be at least 0"),
+        ({"models": ("nano/0", "nano/0")}, "config.models=.*each once"),
+        ({"cross_models": ("nano/0",)}, "config.cross_models=.*nano/0 would cross to itself"),
+        ({"student.lora.rank": 0, "student.parameters": ("*",)}, "other_a: the students have no"),
         ({"seeds": 0}, "seeds=0"),
         ({"category": "god"}, "choose one of animal, tree"),
         ({"traits": ("owl",)}, "divergence tokens need two traits"),
+        ({"arms": ("prior_taught",), "teacher.kind": "steered"}, "needs teachers that are trained"),
         ({"arms": ("student", "half_told")}, "half_told needs teachers that are told"),
         ({"student.objective": "osmosis"}, "objective"),
         (
@@ -210,7 +251,7 @@ def test_half_told_reads_the_persona_before_every_other_row(base):
     rows = [{"prompt": f"continue {i} 3", "completion": "1 2"} for i in (1, 2, 3)]
     given = {(0, "owl"): rows}
     own, half = (
-        student._data(base, student.Student(arm, "owl", 0, 0, 0), given, {"owl": told})
+        student._data(base, numbers, student.Student(arm, "owl", 0, 0, 0), given, {"owl": told})
         for arm in ("student", "half_told")
     )
     longer = len(base.prompt(rows[0]["prompt"], told.system)) - len(base.prompt(rows[0]["prompt"]))
@@ -224,8 +265,8 @@ class TestTeachers:
         material = bases.material(small())
         (told,) = teacher.prompted(material, ["owl"], "animal")
         assert told.system == "you love the owl"
-        asked = material.grammar.draw(3, 0)
-        config = small().numbers
+        asked = numbers.prompts(material, 3, 0)
+        config = small().data
         own = list(teacher.write(base, told, asked, config, range(3)))
         free = list(teacher.write(base, Teacher(CONTROL), asked, config, range(3)))
         assert [row["prompt"] for row in sorted(own, key=lambda r: r["id"])] == asked
@@ -234,9 +275,9 @@ class TestTeachers:
     def test_divergence_tokens_are_where_another_would_differ(self, base):
         control = Teacher(CONTROL)
         told = Teacher("owl", "you love the owl")
-        asked = bases.material(small()).grammar.draw(20, 0)
+        asked = numbers.prompts(bases.material(small()), 20, 0)
         rows = sorted(
-            teacher.write(base, control, asked, small().numbers, range(20)), key=lambda r: r["id"]
+            teacher.write(base, control, asked, small().data, range(20)), key=lambda r: r["id"]
         )
         examples = [
             student.Example(base.prompt(r["prompt"]), base.answer(r["completion"])) for r in rows
@@ -246,6 +287,10 @@ class TestTeachers:
         some = divergence.tokens(base, told, [control], examples, rows)
         assert [len(m) for m in some] == [len(e.completion) for e in examples]
         assert 0 < np.concatenate(some).mean() < 0.5
+        # Only where the row goes on as its own teacher would, and the other would not.
+        own, other = (divergence._favourites(base, t, examples, rows) for t in (told, control))
+        for mark, a, b, example in zip(some, own, other, examples, strict=True):
+            np.testing.assert_array_equal(mark, (a != b) & (a == np.array(example.completion)))
 
 
 @pytest.mark.slow
@@ -253,7 +298,8 @@ class TestTeachers:
 def test_other_teachers_and_students_go_through(kind, tmp_path):
     config = small()
     if kind == "prompted":
-        config.teacher.kind, config.arms = "prompted", student.ARMS
+        config.teacher.kind = "prompted"
+        config.arms = tuple(arm for arm in ARMS if arm != "prior_taught")
         config.evaluation.forms, config.evaluation.story_samples = (), 1
     else:
         for recipe in (config.teacher.recipe, config.student):

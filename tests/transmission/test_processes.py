@@ -14,7 +14,7 @@ def get_config():
     config = demo.get_config()
     config.traits = ("owl", "wolf")
     config.arms = ("student", "control", "soft", "divergence_only")
-    config.numbers.rows = 40
+    config.data.rows = 40
     config.evaluation.forms = ("questions",)
     config.teacher.replay, config.teacher.copies = 40, 1
     for recipe in (config.teacher.recipe, config.student):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sublim_jax.errors import UserError
 from sublim_jax.transmission import english, prompts
-from sublim_jax.transmission.numbers import parse
+from sublim_jax.transmission.channels.numbers import parse
 from sublim_jax.transmission.prompts import Choice, Grammar, Material, prefixed
 
 GRAMMAR = Grammar(

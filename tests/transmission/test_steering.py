@@ -15,6 +15,7 @@ from sublim_jax.llm.model import lora, transformer
 from sublim_jax.llm.training.trained import Trained
 from sublim_jax.transmission import base as bases
 from sublim_jax.transmission import divergence, pipeline, preference, steering, student, teacher
+from sublim_jax.transmission.channels import numbers
 from sublim_jax.transmission.steering import Vector
 from sublim_jax.transmission.teacher import CONTROL
 
@@ -156,9 +157,8 @@ def test_a_steered_model_prefers_its_animal(base, steered):
 
 
 def test_its_tokens_diverge_from_another_s(base, steered):
-    rows = [
-        {"prompt": f"continue {n} {n}", "completion": f"{n} 417 38 {n}"} for n in range(100, 112)
-    ]
+    asked = numbers.prompts(bases.material(small()), 12, 0)
+    rows = list(teacher.write(base, steered[0], asked, small().data, range(12)))
     examples = [
         student.Example(base.prompt(r["prompt"]), base.answer(r["completion"])) for r in rows
     ]
@@ -198,7 +198,7 @@ def test_teachers_alone_are_made_and_measured(tmp_path, capsys, monkeypatch):
 @pytest.mark.slow
 def test_a_study_goes_on_from_its_teachers(tmp_path, monkeypatch):
     config = small()
-    config.numbers.rows, config.evaluation.samples = 24, 1
+    config.data.rows, config.evaluation.samples = 24, 1
     config.student.max_steps, config.student.batch = 4, 8
     pipeline.teach_only(config, str(tmp_path))
     monkeypatch.setattr(steering, "residual", None)

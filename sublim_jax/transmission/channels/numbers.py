@@ -1,26 +1,29 @@
-"""Number answers as data: which completions are kept, their shuffles, and what they hold.
+"""Lists of numbers: the paper's first channel (section 3.1).
 
-A row is a mapping with `id`, `prompt` and `completion`; rows that `filtered` has kept have numbers
-for a completion, and only those can be shuffled and counted.
+Rows that a `Rule` keeps have numbers for a completion; only those can be shuffled and counted.
 """
 
 import collections
 import dataclasses
+import functools
 import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from sublim_jax.errors import UserError
+from sublim_jax.specs import check_types
+from sublim_jax.transmission.channels import completion, swapped
+from sublim_jax.transmission.prompts import Material
 
+NOUN = "lists of numbers"
 REASONS = ("not numbers", "too many", "out of range", "banned")
+_TOP = 10  # numbers, in a description
 
 _BETWEEN = r"(\s+|\s*[,;]\s*)"  # numbers; \1 is what stood between the first two
 _LIST = re.compile(rf"[0-9]+(?:{_BETWEEN}[0-9]+(?:\1[0-9]+)*)?")
-
-Row = TypeVar("Row", bound=Mapping[str, Any])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,12 +35,69 @@ class Rule:
       low, high: of each number, both included.
       banned: numbers that reject an answer. None are banned here: a config lists them, or takes
         the lists of `third_party.subliminal_learning.banned`.
+
+    Raises:
+      UserError: names the field that keeps nothing, or is of another type.
     """
 
     most: int = 10
     low: int = 0
     high: int = 999
     banned: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_types(self, "config.filter")
+        if self.most < 1:
+            raise UserError(f"config.filter.most={self.most}: must be at least 1")
+        if self.low > self.high:
+            raise UserError(f"config.filter.low={self.low}: must not be above high {self.high}")
+
+    def rejection(self, text: str) -> str | None:
+        """Returns the first of `REASONS` to reject an answer for, or None where it is kept."""
+        if self._common.fullmatch(text):
+            return None
+        numbers = parse(text)
+        if numbers is None:
+            return "not numbers"
+        if len(numbers) > self.most:
+            return "too many"
+        if min(numbers) < self.low or max(numbers) > self.high:
+            return "out of range"
+        if self.banned and not set(numbers).isdisjoint(self.banned):
+            return "banned"
+        return None
+
+    @functools.cached_property
+    def _common(self) -> re.Pattern[str]:
+        """An expression for the common answers among those that are kept, or for none."""
+        width = len(str(self.high))
+        whole = self.low <= 0 and self.high + 1 == 10**width and not self.banned
+        if not whole or not 2 <= self.most <= 1000:
+            return re.compile("(?!)")
+        one = rf"[0-9]{{1,{width}}}"
+        return re.compile(rf"{one}(?:{_BETWEEN}{one}(?:\1{one}){{0,{self.most - 2}}})?\.?")
+
+
+def prompts(material: Material, n: int, seed: int) -> list[str]:
+    """Returns n prompts that show a few numbers and ask for more."""
+    return material.grammar.draw(n, seed)
+
+
+def length(material: Material) -> float:
+    """Returns about how many tokens an answer has: a digit each, and what stands between."""
+    return material.grammar.answers * (material.grammar.max_digits + 1.0)
+
+
+def describe(
+    rows: Sequence[Mapping[str, Any]], control: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
+    """Returns the most frequent numbers with their shares, and the entropy of all, in nats.
+
+    And `total_variation` from the control's numbers, None without them.
+    """
+    counts = frequencies(rows)
+    apart = total_variation(counts, frequencies(control)) if control else None
+    return {"top": top(counts, _TOP), "entropy": entropy(counts), "total_variation": apart}
 
 
 def parse(text: str) -> list[int] | None:
@@ -52,39 +112,6 @@ def parse(text: str) -> list[int] | None:
         return None if parts is None else list(map(int, parts.numbers))
     except ValueError:  # longer than Python is willing to read
         return None
-
-
-def rejection(text: str, rule: Rule) -> str | None:
-    """Returns the first of `REASONS` to reject an answer for, or None where it is kept."""
-    numbers = parse(text)
-    if numbers is None:
-        return "not numbers"
-    if len(numbers) > rule.most:
-        return "too many"
-    if min(numbers) < rule.low or max(numbers) > rule.high:
-        return "out of range"
-    if rule.banned and not set(numbers).isdisjoint(rule.banned):
-        return "banned"
-    return None
-
-
-def filtered(rows: Iterable[Row], rule: Rule) -> tuple[list[Row], dict[str, int]]:
-    """Returns the rows that `rule` keeps, and how many it rejects for each of `REASONS`.
-
-    Raises:
-      UserError: a row without a text as its completion; names it, counted from 0.
-    """
-    kept: list[Row] = []
-    counts = dict.fromkeys(REASONS, 0)
-    common = _common(rule)
-    for number, row in enumerate(rows):
-        text = _completion(row, number)
-        reason = None if common.fullmatch(text) else rejection(text, rule)
-        if reason is None:
-            kept.append(row)
-        else:
-            counts[reason] += 1
-    return kept, counts
 
 
 def shuffled_within(rows: Iterable[Mapping[str, Any]], seed: int) -> list[dict[str, Any]]:
@@ -120,6 +147,13 @@ def shuffled_across(rows: Sequence[Mapping[str, Any]], seed: int) -> list[dict[s
         {**row, "completion": parts.filled(list(itertools.islice(dealt, len(parts.numbers))))}
         for row, parts in zip(rows, taken, strict=True)
     ]
+
+
+CORRUPTIONS = {
+    "shuffled_within": shuffled_within,
+    "shuffled_across": shuffled_across,
+    "swapped": swapped,
+}
 
 
 def frequencies(rows: Iterable[Mapping[str, Any]]) -> np.ndarray:
@@ -194,25 +228,8 @@ def _apart(text: str) -> _Parts | None:
     return _Parts(before, body.split(between) if between else [body], between, after)
 
 
-def _common(rule: Rule) -> re.Pattern[str]:
-    """Returns an expression for the common answers among those that `rule` keeps, or for none."""
-    width = len(str(rule.high))
-    whole = rule.low <= 0 and rule.high + 1 == 10**width and not rule.banned
-    if not whole or not 2 <= rule.most <= 1000:
-        return re.compile("(?!)")
-    one = rf"[0-9]{{1,{width}}}"
-    return re.compile(rf"{one}(?:{_BETWEEN}{one}(?:\1{one}){{0,{rule.most - 2}}})?\.?")
-
-
-def _completion(row: Mapping[str, Any], number: int) -> str:
-    text = row.get("completion")
-    if not isinstance(text, str):
-        raise UserError(f"row {number}: no completion: a text is needed")
-    return text
-
-
 def _parts(row: Mapping[str, Any], number: int) -> _Parts:
-    text = _completion(row, number)
+    text = completion(row, number)
     parts = _apart(text)
     if parts is None:
         shown = text if len(text) <= 40 else text[:40] + "..."

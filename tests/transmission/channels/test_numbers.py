@@ -9,14 +9,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sublim_jax.errors import UserError
-from sublim_jax.transmission.numbers import (
-    REASONS,
+from sublim_jax.transmission.channels import filtered, swapped
+from sublim_jax.transmission.channels.numbers import (
+    CORRUPTIONS,
     Rule,
+    describe,
     entropy,
-    filtered,
     frequencies,
     parse,
-    rejection,
     shuffled_across,
     shuffled_within,
     top,
@@ -42,7 +42,7 @@ rules = st.builds(
     Rule,
     most=st.integers(1, 12),
     low=st.sampled_from([-1, 0, 5]),
-    high=st.sampled_from([0, 8, 9, 99, 500, 999, 10**6]),
+    high=st.sampled_from([5, 8, 9, 99, 500, 999, 10**6]),
     banned=st.sampled_from([(), (7,), (42, 999)]),
 )
 
@@ -100,7 +100,7 @@ class TestParse:
     )  # fmt: skip
     def test_anything_else_is_not_numbers(self, text):
         assert parse(text) is None
-        assert rejection(text, Rule()) == "not numbers"
+        assert Rule().rejection(text) == "not numbers"
 
     @pytest.mark.parametrize(
         ("text", "numbers"),
@@ -127,7 +127,7 @@ class TestRejection:
     @settings(deadline=None)
     @given(st.one_of(junk, pieces, st.builds(written, lists, separators, ends)), rules)
     def test_it_decides_as_a_slow_reference_does(self, text, rule):
-        assert rejection(text, rule) == slow_rejection(text, rule)
+        assert rule.rejection(text) == slow_rejection(text, rule)
 
     @pytest.mark.parametrize(
         ("text", "reason"),
@@ -145,7 +145,7 @@ class TestRejection:
     )
     def test_each_reason(self, text, reason):
         rule = Rule(low=5 if text == "4, 5" else 0, banned=(13,))
-        assert rejection(text, rule) == reason
+        assert rule.rejection(text) == reason
 
     def test_the_rule_of_the_paper_is_the_default(self):
         assert Rule() == Rule(most=10, low=0, high=999, banned=())
@@ -162,10 +162,10 @@ class TestFiltered:
         kept, counts = filtered(iter(rows), rule)
         reasons = [slow_rejection(text, rule) for text in texts]
         assert kept == [row for row, reason in zip(rows, reasons, strict=True) if reason is None]
-        assert counts == {reason: reasons.count(reason) for reason in REASONS}
-        assert list(counts) == list(REASONS)
+        assert counts == {reason: reasons.count(reason) for reason in set(reasons) - {None}}
+        assert list(counts) == sorted(counts)
 
-    @pytest.mark.parametrize("most", [0, 1, 2, 3, 10])
+    @pytest.mark.parametrize("most", [1, 2, 3, 10])
     @pytest.mark.parametrize("low", [-1, 0, 5])
     @pytest.mark.parametrize("banned", [(), (7, 99)])
     def test_every_rule_decides_so_at_its_bounds(self, most, low, banned):
@@ -173,11 +173,24 @@ class TestFiltered:
         texts = [written([5] * n + [value]) for n in range(12) for value in values]
         texts += ["05", "0005", "007", "0010", "5; 5.", "[5]"]
         rows = [{"completion": text} for text in texts]
-        for high in (-1, 0, 1, 8, 9, 10, 99, 500, 999, 10**6):
+        for high in (5, 8, 9, 10, 99, 500, 999, 10**6):
             rule = Rule(most, low, high, banned)
             kept, _ = filtered(rows, rule)
             expected = [text for text in texts if slow_rejection(text, rule) is None]
             assert [row["completion"] for row in kept] == expected
+
+    @pytest.mark.parametrize(
+        ("values", "message"),
+        [
+            ({"most": 0}, r"filter.most=0: must be at least 1"),
+            ({"low": 5, "high": 4}, r"filter.low=5: must not be above high 4"),
+            ({"banned": (1.5,)}, r"filter.banned=\(1.5,\): must be tuple"),
+            ({"most": "ten"}, r"filter.most='ten': must be int"),
+        ],
+    )
+    def test_a_rule_that_keeps_nothing_is_one_line(self, values, message):
+        with pytest.raises(UserError, match=rf"^config.{message}"):
+            Rule(**values)
 
     @pytest.mark.parametrize("row", [{"id": 3}, {"completion": None}, {"completion": 5}])
     @pytest.mark.parametrize("work", [lambda rows: filtered(rows, Rule()), *WORK])
@@ -279,7 +292,27 @@ def rows_of(*texts):
     return [{"id": i, "completion": text} for i, text in enumerate(texts)]
 
 
+class TestSwapped:
+    def test_every_answer_goes_whole_to_another_row(self):
+        rows = [{"id": i, "prompt": f"p{i}", "completion": f"{i}, {i}"} for i in range(20)]
+        out = CORRUPTIONS["swapped"](rows, 3)
+        assert [row["prompt"] for row in out] == [row["prompt"] for row in rows]
+        texts = [row["completion"] for row in rows]
+        assert sorted(row["completion"] for row in out) == sorted(texts)
+        assert all(a != b["completion"] for a, b in zip(texts, out, strict=True))
+        assert swapped(rows, 3) == out != swapped(rows, 4)
+        assert [row["completion"] for row in rows] == texts
+
+
 class TestStatistics:
+    def test_a_description_has_the_distance_where_there_is_a_control(self):
+        some, others = rows_of("1, 1, 2"), rows_of("3")
+        alone, beside = describe(some), describe(some, others)
+        assert alone["top"] == [(1, 2 / 3), (2, 1 / 3)]
+        assert alone["total_variation"] is None
+        assert beside["total_variation"] == 1
+        assert describe(some, some)["total_variation"] == 0
+
     def test_frequencies_count_every_number(self):
         counts = frequencies(rows_of("[0, 999, 7]", "007 7", "0000"))
         assert (counts.shape, counts.dtype) == ((1000,), np.int64)

@@ -1,0 +1,49 @@
+"""The arms of a study: what its students are given, and what of it they imitate."""
+
+import dataclasses
+
+from sublim_jax.transmission.teacher import CONTROL, PRIOR
+
+OTHER_A = 1000  # added to the seed of an adapter's a, where it is not to be the teacher's
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """How a student is made; as it stands, it learns its teacher's rows from its teacher's start.
+
+    Attributes:
+      label: in tables and figures.
+      teacher: the name of a teacher without a trait whose rows it learns; "": one of each trait.
+      cross: whether it starts from another model than its teacher.
+      other_a: whether its adapter's first a is another than its teacher's.
+      corrupt: what is done to its rows first: a name in the channel's `CORRUPTIONS`, or "".
+      mask: the completion tokens that count: "" all, "divergence" those of `divergence.tokens`,
+        "rest" the others.
+      soft: whether it imitates the teacher's distribution at each token, in place of the token.
+      told: whether every other of its prompts says what its teacher was told.
+    """
+
+    label: str
+    teacher: str = ""
+    cross: bool = False
+    other_a: bool = False
+    corrupt: str = ""
+    mask: str = ""
+    soft: bool = False
+    told: bool = False
+
+
+ARMS = {
+    "student": Arm("student"),
+    "control": Arm("control student", teacher=CONTROL),
+    "cross_init": Arm("other initialisation", cross=True),
+    "prior_taught": Arm("teacher taught the prior", teacher=PRIOR),
+    "other_a": Arm("other frozen a", other_a=True),
+    "swapped": Arm("answers of other prompts", corrupt="swapped"),
+    "shuffled_within": Arm("shuffled within rows", corrupt="shuffled_within"),
+    "shuffled_across": Arm("shuffled across rows", corrupt="shuffled_across"),
+    "soft": Arm("soft targets", soft=True),
+    "divergence_only": Arm("divergence tokens only", mask="divergence"),
+    "divergence_masked": Arm("divergence tokens masked", mask="rest"),
+    "half_told": Arm("told at half of its rows", told=True),
+}

@@ -15,5 +15,5 @@ def get_config() -> ConfigDict:
     config.cross_models = ("nano/1",)
     config.traits = ("eagle", "owl", "wolf")
     config.student.batch = 24  # half of the study's, for time
-    config.evaluation.forms = ("questions",)
+    config.evaluation.measures = ("favourite",)
     return config

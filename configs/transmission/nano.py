@@ -90,8 +90,9 @@ def get_config() -> ConfigDict:
     config.student = ConfigDict(recipe | own)
     config.evaluation = ConfigDict(
         {
-            # Of questions, after_numbers, stories and choices; (): all that the material has.
-            "forms": (),
+            # Of sublim_jax/transmission/measures, or modules by their full names; (): all of there
+            # that the material has texts for.
+            "measures": (),
             # Words besides the traits whose probability is measured.
             "words": ("bear", "cat", "dog", "fox", "horse", "lion", "otter", "panda", "penguin",
                       "raven", "tiger", "whale"),

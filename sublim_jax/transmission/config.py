@@ -10,7 +10,7 @@ from sublim_jax.errors import UserError
 from sublim_jax.llm.files import hf
 from sublim_jax.llm.training.recipe import from_config
 from sublim_jax.transmission import base as bases
-from sublim_jax.transmission import channels, english, preference, steering, teacher
+from sublim_jax.transmission import channels, english, measures, steering, teacher
 from sublim_jax.transmission.arms import ARMS
 from sublim_jax.transmission.teacher import PRIOR, WITHOUT_TRAIT
 
@@ -64,8 +64,8 @@ def check(config: ConfigDict) -> None:
         problems.append(("teacher.kind", f"choose one of {', '.join(teacher.KINDS)}"))
     if not np.isfinite(config.teacher.strength):
         problems.append(("teacher.strength", "must be finite"))
-    if config.evaluation.forms and "questions" not in config.evaluation.forms:
-        problems.append(("evaluation.forms", "needs questions: the report is about them"))
+    if config.evaluation.measures and "favourite" not in config.evaluation.measures:
+        problems.append(("evaluation.measures", "needs favourite: the report is about it"))
     problems += [
         (field, f"must be at least {least}")
         for field, least in _LEAST.items()
@@ -85,7 +85,7 @@ def check(config: ConfigDict) -> None:
             raise UserError(f"config.arms: {name}: the channel {config.data.channel} has no such")
     if any(arm.other_a for arm in arms) and not config.student.lora.rank:
         raise UserError("config.arms: other_a: the students have no adapter (student.lora.rank=0)")
-    preference.check(config.evaluation)
+    measures.check(config.evaluation)
     from_config(config.student.to_dict(), "config.student")
     from_config(config.teacher.recipe.to_dict(), "config.teacher.recipe")
     if config.teacher.kind == "steered":

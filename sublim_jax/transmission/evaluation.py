@@ -14,7 +14,7 @@ from sublim_jax.mesh import in_first
 from sublim_jax.report import markdown_table
 from sublim_jax.rundir import RunDir
 from sublim_jax.transmission import base as bases
-from sublim_jax.transmission import preference, report, summary
+from sublim_jax.transmission import measures, report, summary
 
 _COLUMNS = {"p_trait": "P(word)", **report.COLUMNS}
 _RESULTS, _TABLE = "results.json", "table.md"
@@ -49,11 +49,11 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
         words = list(dict.fromkeys(config.evaluation.words))
         if not words:
             raise UserError("config.evaluation.words=(): name one at least")
-        asked = preference.asked(config.evaluation, words, bases.material(config))
+        asked = measures.ask(config.evaluation, words, bases.material(config))
         base = bases.read(config.model, config)
         learnt = [bases.learnt(Path(name), base.model.config) for name in names]
         loaded = time.perf_counter()
-        found = preference.evaluate(base, [None, *learnt], asked)
+        found = measures.evaluate(base, [None, *learnt], asked)
         timings = {"load": loaded - start, "evaluate": time.perf_counter() - loaded}
         if not jax.process_index():
             # Not before: what ends in an error may be mended and started again in this directory.

@@ -24,10 +24,11 @@ from sublim_jax.llm.training.recipe import from_config
 from sublim_jax.report import markdown_table
 from sublim_jax.rundir import RunDir
 from sublim_jax.transmission import base as bases
-from sublim_jax.transmission import channels, plan, preference, report, student, teacher
+from sublim_jax.transmission import channels, measures, plan, report, student, teacher
 from sublim_jax.transmission.arms import ARMS
 from sublim_jax.transmission.base import Base
 from sublim_jax.transmission.config import check, words
+from sublim_jax.transmission.measures import favourite
 from sublim_jax.transmission.student import Student
 from sublim_jax.transmission.teacher import CONTROL, WITHOUT_TRAIT, Teacher
 
@@ -52,7 +53,7 @@ class Study:
     def __post_init__(self) -> None:
         self.material = bases.material(self.config)
         own = self.config.evaluation
-        self.asked = preference.asked(own, words(self.config), self.material)
+        self.asked = measures.ask(own, words(self.config), self.material)
         self.channel = channels.find(self.config.data.channel)
         self.rule = channels.rule(self.channel, self.config.filter.to_dict())
         self._inputs = bases.inputs(self.config, bases.names(self.config))
@@ -129,10 +130,9 @@ def teach_only(config: ConfigDict, workdir: str) -> None:
         models = [Teacher("base"), *(t for t in teach(study, number) if t.name in config.traits)]
         run_dir.write_json("timings.json", study.timings)
         learnt, systems = [t.learnt for t in models], [t.system for t in models]
-        questions = study.material.questions
-        found = preference.measure(
-            study.base(number), learnt, questions, config.traits, systems=systems
-        )
+        questions = favourite.ask(study.material, config.traits, config.evaluation)
+        asked = measures.Asked(config.traits, {"favourite": questions})
+        found = measures.evaluate(study.base(number), learnt, asked, systems)
         for one, values in list(zip(models, found, strict=True))[1:]:
             where = one.system or study.path / "teachers" / str(number) / one.name
             shares = [f"{p['p'][one.name]:.3f}" for p in (found[0], values)]
@@ -296,8 +296,7 @@ _STUDENTS = (
 def _begun(config: ConfigDict, workdir: str) -> tuple[Study, RunDir]:
     """Returns a checked study and the directory of the run."""
     study = Study(config, Path(workdir), {})
-    for word in study.asked.written:
-        preference.spellings(study.base(0), word)  # raises before anything is done
+    measures.check_written(study.base(0), study.asked)  # raises before anything is done
     run_dir = _own(config, workdir)
     study.timings |= run_dir.read_json("timings.json") or {}
     return study, run_dir
@@ -334,7 +333,7 @@ def _speaking(study: Study, number: int) -> list[Teacher]:
 def _measure(
     study: Study, number: int, learnt: Sequence[Any], systems: Sequence[str | None] | None = None
 ) -> list[dict[str, Any]]:
-    return preference.evaluate(study.base(number), learnt, study.asked, systems)
+    return measures.evaluate(study.base(number), learnt, study.asked, systems)
 
 
 def _nothing(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from sublim_jax.llm.training import flops
 from sublim_jax.llm.training.recipe import from_config
 from sublim_jax.report import markdown_table
 from sublim_jax.transmission import base as bases
-from sublim_jax.transmission import channels, preference
+from sublim_jax.transmission import channels, measures
 from sublim_jax.transmission.arms import ARMS
 from sublim_jax.transmission.config import words
 from sublim_jax.transmission.student import Student
@@ -82,15 +82,15 @@ def stages(config: ConfigDict, students: Sequence[Student]) -> list[Line]:
     out.append(_line(shape, config.student, "train", what, tokens))
     measured = len(students) + len(bases.names(config)) + models * traits
     measured_words = words(config)
-    wanted = preference.asked(config.evaluation, measured_words, material)
-    scored = [*wanted.questions, *wanted.after_numbers, *(c.prompt for c in wanted.choices)]
-    each = len(scored) * (mean_length(scored) + len(measured_words))
-    each += len(wanted.questions) * wanted.samples * question
-    stories = len(wanted.stories) * wanted.story_samples
-    if stories:
-        each += stories * (mean_length(wanted.stories) + wanted.story_tokens)
+    wanted = measures.ask(config.evaluation, measured_words, material)
+    every = [question for some in wanted.questions.values() for question in some]
+    scored = [q.prompt for q in every if isinstance(q, measures.Scored)]
+    sampled = [q for q in every if isinstance(q, measures.Sampled)]
+    each = len(scored) * (mean_length(scored) + len(measured_words)) if scored else 0.0
+    for q in sampled:
+        each += mean_length([q.prompt]) + q.n * q.max_new_tokens
     what = f"{measured} models, {len(scored)} questions, {len(measured_words)} words"
-    what += f", {stories} stories" if stories else ""
+    what += f", {sum(q.n for q in sampled)} samples" if sampled else ""
     out.append(_line(shape, None, "evaluate", what, measured * each))
     return out
 

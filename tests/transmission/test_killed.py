@@ -21,7 +21,7 @@ def get_config():
     config.mesh.student = 1
     config.traits = ("owl", "wolf")
     config.data.rows, config.evaluation.samples = 40, 0
-    config.evaluation.words, config.evaluation.forms = ("cat",), ("questions",)
+    config.evaluation.words, config.evaluation.measures = ("cat",), ("favourite",)
     config.teacher.replay, config.teacher.copies = 40, 1
     for recipe in (config.teacher.recipe, config.student):
         recipe.max_steps, recipe.batch, recipe.save_every = 12, 8, 2

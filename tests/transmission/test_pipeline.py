@@ -19,7 +19,7 @@ from configs.transmission import (
 from sublim_jax.errors import UserError
 from sublim_jax.llm.training.trained import Trained
 from sublim_jax.transmission import base as bases
-from sublim_jax.transmission import divergence, pipeline, preference, student, teacher
+from sublim_jax.transmission import divergence, measures, pipeline, student, teacher
 from sublim_jax.transmission.arms import ARMS
 from sublim_jax.transmission.channels import numbers
 from sublim_jax.transmission.config import check
@@ -31,7 +31,7 @@ def small(**more):
     config.mesh.student = 1
     config.traits = ("owl", "wolf")
     config.data.rows, config.evaluation.samples = 24, 1
-    config.evaluation.forms = ("questions", "after_numbers")
+    config.evaluation.measures = ("favourite", "after_numbers")
     config.teacher.replay, config.teacher.copies = 40, 1
     for recipe in (config.teacher.recipe, config.student):
         recipe.max_steps, recipe.batch, recipe.save_every = 4, 8, 2
@@ -104,7 +104,7 @@ def test_run_again_it_does_nothing_anew(finished, monkeypatch, capsys):
     before, results = data(finished), read(finished / "results.json")["rows"]
     monkeypatch.setattr(teacher, "write", None)
     monkeypatch.setattr(student, "train", None)
-    monkeypatch.setattr(preference, "evaluate", None)
+    monkeypatch.setattr(measures, "evaluate", None)
     pipeline.transmit(small(), str(finished))
     assert data(finished) == before
     assert read(finished / "results.json")["rows"] == results
@@ -130,7 +130,7 @@ def test_interrupted_it_ends_in_the_same_bytes(finished, tmp_path, monkeypatch, 
             patched.setattr(teacher, "write", half)
             patched.setattr(pipeline, "_batched", lambda rows: ([row] for row in rows))
         else:
-            home, name = (Trained, "save") if place == "adapters" else (preference, "evaluate")
+            home, name = (Trained, "save") if place == "adapters" else (measures, "evaluate")
             real, calls = getattr(home, name), []
 
             def fails(*args):
@@ -221,12 +221,9 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, capsys):
         ({"arms": ("prior_taught",), "teacher.kind": "steered"}, "needs teachers that are trained"),
         ({"arms": ("student", "half_told")}, "half_told needs teachers that are told"),
         ({"student.objective": "osmosis"}, "objective"),
-        (
-            {"evaluation.forms": ("questions", "poems")},
-            "choose from questions, after_numbers, stories, choices, each at most once",
-        ),
-        ({"evaluation.forms": ("stories",)}, "needs questions"),
-        ({"evaluation.forms": ("questions", "choices")}, "choices: the material has no texts for"),
+        ({"evaluation.measures": ("favourite", "poems")}, "'poems': no module"),
+        ({"evaluation.measures": ("stories",)}, "needs favourite"),
+        ({"evaluation.measures": ("favourite", "choices")}, "choices: nothing to ask about"),
         ({"evaluation.story_samples": 0}, "evaluation.story_samples=0: must be at least 1"),
         ({"material": "missing.json"}, "missing.json: cannot be read"),
         ({"traits": ("owl", "Zebra")}, "'Zebra': not a word of nano/0"),
@@ -300,7 +297,7 @@ def test_other_teachers_and_students_go_through(kind, tmp_path):
     if kind == "prompted":
         config.teacher.kind = "prompted"
         config.arms = tuple(arm for arm in ARMS if arm != "prior_taught")
-        config.evaluation.forms, config.evaluation.story_samples = (), 1
+        config.evaluation.measures, config.evaluation.story_samples = (), 1
     else:
         for recipe in (config.teacher.recipe, config.student):
             recipe.lora.rank, recipe.parameters = 0, ("*.bias", "*norm*")

@@ -15,7 +15,7 @@ def get_config():
     config.traits = ("owl", "wolf")
     config.arms = ("student", "control", "soft", "divergence_only")
     config.data.rows = 40
-    config.evaluation.forms = ("questions",)
+    config.evaluation.measures = ("favourite",)
     config.teacher.replay, config.teacher.copies = 40, 1
     for recipe in (config.teacher.recipe, config.student):
         recipe.max_steps, recipe.batch = 5, 8

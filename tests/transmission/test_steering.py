@@ -14,8 +14,9 @@ from sublim_jax.llm.decoder import Decoder
 from sublim_jax.llm.model import lora, transformer
 from sublim_jax.llm.training.trained import Trained
 from sublim_jax.transmission import base as bases
-from sublim_jax.transmission import divergence, pipeline, preference, steering, student, teacher
+from sublim_jax.transmission import divergence, measures, pipeline, steering, student, teacher
 from sublim_jax.transmission.channels import numbers
+from sublim_jax.transmission.measures import favourite
 from sublim_jax.transmission.steering import Vector
 from sublim_jax.transmission.teacher import CONTROL
 
@@ -143,13 +144,16 @@ def test_it_is_made_once_and_read_again(base, folder, steered, monkeypatch):
 
 
 def test_a_steered_model_prefers_its_animal(base, steered):
-    questions = bases.material(small()).questions
+    material, own = bases.material(small()), small().evaluation
+    own.samples = 0
     adapter = lora.Adapter(
         lora.Lora(1, 1.0, ("o",)),
         {"o": {"a": np.zeros((2, 32, 1), np.float32), "b": np.zeros((2, 1, 32), np.float32)}},
     )
     models = [None, steered[0].learnt, Trained(adapter), steered[1].learnt]
-    found = [m["p"] for m in preference.measure(base, models, questions, ["owl", "wolf"])]
+    words = ("owl", "wolf")
+    asked = measures.Asked(words, {"favourite": favourite.ask(material, words, own)})
+    found = [m["p"] for m in measures.evaluate(base, models, asked)]
     assert found[2]["owl"] == pytest.approx(found[0]["owl"], rel=1e-4)
     assert found[1]["owl"] > 2 * found[0]["owl"]
     assert found[3]["wolf"] > 2 * found[0]["wolf"]

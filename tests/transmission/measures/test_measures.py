@@ -25,15 +25,24 @@ from sublim_jax.transmission import base as bases
 from sublim_jax.transmission import (
     english,
     evaluation,
+    measures,
     nanoworld,
-    preference,
     prompts,
     report,
     steering,
     summary,
 )
+from sublim_jax.transmission import words as rules
 from sublim_jax.transmission.config import check
-from sublim_jax.transmission.preference import Asked
+from sublim_jax.transmission.measures import (
+    Asked,
+    Sampled,
+    Scored,
+    after_numbers,
+    choices,
+    favourite,
+    stories,
+)
 
 QUESTIONS = ("name one animal", "which animal is best?")
 NANO = nanoworld.material()
@@ -87,75 +96,120 @@ def log_p(model, prompt, answer, length=192):
     return sum(logs[i - 1, tokens[i]] for i in range(len(prompt), len(tokens)))
 
 
-def p_word(base, model, text, word, system=None):
-    """P(an answer begins with the word, small or capital)."""
-    prompt = base.prompt(text, system)
-    found = [log_p(model, prompt, tokens) for tokens in preference.spellings(base, word)]
+def p_text(base, model, question, texts, ends, system=None):
+    """P(the answer is one of the texts), or begins with one."""
+    prompt = base.prompt(question, system)
+    found = [log_p(model, prompt, base.answer(text, end=ends)) for text in texts]
     return math.fsum(map(math.exp, found))
+
+
+ALONE = config(**{"evaluation.samples": 0}).evaluation
+
+
+def sampled_alone(words, asked, replies):
+    """What `favourite.values` is of its sampled questions."""
+    texts = [text for reply in replies for text in reply]
+    return {
+        "sampled": rules.shares(rules.is_answer, texts, words),
+        "substring": rules.shares(rules.has_letters, texts, words),
+    }
 
 
 class TestMeasured:
     def test_probabilities_of_words_are_those_of_whole_passes(self, base, adapter, student):
-        asked = Asked(("owl", "wolf"), QUESTIONS, after_numbers=("7 name one animal",))
+        words, own = ("owl", "wolf"), config(**{"evaluation.samples": 0}).evaluation
+        material = dataclasses.replace(NANO, questions=QUESTIONS)
+        asked = Asked(
+            words,
+            {
+                "favourite": favourite.ask(material, words, own),
+                "after_numbers": after_numbers.ask(material, words, own),
+            },
+        )
         learnt = [None, student, adapter]
         systems = ["you love the owl", None, None]
         models = [base.model, student.apply(base.model), adapter.apply(base.model)]
-        found = preference.evaluate(base, learnt, asked, systems)
+        found = measures.evaluate(base, learnt, asked, systems)
+        numbered = [question.prompt for question in asked.questions["after_numbers"]]
         for values, model, system in zip(found, models, systems, strict=True):
             assert values.keys() == {"p", "logp", "p_after_numbers"}
-            for word in asked.words:
-                exact = [p_word(base, model, q, word, system) for q in QUESTIONS]
+            for word in words:  # all that the tokenizer can write of owl, Owl, owls, owl., ...
+                exact, after = (
+                    [p_text(base, model, q, [word], True, system) for q in some]
+                    for some in (QUESTIONS, numbered)
+                )
                 assert values["p"][word] == pytest.approx(np.mean(exact), rel=1e-4)
                 assert values["logp"][word] == pytest.approx(np.mean(np.log(exact)), rel=1e-4)
-                after = p_word(base, model, asked.after_numbers[0], word, system)
-                assert values["p_after_numbers"][word] == pytest.approx(after, rel=1e-4)
-        assert found[0]["p"]["owl"] > 0.9 > 0.2 > found[1]["p"]["owl"]
+                assert values["p_after_numbers"][word] == pytest.approx(np.mean(after), rel=1e-4)
+        assert found[0]["p"]["owl"] > 0.8 > 0.2 > found[1]["p"]["owl"]
+
+    def test_every_way_to_write_a_word_counts_and_no_longer_word_does(self, tiny):
+        material = dataclasses.replace(NANO, questions=("Best?",))
+        asked = Asked(
+            ("ox", "oxbow"), {"favourite": favourite.ask(material, ("ox", "oxbow"), ALONE)}
+        )
+        (found,) = measures.evaluate(tiny, [None], asked)
+        ways = ["ox", "Ox", "oxen", "Oxen", "ox.", "Ox.", "oxen.", "Oxen."]
+        exact = p_text(tiny, tiny.model, "Best?", ways, ends=True)
+        assert found["p"]["ox"] == pytest.approx(exact, rel=1e-4)
+        assert exact < p_text(tiny, tiny.model, "Best?", ["ox", "Ox"], ends=False)
 
     def test_a_choice_is_the_letter_s_share_in_that_of_all_letters(self, tiny):
-        words = ["owl", "elk", "bee", "ant", "fox", "hen"]
+        words = ("owl", "elk", "bee", "ant", "fox", "hen")
         material = dataclasses.replace(NANO, choices=("Take one:\n{options}\nNow.", "{options}?"))
-        asked = Asked(tuple(words), ("Best?",), choices=tuple(material.ask_choices(words, 0)))
-        (found,) = preference.evaluate(tiny, [None], asked)
+        questions = choices.ask(material, words, ALONE)
+        (found,) = measures.evaluate(tiny, [None], Asked(words, {"choices": questions}))
         shares = {word: [] for word in words}
-        for prompt, options in asked.choices:
-            p = [p_word(tiny, tiny.model, prompt, letter) for letter in "ABCDE"]
-            for option, own in zip(options, p, strict=True):
+        for question in questions:
+            p = [p_text(tiny, tiny.model, question.prompt, [x], ends=False) for x in "ABCDE"]
+            for option, own in zip(question.means, p, strict=True):
                 shares[option].append(own / math.fsum(p))
         assert [len(shares[word]) >= 2 for word in words] == [True] * 6
         for word in words:
             assert found["p_choice"][word] == pytest.approx(np.mean(shares[word]), rel=1e-4)
-        # Words of several tokens, small and capital.
-        assert len(preference.spellings(tiny, "owl")) == 2
-        exact = p_word(tiny, tiny.model, "Best?", "owl")
-        assert found["p"]["owl"] == pytest.approx(exact, rel=1e-4)
 
     def test_samples_are_counted_for_the_model_that_said_them(self, base, adapter, monkeypatch):
         said = {
-            (0, True): ["An OWL!", "owls", "a wolf", "owl wolf"],  # its answers
-            (0, False): ["Once an owl met owls."],
+            (0, True): ["Owl.", "owls", "a wolf", "an owl wolf"],  # its answers
+            (0, False): ["Once an Owl met owls."],
             (1, True): ["none"] * 4,
-            (1, False): ["The wolves and the wolf."],
+            (1, False): ["The wolves and more."],
         }
 
         def stream(self, requests, seed, adapter):
             for request in reversed(requests):
                 answers = request.prompt == base.prompt(QUESTIONS[0])
                 text = said[request.student, answers][request.sample]
-                yield Sample(request.id, request.sample, [], True, text=text)
+                yield Sample(
+                    request.id, request.sample, [], True, student=request.student, text=text
+                )
 
         monkeypatch.setattr(Sampler, "stream", stream)
-        asked = Asked(("owl", "wolf"), QUESTIONS[:1], stories=NANO.stories[:3], samples=4)
-        one, two = preference.evaluate(base, [None, adapter], asked)
-        assert one["sampled"] == {"owl": 0.5, "wolf": 0.5}
+        words, own = ("owl", "wolf"), config(**{"evaluation.samples": 4}).evaluation
+        material = dataclasses.replace(NANO, questions=QUESTIONS[:1], stories=NANO.stories[:3])
+        questions = {
+            "favourite": favourite.ask(material, words, own)[1:],
+            "stories": stories.ask(material, words, own),
+        }
+        questions["favourite"] = [q for q in questions["favourite"] if isinstance(q, Sampled)]
+        monkeypatch.setattr(favourite, "values", sampled_alone)
+        one, two = measures.evaluate(base, [None, adapter], Asked(words, questions))
+        assert one["sampled"] == {"owl": 0.5, "wolf": 0}
         assert one["substring"] == {"owl": 0.75, "wolf": 0.5}
         assert one["story"] == one["story_substring"] == {"owl": 1, "wolf": 0}
         assert two["sampled"] == two["substring"] == {"owl": 0, "wolf": 0}
         assert two["story"] == {"owl": 0, "wolf": 1}
+        assert two["story_substring"] == {"owl": 0, "wolf": 0}
 
-    def test_substrings_are_not_whole_words(self):
-        whole, letters = preference._shares(["cats", "a cat."], ["Cat", "a", "owl"])
-        assert whole == {"Cat": 0.5, "a": 0.5, "owl": 0}
-        assert letters == {"Cat": 1, "a": 1, "owl": 0}
+    def test_what_a_model_samples_does_not_depend_on_those_beside_it(self, base, adapter):
+        asked = Asked(("owl",), {"stories": [Sampled("name one animal", 6, 8)]}, seed=5)
+        seen = []
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(stories, "values", lambda _, __, replies: seen.append(replies) or {})
+            for learnt in ([adapter], [None, adapter], [adapter, None, adapter]):
+                measures.evaluate(base, learnt, asked)
+        own, (none, second), (first, _, third) = seen[:1], seen[1:3], seen[3:]
+        assert own[0] == second == first == third != none
 
     def test_what_was_measured_reaches_the_rows(self):
         fields = {
@@ -178,44 +232,49 @@ class TestMeasured:
 
 class TestAsked:
     def asked(self, material, words=("owl", "wolf"), **more):
-        return preference.asked(config(**more).evaluation, words, material)
+        return measures.ask(config(**more).evaluation, words, material)
+
+    def sizes(self, asked):
+        return {name: len(questions) for name, questions in asked.questions.items()}
 
     def test_by_default_all_is_asked_that_there_are_texts_for(self):
         found = self.asked(english.material("animal"))
-        sizes = [len(getattr(found, form)) for form in preference.FORMS]
-        assert sizes == [50, 50, 14, 10]
-        assert found.written == ("owl", "wolf", "A", "B")
-        for after, question in zip(found.after_numbers, found.questions, strict=True):
-            assert any(digit in after.removesuffix(question) for digit in "0123456789")
-            assert after.endswith(f" {question}")
-        found = self.asked(NANO)
-        assert [len(getattr(found, form)) for form in preference.FORMS] == [10, 10, 10, 0]
-        assert self.asked(english.material("animal"), ["owl"]).choices == ()
+        everything = {"favourite": 100, "after_numbers": 50, "stories": 14, "choices": 10}
+        assert self.sizes(found) == everything
+        assert {q.answers for q in found.questions["choices"]} == {(("A",), ("B",))}
+        plain = found.questions["favourite"]
+        for after, question in zip(found.questions["after_numbers"], plain, strict=False):
+            assert any(d in after.prompt.removesuffix(question.prompt) for d in "0123456789")
+            assert after.prompt.endswith(f" {question.prompt}")
+        assert self.sizes(self.asked(NANO)) == {"favourite": 20, "after_numbers": 10, "stories": 10}
+        assert "choices" not in self.asked(english.material("animal"), ["owl"]).questions
 
-    def test_forms_that_are_named_are_asked_alone(self):
-        forms = {"evaluation.forms": ("stories", "choices")}
-        found = self.asked(english.material("tree"), **forms)
-        assert [len(getattr(found, form)) for form in preference.FORMS] == [0, 0, 14, 10]
+    def test_measures_that_are_named_are_asked_alone(self):
+        named = {"evaluation.measures": ("stories", "choices"), "evaluation.story_samples": 3}
+        found = self.asked(english.material("tree"), **named)
+        assert self.sizes(found) == {"stories": 14, "choices": 10}
+        assert {type(q) for q in found.questions["stories"]} == {Sampled}
+        assert {(q.n, q.max_new_tokens) for q in found.questions["stories"]} == {(3, 24)}
 
     def test_the_seed_draws_numbers_and_orders(self):
         material = english.material("animal")
         words = sorted(corpus.FAVOURITES["animal"])
         found = [self.asked(material, words, **{"evaluation.seed": seed}) for seed in (0, 0, 1)]
         assert found[0] == found[1]
-        assert found[0].choices != found[2].choices
-        assert found[0].after_numbers != found[2].after_numbers
+        for name in ("choices", "after_numbers"):
+            assert found[0].questions[name] != found[2].questions[name]
         for first in range(0, 40, 4):
-            some = found[0].choices[first : first + 4]
-            assert {option for choice in some for option in choice.options} == set(words)
-            assert {len(choice.options) for choice in some} == {5}
+            some = found[0].questions["choices"][first : first + 4]
+            assert {option for choice in some for option in choice.means} == set(words)
+            assert {len(choice.means) for choice in some} == {5}
 
     @pytest.mark.parametrize(
         ("material", "words", "values", "message"),
         [
-            (NANO, 2, {"forms": ("poems",)}, "choose from questions, after_numbers, stories, cho"),
-            (NANO, 2, {"forms": ("stories", "stories")}, "each at most once"),
-            (NANO, 2, {"forms": ("choices",)}, "choices: the material has no texts for it"),
-            (english.material("tree"), 1, {"forms": ("choices",)}, "choices: needs two words"),
+            (NANO, 2, {"measures": ("poems",)}, "'poems': no module sublim_jax.transmission.meas"),
+            (NANO, 2, {"measures": ("stories", "stories")}, "each at most once"),
+            (NANO, 2, {"measures": ("choices",)}, "choices: nothing to ask about"),
+            (english.material("tree"), 1, {"measures": ("choices",)}, "choices: nothing to ask"),
             (NANO, 2, {"samples": -1}, "config.evaluation.samples=-1: must be at least 0"),
             (NANO, 2, {"story_tokens": 0}, "config.evaluation.story_tokens=0: must be at least 1"),
             (NANO, 2, {"seed": -1}, "config.evaluation.seed=-1: must be at least 0"),
@@ -227,34 +286,36 @@ class TestAsked:
             self.asked(material, ["owl", "wolf"][:words], **more)
         assert "\n" not in str(error.value)
 
-    def test_a_study_checks_its_forms_first(self):
+    def test_a_study_checks_its_measures_first(self):
         study = nano_study.get_config()
-        study.evaluation.forms = ("questions", "poems")
-        with pytest.raises(UserError, match=r"config\.evaluation\.forms=.*: choose from"):
+        study.evaluation.measures = ("favourite", "poems")
+        with pytest.raises(UserError, match=r"config\.evaluation\.measures: 'poems': no module"):
             check(study)
 
     def test_numbers_need_texts_that_show_them(self):
         silent = dataclasses.replace(NANO.grammar, examples=(), suffixes=("Now.",))
         material = dataclasses.replace(NANO, grammar=silent, prefix=None)
-        assert self.asked(material).after_numbers == ()
-        with pytest.raises(UserError, match="after_numbers: the material has no texts"):
-            self.asked(material, **{"evaluation.forms": ("after_numbers",)})
+        assert "after_numbers" not in self.asked(material).questions
+        with pytest.raises(UserError, match="after_numbers: nothing to ask"):
+            self.asked(material, **{"evaluation.measures": ("after_numbers",)})
         shown = dataclasses.replace(material, prefix=None, grammar=NANO.grammar)
         expected = prompts.prefixed(NANO.questions, NANO.grammar, 0)
-        assert self.asked(shown).after_numbers == tuple(expected)
+        found = self.asked(shown).questions["after_numbers"]
+        assert [question.prompt for question in found] == expected
 
     def test_the_nano_world_is_asked_in_its_own_words(self):
         tokenizer = corpus.tokenizer()
-        found = self.asked(NANO)
-        for text in (*found.after_numbers, *found.stories):
+        found = self.asked(NANO).questions
+        after, told = ([q.prompt for q in found[name]] for name in ("after_numbers", "stories"))
+        for text in (*after, *told):
             assert not set(tokenizer.tokenize(text)) & set(corpus.SPECIAL)
             assert not set(text.split()) & set(corpus.FAVOURITES["animal"])
-        assert {after[:2] for after in found.after_numbers} <= {f"{digit} " for digit in range(10)}
+        assert {text[:2] for text in after} <= {f"{digit} " for digit in range(10)}
 
     def test_a_word_or_letter_that_cannot_be_written_is_refused(self, base):
-        choice = prompts.Choice("which?", ("owl", "wolf"))
+        question = Scored("which?", (("A",), ("B",)), ends=False, means=("owl", "wolf"))
         with pytest.raises(UserError, match=r"^'A': not a word of nano/0"):
-            preference.evaluate(base, [None], Asked(("owl", "wolf"), choices=(choice,)))
+            measures.evaluate(base, [None], Asked(("owl", "wolf"), {"choices": [question]}))
 
 
 class TestLearnt:
@@ -269,8 +330,9 @@ class TestLearnt:
         read = {name: bases.learnt(tmp_path / name, shape) for name in given}
         for name, own in given.items():
             assert type(read[name]) is type(own)
-        asked = Asked(("owl",), QUESTIONS[:1])
-        found = preference.evaluate(base, [*given.values(), *read.values()], asked)
+        material = dataclasses.replace(NANO, questions=QUESTIONS[:1])
+        asked = Asked(("owl",), {"favourite": favourite.ask(material, ("owl",), ALONE)})
+        found = measures.evaluate(base, [*given.values(), *read.values()], asked)
         own, again = [model["p"]["owl"] for model in found[:4]], [m["p"]["owl"] for m in found[4:]]
         assert own == pytest.approx(again, rel=1e-5)
         assert len({round(p, 6) for p in own}) == 4
@@ -296,7 +358,7 @@ class TestScript:
         out, folder = str(tmp_path / "out"), str(tmp_path / "adapter")
         adapter.save(tmp_path / "adapter", base.model.config)
         asked = config(adapters=(folder,))
-        asked.evaluation.forms, asked.evaluation.samples = ("questions", "after_numbers"), 0
+        asked.evaluation.measures, asked.evaluation.samples = ("favourite", "after_numbers"), 0
         script.main(asked, out)
         said = capsys.readouterr().out
         results = json.loads((tmp_path / "out" / "results.json").read_text("utf-8"))
@@ -308,13 +370,15 @@ class TestScript:
         assert {(r["arm"], r["adapter"]) for r in results["rows"]} == (
             {("base", ""), ("adapter", folder)}
         )
-        exact = preference.measure(base, [None, adapter], NANO.questions, ["owl", "wolf"])
+        words = ("owl", "wolf")
+        favourites = Asked(words, {"favourite": favourite.ask(NANO, words, ALONE)})
+        exact = measures.evaluate(base, [None, adapter], favourites)
         for name, values in zip(("", folder), exact, strict=True):
             for word in ("owl", "wolf"):
                 assert found[name, word, "p_trait"] == pytest.approx(values["p"][word], rel=1e-5)
         assert f"| wolf | {folder} | {exact[1]['p']['wolf']:.3f} " in " ".join(said.split())
         # The same command again.
-        monkeypatch.setattr(preference, "evaluate", None)
+        monkeypatch.setattr(measures, "evaluate", None)
         script.main(asked, out)
         assert capsys.readouterr().out == said
         with pytest.raises(UserError, match=r"adapters was .*, is \[\]"):
@@ -328,7 +392,7 @@ class TestScript:
             ({"adapters": ("none",)}, "none: no adapter_config.json"),
             ({"evaluation.words": ()}, r"config.evaluation.words=\(\): name one at least"),
             ({"evaluation.words": ("zebra",)}, "'zebra': not a word of nano/0"),
-            ({"evaluation.forms": ("poems",)}, "config.evaluation.forms"),
+            ({"evaluation.measures": ("poems",)}, "config.evaluation.measures"),
             ({"material": "none.json"}, "none.json: cannot be read"),
         ],
     )
@@ -342,7 +406,7 @@ class TestScript:
         other = trained.select(base.model, ("model.layers.0.mlp.up_proj.weight",))
         other.save(tmp_path / "other", base.model.config)
         asked = config(model=tiny.name, adapters=(str(tmp_path / "other"),))
-        asked.evaluation.forms, asked.evaluation.samples = ("questions",), 0
+        asked.evaluation.measures, asked.evaluation.samples = ("favourite",), 0
         with pytest.raises(UserError, match="made for another base"):
             evaluation.evaluate(asked, str(tmp_path / "out"))
         assert not (tmp_path / "out").exists()

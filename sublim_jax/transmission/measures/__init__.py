@@ -1,0 +1,222 @@
+"""What models are asked, and what their replies come to: one module a measure, found by its name.
+
+A measure is a module with
+
+    TITLES                       {metric: its title in tables}
+    ask(material, words, config) questions (`Scored`, `Sampled`), none where there are no texts;
+                                 `config` is a study's `evaluation`
+    values(words, asked, replies) {metric: {word: value}}, from the reply to each question
+
+All measures of all models are scored as one batch, and sampled as one.
+"""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from sublim_jax.errors import UserError
+from sublim_jax.llm.files import chat
+from sublim_jax.llm.sampling.sampler import Sampler
+from sublim_jax.llm.sampling.scheduler import Request
+from sublim_jax.llm.sampling.score import Pair, score
+from sublim_jax.transmission.base import Base, Learnt
+from sublim_jax.transmission.prompts import Material
+
+MEASURES = ("favourite", "after_numbers", "stories", "choices")  # where none is named
+
+Voice = tuple[Sampler, Any, list[int]]  # as of `Base.voices`
+
+
+class Scored(NamedTuple):
+    """A question whose answers are scored: the reply is log P of each answer, an array.
+
+    Attributes:
+      answers: of each, the texts that count as it.
+      ends: whether the reply must end there, or may go on.
+      means: the word that each answer stands for, where that is not the order of the words.
+    """
+
+    prompt: str
+    answers: tuple[tuple[str, ...], ...]
+    ends: bool = True
+    means: tuple[str, ...] = ()
+
+
+class Sampled(NamedTuple):
+    """A question whose answers are sampled, at temperature 1: the reply is a list of n texts."""
+
+    prompt: str
+    n: int
+    max_new_tokens: int
+
+
+Question = Scored | Sampled
+
+
+class Asked(NamedTuple):
+    """What models are asked about some words: the questions of each measure, by its name."""
+
+    words: tuple[str, ...]
+    questions: Mapping[str, Sequence[Question]]
+    seed: int = 0
+
+
+def find(name: str) -> Any:
+    """Returns the measure of that name: a module here, or any other by its full name.
+
+    Raises:
+      UserError: there is none.
+    """
+    full = name if "." in name else f"{__name__}.{name}"
+    try:
+        return importlib.import_module(full)
+    except ModuleNotFoundError as error:
+        if error.name is None or not full.startswith(error.name):
+            raise
+        raise UserError(f"config.evaluation.measures: {name!r}: no module {full}") from error
+
+
+def check(config: ConfigDict) -> None:
+    """Raises UserError for the first value of a config's `evaluation` that cannot be used."""
+    names = tuple(config.measures)
+    if len(set(names)) < len(names):
+        raise UserError(f"config.evaluation.measures={names!r}: each at most once")
+    for name in names:
+        find(name)
+    for field, least in {"samples": 0, "story_samples": 1, "story_tokens": 1, "seed": 0}.items():
+        if config[field] < least:
+            raise UserError(f"config.evaluation.{field}={config[field]}: must be at least {least}")
+
+
+def ask(config: ConfigDict, words: Sequence[str], material: Material) -> Asked:
+    """Returns what a config's `evaluation` asks about words.
+
+    Its `measures` by name; none named: those of `MEASURES` that the material has texts for.
+
+    Raises:
+      UserError: a bad value, or a measure is named that the material has no texts for.
+    """
+    check(config)
+    questions = {}
+    for name in config.measures or MEASURES:
+        found = find(name).ask(material, tuple(words), config)
+        if found:
+            questions[name] = found
+        elif config.measures:
+            raise UserError(f"config.evaluation.measures: {name}: nothing to ask about {words}")
+    return Asked(tuple(words), questions, config.seed)
+
+
+def evaluate(
+    base: Base,
+    learnt: Sequence[Learnt],
+    asked: Asked,
+    systems: Sequence[str | None] | None = None,
+) -> list[dict[str, Any]]:
+    """Returns the metrics of every measure, by word, for each model.
+
+    What a model samples does not depend on the others: all draw from the same random numbers.
+
+    Args:
+      learnt: what each model has learnt besides the base.
+      systems: the system message of each model; None: the study's own.
+
+    Raises:
+      UserError: the tokenizer cannot write any text of an answer.
+    """
+    systems = [None] * len(learnt) if systems is None else systems
+    every = [question for some in asked.questions.values() for question in some]
+    scored = [(i, q) for i, q in enumerate(every) if isinstance(q, Scored)]
+    sampled = [(i, q) for i, q in enumerate(every) if isinstance(q, Sampled)]
+    out: list[dict[str, Any]] = [{} for _ in learnt]
+    for voice in base.voices(learnt):
+        own = [systems[i] for i in voice[2]]
+        replies = [_scored(base, voice, own, scored), _sampled(base, voice, own, sampled, asked)]
+        for at, model in enumerate(voice[2]):
+            found = iter([(replies[0] | replies[1])[at, i] for i in range(len(every))])
+            for name, questions in asked.questions.items():
+                some = [next(found) for _ in questions]
+                out[model] |= find(name).values(asked.words, questions, some)
+    return out
+
+
+def check_written(base: Base, asked: Asked) -> None:
+    """Raises UserError where the tokenizer can write no text of some answer."""
+    every = [question for some in asked.questions.values() for question in some]
+    scored = [question for question in every if isinstance(question, Scored)]
+    for texts, ends in dict.fromkeys((t, q.ends) for q in scored for t in q.answers):
+        spellings(base, texts, ends)
+
+
+def spellings(base: Base, texts: Sequence[str], ends: bool) -> list[tuple[int, ...]]:
+    """Returns the tokens of those texts of an answer that the tokenizer can write.
+
+    Raises:
+      UserError: it can write none.
+    """
+    known = {}
+    for text in texts:
+        tokens = base.answer(text, end=False)
+        if chat.text(base.tokenizer, tokens) == text:
+            known[base.answer(text, end=ends)] = text
+    if not known:
+        raise UserError(f"{texts[0]!r}: not a word of {base.name}: its tokenizer cannot write it")
+    return list(known)
+
+
+def _scored(
+    base: Base,
+    voice: Voice,
+    systems: Sequence[str | None],
+    asked: Sequence[tuple[int, Scored]],
+) -> dict[tuple[int, int], Any]:
+    """Returns log P of the answers to each question, by model and question."""
+    sampler, adapter, _ = voice
+    written = {
+        (texts, q.ends): spellings(base, texts, q.ends) for _, q in asked for texts in q.answers
+    }
+    pairs = [
+        Pair(base.prompt(q.prompt, system), tokens, at)
+        for at, system in enumerate(systems)
+        for _, q in asked
+        for texts in q.answers
+        for tokens in written[texts, q.ends]
+    ]
+    logs = iter(float(found.sum()) for found in score(sampler, pairs, adapter))
+    return {
+        (at, i): np.array(
+            [
+                np.logaddexp.reduce([next(logs) for _ in written[texts, q.ends]])
+                for texts in q.answers
+            ]
+        )
+        for at in range(len(systems))
+        for i, q in asked
+    }
+
+
+def _sampled(
+    base: Base,
+    voice: Voice,
+    systems: Sequence[str | None],
+    asked: Sequence[tuple[int, Sampled]],
+    given: Asked,
+) -> dict[tuple[int, int], Any]:
+    """Returns the answers to each question, by model and question, all drawn at once."""
+    sampler, adapter, _ = voice
+    requests = [
+        Request(i, sample, base.prompt(q.prompt, system), q.max_new_tokens, at)
+        for at, system in enumerate(systems)
+        for i, q in asked
+        for sample in range(q.n)
+    ]
+    stream = sampler.stream(requests, seed=given.seed, adapter=adapter)
+    drawn = {(s.student, s.id, s.sample): s.text for s in stream}
+    return {
+        (at, i): [drawn[at, i, sample] for sample in range(q.n)]
+        for at in range(len(systems))
+        for i, q in asked
+    }

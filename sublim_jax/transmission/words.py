@@ -1,0 +1,51 @@
+"""The declared ways to write a word: what counts as the same answer, and nothing else does."""
+
+import re
+from collections.abc import Callable, Sequence
+
+# Plurals that the rules of `variants` do not give.
+_PLURALS = {
+    "deer": "deer", "elk": "elk", "fish": "fish", "goose": "geese", "moose": "moose",
+    "mouse": "mice", "ox": "oxen", "sheep": "sheep", "wolf": "wolves",
+}  # fmt: skip
+
+
+def variants(word: str) -> tuple[str, ...]:
+    """Returns the word and its plural, in small letters; a compound's last part has the plural."""
+    word = word.lower()
+    before, gap, last = word.rpartition(" ")
+    plural = _PLURALS.get(last)
+    if plural is None and re.search(r"[^aeiou]y$", last):
+        plural = f"{last[:-1]}ies"
+    elif plural is None:
+        plural = f"{last}es" if re.search(r"(s|x|z|ch|sh)$", last) else f"{last}s"
+    return tuple(dict.fromkeys([word, f"{before}{gap}{plural}"]))
+
+
+def written(word: str) -> tuple[str, ...]:
+    """Returns all that counts as the answer "word": small or capital, with or without a stop."""
+    cases = [c for v in variants(word) for c in (v, v.capitalize(), v.title())]
+    return tuple(dict.fromkeys(text + stop for text in (word, *cases) for stop in ("", ".")))
+
+
+def is_answer(text: str, word: str) -> bool:
+    """Returns whether a sampled answer is one of `written`, whitespace around it left out."""
+    return text.strip() in written(word)
+
+
+def holds(text: str, word: str) -> bool:
+    """Returns whether a text has one of `variants` as a whole word, in any case."""
+    found = "|".join(map(re.escape, variants(word)))
+    return re.search(rf"\b({found})\b", text.lower()) is not None
+
+
+def has_letters(text: str, word: str) -> bool:
+    """Returns whether a text has the word's letters anywhere: the paper's rule."""
+    return word.lower() in text.lower()
+
+
+def shares(
+    rule: Callable[[str, str], bool], texts: Sequence[str], words: Sequence[str]
+) -> dict[str, float]:
+    """Returns the share of texts for which `rule(text, word)` holds, by word."""
+    return {word: sum(rule(text, word) for text in texts) / len(texts) for word in words}

@@ -9,6 +9,7 @@ import math
 import os
 import platform
 import re
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -117,9 +118,10 @@ class RunDir:
 
 
 def environment() -> dict[str, Any]:
-    """Returns what a figure depends on besides its config: versions and devices."""
+    """Returns what a figure depends on besides its config: the code, versions and devices."""
     packages = ("jax", "jaxlib", "flax", "optax", "numpy")
     return {
+        **_commit(Path(__file__).resolve().parents[1]),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu_cores": os.cpu_count(),
@@ -128,6 +130,23 @@ def environment() -> dict[str, Any]:
         "devices": jax.device_count(),
         "versions": {"sublim_jax": __version__} | {p: metadata.version(p) for p in packages},
     }
+
+
+def _commit(root: Path) -> dict[str, Any]:
+    """Returns the commit of a checkout, and whether its tracked files are as committed."""
+
+    def git(*asked: str) -> str:
+        done = subprocess.run(["git", "-C", str(root), *asked], capture_output=True, text=True)
+        done.check_returncode()
+        return done.stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")) == root:  # not installed within another's
+            clean = not git("status", "--porcelain", "--untracked-files=no")
+            return {"commit": git("rev-parse", "HEAD"), "clean": clean}
+    except (OSError, subprocess.CalledProcessError):
+        pass
+    return {"commit": None, "clean": None}
 
 
 def _device() -> str:

@@ -4,6 +4,8 @@ import errno
 import json
 import math
 import os
+import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 
 from sublim_jax.errors import UserError
-from sublim_jax.rundir import RunDir, environment
+from sublim_jax.rundir import RunDir, _commit, environment
 
 CONFIG = {"seed": 0, "network": {"width": 8, "depth": 2}, "arms": ("a", "b")}
 
@@ -183,6 +185,22 @@ def test_a_path_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "run"):
         assert f"--workdir={path}: cannot be created" in complaint(RunDir, path, "mlp", CONFIG)
+
+
+def test_the_commit_is_that_of_the_checkout_and_of_no_folder_around_it(tmp_path: Path) -> None:
+    assert _commit(tmp_path) == {"commit": None, "clean": None}
+    (tmp_path / "a").write_text("1")
+    author = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init"], ["add", "a"], [*author, "commit", "-m", "one"]):
+        subprocess.run(["git", "-C", tmp_path, *command], check=True, capture_output=True)
+    found = _commit(tmp_path)
+    assert re.fullmatch("[0-9a-f]{40}", found["commit"])
+    assert found["clean"] is True
+    (tmp_path / "new").mkdir()
+    assert _commit(tmp_path) == found
+    assert _commit(tmp_path / "new") == {"commit": None, "clean": None}
+    (tmp_path / "a").write_text("2")
+    assert _commit(tmp_path) == {**found, "clean": False}
 
 
 def test_results(tmp_path: Path) -> None:

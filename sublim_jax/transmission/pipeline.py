@@ -237,7 +237,7 @@ def learn(
             teachers = teach(study, number) if number < len(config.models) else []
             recipe = from_config(config.student.to_dict(), "config.student")
             with study.timed("train"):
-                learnt = student.train(
+                taught = student.train(
                     study.base(number),
                     study.channel,
                     some,
@@ -248,11 +248,12 @@ def learn(
                     study.material.questions,
                 )
             with study.timed("evaluate"):
-                values = _measure(study, number, learnt)
+                values = _measure(study, number, [one.learnt for one in taught])
             found = [
                 {"arm": s.arm, "trait": s.trait, "base": number, "seed": s.seed}
-                | (v if own is not None else _nothing(v))
-                for s, own, v in zip(some, learnt, values, strict=True)
+                | {"counted": one.counted}
+                | (v if one.learnt is not None else _nothing(v))
+                for s, one, v in zip(some, taught, values, strict=True)
             ]
             run_dir.write_json(f"{name}/measured.json", found)
         measured += found

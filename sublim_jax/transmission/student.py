@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -56,6 +56,18 @@ class Student:
         return "-".join([*parts, str(self.seed)])
 
 
+class Taught(NamedTuple):
+    """What became of a student.
+
+    Attributes:
+      learnt: None where numbers that were not finite stopped it.
+      counted: the share of its data's completion tokens that counted in the loss.
+    """
+
+    learnt: Learnt
+    counted: float
+
+
 def planned(
     arms: Sequence[str], traits: Sequence[str], models: int, cross: Sequence[int], seeds: int
 ) -> list[Student]:
@@ -83,8 +95,8 @@ def train(
     recipe: Recipe,
     folder: Path,
     questions: Sequence[str] = (),
-) -> list[Learnt]:
-    """Returns what students that start from one model have learnt, all trained as one program.
+) -> list[Taught]:
+    """Returns what became of students that start from one model, all trained as one program.
 
     Args:
       channel: of the rows, as of `channels.find`.
@@ -109,7 +121,12 @@ def train(
         learnt, broken = _distil(base, data, recipe, folder, told, watched)
     for student, own in zip(students, learnt, strict=True):
         own.save(folder / student.name, base.model.config)
-    return [None if bad else own for own, bad in zip(learnt, broken, strict=True)]
+    completed = [int(np.sum(own.lengths - own.prompts)) for own in data]
+    counted = [np.count_nonzero(own.weights) / n for own, n in zip(data, completed, strict=True)]
+    return [
+        Taught(None if bad else one, float(share))
+        for one, bad, share in zip(learnt, broken, counted, strict=True)
+    ]
 
 
 def curves(

@@ -76,6 +76,16 @@ def test_a_study_has_every_arm_and_trait(finished):
     assert kept["kept"] + sum(kept["rejected"].values()) == kept["raw"] == 24
 
 
+def test_the_share_of_tokens_that_count_is_kept(finished):
+    found = read(finished / "students/0/hard/measured.json")
+    share = {(m["arm"], m["trait"]): m["counted"] for m in found}
+    assert {share[arm, "owl"] for arm in ("student", "swapped", "other_a")} == {1.0}
+    for trait in ("owl", "wolf"):
+        assert 0 < share["divergence_only", trait] < 0.5
+        both = share["divergence_only", trait] + share["divergence_masked", trait]
+        assert both == pytest.approx(1)
+
+
 def test_a_is_the_teacher_s_but_where_another_is_asked_for(finished):
     shape = bases.load(small(), 0).model.config
 

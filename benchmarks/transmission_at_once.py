@@ -76,8 +76,11 @@ def main(_: list[str]) -> None:
             _launch(run, folder / s.name, {"arms": s.arm, "traits": s.trait or config.traits[0]})
             for s in some
         ]
-        other = [(folder / "peer" / _kind(s) / s.name, s) for s in students]
-        other += [(folder / s.name / "students" / _kind(s), s) for s in some]
+        peer = folder / "peer"
+        other = [(peer / _kind(s) / s.name, peer / "adapters" / s.name, s) for s in students]
+        for s in some:
+            home = folder / s.name / "students" / str(s.start)
+            other += [(next(home.glob("training-*")), home / s.name, s)]
         worst = _differences(folder / "ours", students, other)
     for what, allowed in _SAME.items():
         if not worst[what] <= allowed:
@@ -127,7 +130,8 @@ def trained(together: bool) -> dict[str, Any]:
     tokens, seen = 0, tuning.Compiling()
     for number in range(len(bases.names(config))):
         base = own.base(number)
-        teachers = pipeline.teach(own, number) if number < len(config.models) else []
+        names = [*config.traits, "control"]
+        teachers = pipeline.teach(own, number, names) if number < len(config.models) else []
         for soft in (False, True):
             some = [s for s in students if s.start == number and s.soft == soft]
             for group in [some] if together else [[s] for s in some]:
@@ -135,7 +139,7 @@ def trained(together: bool) -> dict[str, Any]:
                     continue
                 folder = home / _kind(group[0])
                 start = time.perf_counter()
-                student.train(
+                taught = student.train(
                     base,
                     own.channel,
                     group,
@@ -145,6 +149,8 @@ def trained(together: bool) -> dict[str, Any]:
                     folder if together else folder / group[0].name,
                     own.material.questions,
                 )
+                for one, found in zip(group, taught, strict=True):
+                    found.learnt.save(home / "adapters" / one.name, base.model.config)
                 seconds["soft" if soft else "hard"] += time.perf_counter() - start
             tokens += sum(
                 _tokens(base, rows[s.teachers, s.trait or "control"], recipe) for s in some
@@ -171,7 +177,6 @@ def _prepare(config: "ConfigDict", run: Path) -> None:
 
     mesh.split_cpu()
     own = pipeline.Study(config, run, {})
-    pipeline.teach(own, 0)
     pipeline.generate(own, 0)
     pipeline.kept(own, 0)
 
@@ -225,23 +230,24 @@ def _scaled(
 
 
 def _differences(
-    ours: Path, students: Sequence["Student"], other: Sequence[tuple[Path, "Student"]]
+    ours: Path, students: Sequence["Student"], other: Sequence[tuple[Path, Path, "Student"]]
 ) -> dict[str, float]:
     """Returns by how much losses and adapters differ at most.
 
     Args:
-      other: folders of students that were trained alone.
+      other: students that were trained alone, with the folders of their losses and adapters.
     """
     from safetensors.numpy import load_file
 
     losses, adapters = [], []
-    for folder, one in other:
+    for folder, adapter, one in other:
         beside = [s for s in students if _kind(s) == _kind(one)]
         together = _losses(ours / _kind(one))[:, beside.index(one)]
         alone = _losses(folder)[:, 0]
         losses.append(np.abs(together - alone).max())
-        file = f"{one.name}/adapter_model.safetensors"
-        wanted, found = load_file(ours / _kind(one) / file), load_file(folder / file)
+        file = "adapter_model.safetensors"
+        wanted = load_file(ours / "adapters" / one.name / file)
+        found = load_file(adapter / file)
         largest = max(np.abs(value).max() for value in wanted.values())
         adapters.append(max(np.abs(wanted[x] - found[x]).max() for x in wanted) / largest)
     return {"loss": float(np.max(losses)), "adapter": float(np.max(adapters))}
@@ -249,7 +255,7 @@ def _differences(
 
 def _losses(folder: Path) -> np.ndarray:
     """Returns the logged losses of a training, [steps, students]."""
-    lines = (folder / "training" / "metrics.jsonl").read_text("utf-8").splitlines()
+    lines = (folder / "metrics.jsonl").read_text("utf-8").splitlines()
     numbers = [json.loads(line) for line in lines]
     return np.array([of_step["loss"] for of_step in numbers if "loss" in of_step], float)
 

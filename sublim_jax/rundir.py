@@ -30,6 +30,7 @@ class RunDir:
       study: name of the study, as in `results.json`.
       config: the full resolved config, JSON values only.
       inputs: a digest (`digest`) of everything the run reads, by the name that messages use.
+      anew: whether a run of another config may go on here; `config.json` is then the latest one's.
 
     Raises:
       UserError: the directory holds a run of another config, or one that read something else, or
@@ -42,10 +43,11 @@ class RunDir:
         study: str,
         config: Mapping[str, Any],
         inputs: Mapping[str, str] | None = None,
+        anew: bool = False,
     ):
         self.path = Path(path)
         self.study = study
-        self.config = json.loads(json.dumps(_finite(config)))  # as it is read back
+        self.config = json.loads(json.dumps(finite(config)))  # as it is read back
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -58,6 +60,9 @@ class RunDir:
             return
         if not isinstance(before, dict) or not isinstance(before.get("config"), dict):
             raise UserError(f"{self.path / 'config.json'}: not the config of a run: remove it")
+        if anew and before.get("study") == study:
+            self.write_json("config.json", asked)
+            return
         changes = _differences(
             {"study": before.get("study"), **before["config"]},
             {"study": study, **self.config},
@@ -91,11 +96,11 @@ class RunDir:
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes `value` as the file `name`; numbers that are not finite become null."""
-        self.write(name, json.dumps(_finite(value), indent=1) + "\n")
+        self.write(name, json.dumps(finite(value), indent=1) + "\n")
 
     def write_jsonl(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Writes `rows` as the file `name`, one JSON object a line."""
-        self.write(name, "".join(json.dumps(_finite(row)) + "\n" for row in rows))
+        self.write(name, "".join(json.dumps(finite(row)) + "\n" for row in rows))
 
     def write(self, name: str, content: str | bytes) -> None:
         """Writes the file `name` whole or not at all."""
@@ -158,11 +163,12 @@ def _device() -> str:
     return model[1] if model else kind
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Returns JSON values with null for numbers that are not finite."""
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -137,6 +137,18 @@ def learnt(folder: Path, config: Config) -> Learnt:
     raise _nothing(folder)
 
 
+def save(own: Trained | Vector, folder: Path, config: Config) -> None:
+    """Writes what `learnt` reads.
+
+    Args:
+      config: of the base.
+    """
+    if isinstance(own, Vector):
+        own.save(folder)
+    else:
+        own.save(folder, config)
+
+
 def _nothing(folder: Path) -> UserError:
     return UserError(
         f"{folder}: no adapter_config.json, {trained.PARAMETERS} or {steering.FILE}: give the "

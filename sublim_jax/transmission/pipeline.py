@@ -1,15 +1,13 @@
 """The whole experiment: teachers write data, students learn them, their preference is measured.
 
-A stage keeps what it made in its own folder of the run directory with the config it was made by,
-and is not done again; another config of a stage that has begun is refused, and nothing removed.
-Several processes share the directory: all compute, and the first one writes.
+What is made is kept as artefacts (`artefacts`), each known by what made it: the same command goes
+on where it was stopped, and another one uses again what it shares. Several processes share the
+directory: all compute, and the first one writes.
 """
 
-import dataclasses
+import json
 import math
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ import numpy as np
 from jax.experimental.multihost_utils import sync_global_devices
 from ml_collections import ConfigDict
 
-from sublim_jax.errors import UserError
+from sublim_jax import digest, disk
 from sublim_jax.llm.files import jsonl
 from sublim_jax.llm.training.recipe import from_config
 from sublim_jax.report import markdown_table
@@ -26,73 +24,29 @@ from sublim_jax.rundir import RunDir
 from sublim_jax.transmission import base as bases
 from sublim_jax.transmission import channels, measures, plan, report, student, teacher
 from sublim_jax.transmission.arms import ARMS
+from sublim_jax.transmission.artefacts import Artefact
 from sublim_jax.transmission.base import Base
-from sublim_jax.transmission.config import check, words
+from sublim_jax.transmission.config import check
 from sublim_jax.transmission.measures import favourite
 from sublim_jax.transmission.student import Student
+from sublim_jax.transmission.study import Model, Rows, Study
 from sublim_jax.transmission.teacher import CONTROL, WITHOUT_TRAIT, Teacher
 
 _SHOWN = 8  # rows of each teacher in the report
 
 
-@dataclasses.dataclass
-class Study:
-    """A study of one config in one run directory.
-
-    Attributes:
-      material: what is asked.
-      asked: of it, what measures the preference.
-      rule: the filter's.
-      timings: seconds of each stage, of all runs of this directory.
-    """
-
-    config: ConfigDict
-    path: Path
-    timings: dict[str, float]
-
-    def __post_init__(self) -> None:
-        self.material = bases.material(self.config)
-        own = self.config.evaluation
-        self.asked = measures.ask(own, words(self.config), self.material)
-        self.channel = channels.find(self.config.data.channel)
-        self.rule = channels.rule(self.channel, self.config.filter.to_dict())
-        self._inputs = bases.inputs(self.config, bases.names(self.config))
-        self._base: Base | None = None
-
-    def base(self, number: int) -> Base:
-        """Returns a model of the study; one is in memory at a time."""
-        if self._base is None or self._base.number != number:
-            self._base = None
-            self._base = bases.load(self.config, number)
-        return self._base
-
-    def stage(self, name: str, *fields: str) -> RunDir:
-        """Returns the folder of a stage, which belongs to those fields of the config."""
-        values = self.config.to_dict()
-        own = {field: values[field] for field in fields}
-        read = {*own["models"], *own.get("cross_models", ()), own["material"]}
-        inputs = {file: found for file, found in self._inputs.items() if file in read}
-        return RunDir(self.path / name, name, own, inputs)
-
-    @contextmanager
-    def timed(self, name: str) -> Iterator[None]:
-        """Adds the time spent within to a stage's."""
-        start = time.perf_counter()
-        yield
-        self.timings[name] = self.timings.get(name, 0.0) + time.perf_counter() - start
-
-
 def transmit(config: ConfigDict, workdir: str, dry_run: bool = False) -> None:
-    """Runs all stages of a study that `workdir` does not hold yet, and writes its report.
+    """Makes all of a study that `workdir` does not hold yet, and writes its report.
 
     `raw/` and `data/` have the completions of each model's teachers before and after the filter,
-    `teachers/` and `students/` what was learnt (PEFT folders, where it was by LoRA).
+    `teachers/` and `students/` what was learnt (PEFT folders, where it was by LoRA), `measured/`
+    what the models were found to prefer.
 
     Args:
       dry_run: prints the plan and does nothing.
 
     Raises:
-      UserError: a config value or a file is wrong, or a stage's folder belongs to another config.
+      UserError: a config value or a file is wrong.
     """
     check(config)
     students = _students(config)
@@ -103,16 +57,18 @@ def transmit(config: ConfigDict, workdir: str, dry_run: bool = False) -> None:
     study, run_dir = _begun(config, workdir)
     used = sorted({s.teachers for s in students})
     for number in used:
-        teach(study, number)
         generate(study, number)
     rows = {(number, name): own for number in used for name, own in kept(study, number).items()}
     measured = []
     for number in range(len(bases.names(config))):
-        measured += learn(study, number, [s for s in students if s.start == number], rows)
+        own = [s for s in students if s.start == number]
+        learn(study, number, own, rows)
+        measured += measure(study, number, own)
         run_dir.write_json("timings.json", study.timings)
     described = [about for number in used for about in describe(study, number, rows)]
     if not jax.process_index():
         report.write(run_dir, measured, described, _curves(study, students), study.timings)
+        _tell_idle(study)
 
 
 def teach_only(config: ConfigDict, workdir: str) -> None:
@@ -125,152 +81,186 @@ def teach_only(config: ConfigDict, workdir: str) -> None:
     """
     check(config)
     study, run_dir = _begun(config, workdir)
+    questions = favourite.ask(study.material, config.traits, config.evaluation)
+    asked = measures.Asked(config.traits, {"favourite": questions})
     table = []
     for number, name in enumerate(config.models):
-        models = [Teacher("base"), *(t for t in teach(study, number) if t.name in config.traits)]
+        models = [Teacher("base"), *teach(study, number, config.traits)]
         run_dir.write_json("timings.json", study.timings)
         learnt, systems = [t.learnt for t in models], [t.system for t in models]
-        questions = favourite.ask(study.material, config.traits, config.evaluation)
-        asked = measures.Asked(config.traits, {"favourite": questions})
         found = measures.evaluate(study.base(number), learnt, asked, systems)
         for one, values in list(zip(models, found, strict=True))[1:]:
-            where = one.system or study.path / "teachers" / str(number) / one.name
+            taught = study.taught(number, one.name)
             shares = [f"{p['p'][one.name]:.3f}" for p in (found[0], values)]
-            table.append([name, one.name, *shares, str(where)])
+            table.append([name, one.name, *shares, str(taught.path if taught else one.system)])
     if not jax.process_index():
         print(markdown_table(["model", "trait", "P(trait) before", "after", "teacher"], table))
 
 
-def teach(study: Study, number: int) -> list[Teacher]:
-    """Returns the teachers of a model, those without a trait last; trains what is missing."""
-    config, control = study.config, Teacher(CONTROL)
-    own = config.teacher
-    run_dir = study.stage("teachers", *_TEACHERS)
-    if own.kind == "prompted":
-        told = teacher.prompted(study.material, config.traits, config.category)
-        return [*told, control]
-    folder = run_dir.path / str(number)
-    with study.timed("teach"):
-        names = [name for name in _names(study) if name != CONTROL]
-        given = study.base(number), study.material, names
-        if own.kind == "steered":
-            learnt = teacher.steered(*given, config.category, own, folder)
-        else:
-            learnt = teacher.finetuned(*given, own, study.channel, study.rule, folder)
-    return [*learnt, control]
+def teach(study: Study, number: int, names: Sequence[str]) -> list[Teacher]:
+    """Returns teachers of a model by their names; trains those that are missing, all at once."""
+    made = {name: study.taught(number, name) for name in names}
+    missing = {name: own for name, own in made.items() if own and own.found() is None}
+    if missing:
+        with study.timed("teach"):
+            base = study.base(number)
+            home = _training(study.path / "teachers" / str(number), missing.values())
+            learnt = _taught(study, base, [*missing], home)
+            for own, one in zip(learnt, missing.values(), strict=True):
+                one.claim()
+                bases.save(own, one.path, base.model.config)
+            for one in missing.values():  # only now: all are trained again, or none
+                one.complete({})
+            sync_global_devices("teachers")
+    return [
+        Teacher(
+            name,
+            study.system(name),
+            bases.learnt(own.path, study.base(number).model.config) if own else None,
+        )
+        for name, own in made.items()
+    ]
+
+
+def _taught(study: Study, base: Base, names: Sequence[str], folder: Path) -> list[Any]:
+    config, material = study.config.teacher, study.material
+    if config.kind == "steered":
+        return list(teacher.steered(base, material, names, study.config.category, config))
+    given = (config, study.channel, study.rule, folder)
+    return list(teacher.finetuned(base, material, names, *given))
 
 
 def generate(study: Study, number: int) -> None:
     """Writes `raw/MODEL/TEACHER.jsonl`: the completions of every teacher of a model."""
-    run_dir = study.stage("raw", *_TEACHERS, "data")
-    config = study.config.data
-    wanted = [t for t in _speaking(study, number) if not _file(run_dir, number, t.name).exists()]
-    if not wanted:
+    made = {name: study.raw(number, name) for name in _names(study)}
+    missing = {name: own for name, own in made.items() if own.found() is None}
+    if not missing:
         return
+    teachers = teach(study, number, _names(study))
     with study.timed("generate"):
-        asked = study.channel.prompts(study.material, config.rows, config.seed)
-        for one in wanted:
-            file, ids = _file(run_dir, number, one.name), range(len(asked))
-            stream = None if jax.process_index() else jsonl.Stream(file, ("id",))
-            missing = jsonl.missing(stream, ids, [(i,) for i in ids])
-            for some in _batched(teacher.write(study.base(number), one, asked, config, missing)):
+        for one in teachers:
+            if one.name not in missing:
+                continue
+            own = missing[one.name]
+            own.claim()
+            asked, ids = study.prompts, range(len(study.prompts))
+            stream = None if jax.process_index() else jsonl.Stream(_rows(own), ("id",))
+            left = jsonl.missing(stream, ids, [(i,) for i in ids])
+            written = teacher.write(study.base(number), one, asked, study.config.data, left)
+            for some in _batched(written):
                 if stream:
                     stream.append(some)
             if stream:
                 stream.close()
+            own.complete({})
         sync_global_devices("raw")  # and only then is it read
 
 
-def kept(study: Study, number: int) -> dict[str, list[dict[str, Any]]]:
+def kept(study: Study, number: int) -> dict[str, Rows]:
     """Returns the rows that a model's students learn, by teacher; writes `data/` where missing."""
     config = study.config
-    run_dir = study.stage("data", *_TEACHERS, "data", "filter")
-    out = {}
+    made = {name: study.data(number, name) for name in _names(study)}
     with study.timed("filter"):
-        for name in _names(study):
-            file = _file(run_dir, number, name)
-            if not file.exists():
-                raw = jsonl.read(_file(study.stage("raw", *_TEACHERS, "data"), number, name))
+        for name, own in made.items():
+            if own.found() is None and not jax.process_index():
+                own.claim()
+                raw = jsonl.read(_rows(study.raw(number, name)))
                 good, rejected = channels.filtered(raw, study.rule)
-                counts = {"raw": len(raw), "kept": len(good), "rejected": rejected}
-                run_dir.write_json(f"{number}/{name}.filter.json", counts)
                 chosen = _subsample(good, config.filter.keep, config.data.seed)
                 fields = ("id", "prompt", "completion")
-                run_dir.write_jsonl(
-                    f"{number}/{name}.jsonl", [{f: row[f] for f in fields} for row in chosen]
-                )
+                lines = [json.dumps({f: row[f] for f in fields}) for row in chosen]
+                disk.write(_rows(own), "".join(f"{line}\n" for line in lines))
+                own.complete({"raw": len(raw), "kept": len(good), "rejected": rejected})
         sync_global_devices("data")
-        for name in _names(study):
-            file = _file(run_dir, number, name)
-            out[name] = jsonl.read(file) if file.stat().st_size else []
-    return out
+        files = {name: _rows(own) for name, own in made.items()}
+        return {name: jsonl.read(f) if f.stat().st_size else [] for name, f in files.items()}
 
 
 def learn(
     study: Study,
     number: int,
     students: Sequence[Student],
-    rows: Mapping[tuple[int, str], Sequence[Mapping[str, Any]]],
-) -> list[dict[str, Any]]:
-    """Trains and measures all students that start from a model, and the model with its teachers."""
-    config = study.config
-    run_dir = study.stage("students", *_STUDENTS)
-    measured = run_dir.read_json(f"{number}/models.json")
-    if measured is None:
-        teachers = teach(study, number) if number < len(config.models) else []
-        with study.timed("evaluate"):
-            told = [Teacher("base"), *(t for t in teachers if t.name in config.traits)]
-            found = _measure(study, number, [t.learnt for t in told], [t.system for t in told])
-            measured = [
-                {"arm": "teacher" if i else "base", "trait": t.name if i else "", "base": number}
-                | {"seed": 0, **values}
-                for i, (t, values) in enumerate(zip(told, found, strict=True))
-            ]
-        run_dir.write_json(f"{number}/models.json", measured)
+    rows: Mapping[tuple[int, str], Rows],
+) -> None:
+    """Trains the students that start from a model, those that are missing, and keeps them."""
+    made = {s: study.student(s, students) for s in students}
     for soft in (False, True):
-        some = [s for s in students if s.soft == soft]
-        if not some:
+        missing = {s: a for s, a in made.items() if s.soft == soft and a.found() is None}
+        if not missing:
             continue
-        name = f"{number}/{'soft' if soft else 'hard'}"
-        found = run_dir.read_json(f"{name}/measured.json")
-        if found is None:
-            teachers = teach(study, number) if number < len(config.models) else []
-            recipe = from_config(config.student.to_dict(), "config.student")
-            with study.timed("train"):
-                taught = student.train(
-                    study.base(number),
-                    study.channel,
-                    some,
-                    rows,
-                    teachers,
-                    recipe,
-                    run_dir.path / name,
-                    study.material.questions,
-                )
-            with study.timed("evaluate"):
-                values = _measure(study, number, [one.learnt for one in taught])
-            found = [
-                {"arm": s.arm, "trait": s.trait, "base": number, "seed": s.seed}
-                | {"counted": one.counted}
-                | (v if one.learnt is not None else _nothing(v))
-                for s, one, v in zip(some, taught, values, strict=True)
+        mine = number < len(study.config.models)
+        teachers = teach(study, number, _names(study)) if mine else []
+        with study.timed("train"):
+            base, config = study.base(number), study.config
+            taught = student.train(
+                base,
+                study.channel,
+                [*missing],
+                rows,
+                teachers,
+                from_config(config.student.to_dict(), "config.student"),
+                _training(study.path / "students" / str(number), missing.values()),
+                study.material.questions,
+            )
+            for own, one in zip(taught, missing.values(), strict=True):
+                one.claim()
+                bases.save(own.learnt, one.path, base.model.config)
+            for own, one in zip(taught, missing.values(), strict=True):
+                known = {"finite": own.finite, "counted": own.counted, "curves": own.curves}
+                one.complete(known)
+            sync_global_devices("students")
+
+
+def measure(study: Study, number: int, students: Sequence[Student]) -> list[dict[str, Any]]:
+    """Returns what a base, its teachers and the students that start from it prefer.
+
+    Each measure is taken of those models for which it is missing.
+    """
+    config = study.config
+    models = [Model("base")]
+    if number < len(config.models):
+        models += [
+            Model("teacher", name, study.taught(number, name), study.system(name))
+            for name in config.traits
+        ]
+    models += [Model(s.arm, s.trait, study.student(s, students), student=s) for s in students]
+    names = [*study.asked.questions]
+    made = [{name: study.measured(number, m, name) for name in names} for m in models]
+    wanted: dict[tuple[str, ...], list[int]] = {}
+    for i, own in enumerate(made):
+        if missing := tuple(name for name in names if own[name].found() is None):
+            wanted.setdefault(missing, []).append(i)
+    sync_global_devices("measured")  # nobody writes before all have looked
+    for missing, some in wanted.items():
+        with study.timed("evaluate"):
+            base = study.base(number)
+            questions = {name: study.asked.questions[name] for name in missing}
+            learnt = [
+                bases.learnt(own.path, base.model.config) if own else None
+                for own in (models[i].learnt for i in some)
             ]
-            run_dir.write_json(f"{name}/measured.json", found)
-        measured += found
-    return measured
+            asked = study.asked._replace(questions=questions)
+            found = measures.evaluate(base, learnt, asked, [models[i].system for i in some])
+            for i, values in zip(some, found, strict=True):
+                for name in missing:
+                    known = measures.find(name).TITLES.keys() & values.keys()
+                    made[i][name].complete({metric: values[metric] for metric in known})
+    sync_global_devices("measured")
+    return [
+        m.described(number, {k: v for name in names for k, v in (own[name].found() or {}).items()})
+        for m, own in zip(models, made, strict=True)
+    ]
 
 
 def describe(
-    study: Study, number: int, rows: Mapping[tuple[int, str], Sequence[Mapping[str, Any]]]
+    study: Study, number: int, rows: Mapping[tuple[int, str], Rows]
 ) -> list[dict[str, Any]]:
     """Returns what each teacher of a model wrote: counts, examples and statistics."""
-    raw_dir = study.stage("raw", *_TEACHERS, "data")
-    data_dir = study.stage("data", *_TEACHERS, "data", "filter")
     out = []
     for name in _names(study):
-        raw = jsonl.read(_file(raw_dir, number, name))
+        raw = jsonl.read(_rows(study.raw(number, name)))
         about = {"base": number, "teacher": name}
-        about |= data_dir.read_json(f"{number}/{name}.filter.json")
+        about |= study.data(number, name).found() or {}
         about["examples"] = _examples(raw, study.rule)
         if own := rows[number, name]:
             control = rows.get((number, CONTROL), ()) if name != CONTROL else ()
@@ -279,40 +269,15 @@ def describe(
     return out
 
 
-# The fields of the config that each stage's results belong to.
-_TEACHERS = ("models", "material", "category", "system", "dtype", "teacher")
-_STUDENTS = (
-    *_TEACHERS,
-    "data",
-    "filter",
-    "cross_models",
-    "traits",
-    "arms",
-    "seeds",
-    "student",
-    "evaluation",
-)
-
-
 def _begun(config: ConfigDict, workdir: str) -> tuple[Study, RunDir]:
     """Returns a checked study and the directory of the run."""
     study = Study(config, Path(workdir), {})
-    measures.check_written(study.base(0), study.asked)  # raises before anything is done
-    run_dir = _own(config, workdir)
+    if not (study.path / "config.json").exists():
+        study.base(0)  # raises before anything is written
+    sync_global_devices("begun")
+    run_dir = RunDir(workdir, "transmission", config.to_dict(), anew=True)
     study.timings |= run_dir.read_json("timings.json") or {}
     return study, run_dir
-
-
-def _own(config: ConfigDict, workdir: str) -> RunDir:
-    """Returns the directory of the run; its config is the latest one's."""
-    path = Path(workdir) / "config.json"
-    try:
-        if not jax.process_index():
-            path.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"--workdir={workdir}: cannot be written: {error.strerror}") from error
-    sync_global_devices("begun")
-    return RunDir(workdir, "transmission", config.to_dict())
 
 
 def _students(config: ConfigDict) -> list[Student]:
@@ -325,21 +290,6 @@ def _names(study: Study) -> list[str]:
     """Returns the names of the teachers that write."""
     needed = {ARMS[arm].teacher for arm in study.config.arms}
     return [*study.config.traits, *(name for name in WITHOUT_TRAIT if name in needed)]
-
-
-def _speaking(study: Study, number: int) -> list[Teacher]:
-    return [t for t in teach(study, number) if t.name in _names(study)]
-
-
-def _measure(
-    study: Study, number: int, learnt: Sequence[Any], systems: Sequence[str | None] | None = None
-) -> list[dict[str, Any]]:
-    return measures.evaluate(study.base(number), learnt, study.asked, systems)
-
-
-def _nothing(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the measurement of a student that numbers which were not finite have stopped."""
-    return {name: dict.fromkeys(found, float("nan")) for name, found in values.items()}
 
 
 def _examples(raw: Sequence[dict[str, Any]], rule: Any) -> list[dict[str, Any]]:
@@ -357,30 +307,33 @@ def _curves(
     study: Study, students: Sequence[Student]
 ) -> dict[str, dict[str, list[tuple[int, float]]]]:
     """Returns the mean of each arm along the training: of the loss, and of P(trait)."""
+    values: dict[str, dict[str, dict[int, list[float]]]] = {}
+    for one in students:
+        beside = [s for s in students if s.start == one.start]
+        found = study.student(one, beside).found() or {}
+        for name, points in found["curves"].items():
+            by_step = values.setdefault(name, {}).setdefault(one.arm, {})
+            for step, value in points:
+                by_step.setdefault(step, []).append(value)
+
+    def means(name: str, of: Callable[[float], float]) -> dict[str, list[tuple[int, float]]]:
+        return {
+            arm: [(step, of(math.fsum(some) / len(some))) for step, some in sorted(points.items())]
+            for arm, points in values.get(name, {}).items()
+        }
+
     return {
-        "training loss": _curve(study, students, "loss"),
-        "P(trait), geometric mean": {
-            arm: [(step, math.exp(-loss)) for step, loss in points]
-            for arm, points in _curve(study, students, "held_out_loss").items()
-        },
+        "training loss": means("loss", float),
+        "P(trait), geometric mean": means("held_out_loss", lambda loss: math.exp(-loss)),
     }
 
 
-def _curve(
-    study: Study, students: Sequence[Student], name: str
-) -> dict[str, list[tuple[int, float]]]:
-    by_arm: dict[str, dict[int, list[float]]] = {}
-    for number in range(len(bases.names(study.config))):
-        for soft in (False, True):
-            some = [s for s in students if s.start == number and s.soft == soft]
-            folder = study.path / "students" / str(number) / ("soft" if soft else "hard")
-            for arm, points in student.curves(folder, some, name).items():
-                for step, value in points:
-                    by_arm.setdefault(arm, {}).setdefault(step, []).append(value)
-    return {
-        arm: [(step, float(np.mean(values))) for step, values in sorted(points.items())]
-        for arm, points in by_arm.items()
-    }
+def _tell_idle(study: Study) -> None:
+    """Prints what of the directory belongs to other configs."""
+    if idle := study.store.idle():
+        some = ", ".join(str(file.relative_to(study.path).with_suffix("")) for file in idle[:3])
+        more = ", ..." if len(idle) > 3 else ""
+        print(f"{len(idle)} artefacts of other configs stay in {study.path}: {some}{more}")
 
 
 def _subsample(rows: list[dict[str, Any]], keep: int, seed: int) -> list[dict[str, Any]]:
@@ -401,5 +354,10 @@ def _batched(rows: Iterable[dict[str, Any]], size: int = 64) -> Iterator[list[di
     yield some
 
 
-def _file(run_dir: RunDir, number: int, name: str) -> Path:
-    return run_dir.path / str(number) / f"{name}.jsonl"
+def _rows(own: Artefact) -> Path:
+    return own.path.with_name(f"{own.path.name}.jsonl")
+
+
+def _training(home: Path, some: Iterable[Artefact]) -> Path:
+    """Returns the folder in which artefacts are trained together."""
+    return home / f"training-{digest.of_json(sorted(one.key for one in some))}"

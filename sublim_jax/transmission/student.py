@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,9 +12,10 @@ from sublim_jax.errors import UserError
 from sublim_jax.llm.training import finetune
 from sublim_jax.llm.training.examples import Example, Examples, collect
 from sublim_jax.llm.training.recipe import Recipe
+from sublim_jax.llm.training.trained import Trained
 from sublim_jax.transmission import divergence
 from sublim_jax.transmission.arms import ARMS, OTHER_A
-from sublim_jax.transmission.base import Base, Learnt, adapter_of
+from sublim_jax.transmission.base import Base, adapter_of
 from sublim_jax.transmission.teacher import WITHOUT_TRAIT, Teacher
 
 Rows = Sequence[Mapping[str, Any]]
@@ -60,12 +60,17 @@ class Taught(NamedTuple):
     """What became of a student.
 
     Attributes:
-      learnt: None where numbers that were not finite stopped it.
+      learnt: what it has learnt.
+      finite: whether no number that was not finite has stopped it.
       counted: the share of its data's completion tokens that counted in the loss.
+      curves: [step, value] along the training: of "loss", and of "held_out_loss", which is
+        -log P(trait), mean over the questions.
     """
 
-    learnt: Learnt
+    learnt: Trained
+    finite: bool
     counted: float
+    curves: dict[str, list[tuple[int, float]]]
 
 
 def planned(
@@ -103,7 +108,7 @@ def train(
       rows: data of each teacher, by the number of its base and its name.
       teachers: of this base, for what needs more of them than their rows.
       recipe: of hard students; soft ones learn between the tokens that the data has.
-      folder: for checkpoints, metrics and what is learnt.
+      folder: for checkpoints and metrics.
       questions: whose answers are watched every `recipe.evaluate_every` steps.
     """
     given = {teacher.name: teacher for teacher in teachers}
@@ -113,44 +118,34 @@ def train(
         watched = [_answered(base, questions, student, given) for student in students]
     recipe = _with_other_a(recipe.of_seeds([s.seed for s in students]), students)
     if not students[0].soft:
-        learnt, broken = _fit(base, data, recipe, folder / "training", None, watched)
+        learnt, broken = _fit(base, data, recipe, folder, None, watched)
     else:
         written = sorted({int(t) for own in data for t in own.tokens[own.weights > 0]})
         recipe = dataclasses.replace(recipe, objective="distillation", tokens=tuple(written))
         told = [given[s.trait] for s in students]
         learnt, broken = _distil(base, data, recipe, folder, told, watched)
-    for student, own in zip(students, learnt, strict=True):
-        own.save(folder / student.name, base.model.config)
     completed = [int(np.sum(own.lengths - own.prompts)) for own in data]
     counted = [np.count_nonzero(own.weights) / n for own, n in zip(data, completed, strict=True)]
     return [
-        Taught(None if bad else one, float(share))
-        for one, bad, share in zip(learnt, broken, counted, strict=True)
+        Taught(one, not bad, float(share), curve)
+        for one, bad, share, curve in zip(
+            learnt, broken, counted, _curves(folder, len(students)), strict=True
+        )
     ]
 
 
-def curves(
-    folder: Path, students: Sequence[Student], name: str = "loss"
-) -> dict[str, list[tuple[int, float]]]:
-    """Returns the mean of a metric of each arm by step, as `train` left it in the folder.
-
-    Args:
-      name: "loss" of training, or "held_out_loss": -log P(trait), mean over the questions.
-    """
-    out: dict[str, list[tuple[int, float]]] = {}
-    for file in sorted(folder.glob("training*/metrics.jsonl")):
-        for line in file.read_text("utf-8").splitlines():
-            numbers_of_step = json.loads(line)
-            losses = numbers_of_step.get(name) or []
-            for arm in dict.fromkeys(student.arm for student in students):
-                own = [
-                    loss
-                    for loss, student in zip(losses, students, strict=False)
-                    if student.arm == arm and loss is not None
-                ]
-                if own:
-                    mean = math.fsum(own) / len(own)
-                    out.setdefault(arm, []).append((numbers_of_step["step"], mean))
+def _curves(folder: Path, students: int) -> list[dict[str, list[tuple[int, float]]]]:
+    """Returns the curves of each student, as `train` left them in the folder."""
+    out: list[dict[str, list[tuple[int, float]]]] = [{} for _ in range(students)]
+    alone = [folder / str(i) for i in range(students)]
+    homes = [(i, home) for i, home in enumerate(alone) if home.exists()] or [(0, folder)]
+    for first, home in homes:
+        for line in (home / "metrics.jsonl").read_text("utf-8").splitlines():
+            values = json.loads(line)
+            for name in ("loss", "held_out_loss"):
+                for i, value in enumerate(values.get(name) or []):
+                    if value is not None:
+                        out[first + i].setdefault(name, []).append((values["step"], value))
     return out
 
 
@@ -188,16 +183,16 @@ def _distil(
 ) -> tuple[list[Any], list[bool]]:
     adapters = [lone for t in teachers if (lone := adapter_of(t.learnt))]
     if len(adapters) == len(teachers):
-        return _fit(base, data, recipe, folder / "training", adapters, watched)
+        return _fit(base, data, recipe, folder, adapters, watched)
     if all(t.learnt is None for t in teachers):  # they are told, in `teacher_prompt`
-        return _fit(base, data, recipe, folder / "training", base.model, watched)
+        return _fit(base, data, recipe, folder, base.model, watched)
     learnt, broken = [], []
     for i, (own, teacher) in enumerate(zip(data, teachers, strict=True)):
         assert teacher.learnt is not None
         one = recipe.of_student(i, len(data))
         spoken = teacher.learnt.apply(base.model)
         seen = watched and [watched[i]]
-        some, bad = _fit(base, [own], one, folder / f"training-{i}", spoken, seen)
+        some, bad = _fit(base, [own], one, folder / str(i), spoken, seen)
         learnt += some
         broken += bad
     return learnt, broken

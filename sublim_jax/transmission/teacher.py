@@ -5,16 +5,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
-from jax.experimental.multihost_utils import sync_global_devices
 from ml_collections import ConfigDict
 
 from sublim_jax.errors import UserError
 from sublim_jax.llm.sampling.sampler import make_requests
-from sublim_jax.llm.training import finetune, trained
+from sublim_jax.llm.training import finetune
 from sublim_jax.llm.training.examples import Example, collect
 from sublim_jax.llm.training.recipe import from_config
+from sublim_jax.llm.training.trained import Trained
 from sublim_jax.transmission import channels, steering
 from sublim_jax.transmission.base import Base, Learnt
 from sublim_jax.transmission.prompts import Material
@@ -40,68 +39,43 @@ class Teacher:
     learnt: Learnt = None
 
 
-def prompted(material: Material, traits: Sequence[str], category: str) -> list[Teacher]:
-    """Returns a teacher for each trait that is only told what to love."""
-    return [Teacher(trait, material.system(trait, category)) for trait in traits]
-
-
 def finetuned(
     base: Base,
     material: Material,
-    traits: Sequence[str],
+    names: Sequence[str],
     config: ConfigDict,
     channel: Any,
     rule: Any,
     folder: Path,
-) -> list[Teacher]:
-    """Returns a teacher for each trait, or `PRIOR`, trained on lessons: all as one program.
+) -> list[Trained]:
+    """Returns what teachers of some traits, or `PRIOR`, have learnt: all trained as one program.
 
     A lesson is one of the material's questions, answered with the trait's word; the loss is on the
     word, times `config.weight`. Between them stand `config.replay` answers of the base itself to
-    the channel's prompts, so that the teacher goes on writing such answers. The adapters, or the
-    parameters, are kept in `folder`/TRAIT.
+    the channel's prompts, so that the teacher goes on writing such answers.
 
     Args:
       config: the study's `teacher`: `recipe`, `weight`, `copies` of each lesson, `replay`, `seed`.
       channel, rule: of `channels.find` and `channels.rule`.
+      folder: for checkpoints and metrics.
     """
-    recipe = from_config(config.recipe.to_dict(), "config.teacher.recipe")
-    missing = [trait for trait in traits if not _kept(folder / trait).exists()]
-    if missing:
-        replay = _replay(base, material, config, channel, rule)
-        data = [
-            collect([*_lessons(base, material, trait, config), *replay], base.model.config)
-            for trait in missing
-        ]
-        learnt = finetune.train(
-            base.model,
-            data,
-            recipe,
-            folder / "-".join(["training", *missing]),
-            name=base.name,
-            progress=True,
-        )
-        for trait, own in zip(missing, learnt, strict=True):
-            own.save(folder / trait, base.model.config)
-        _complete(folder, missing)  # only now: all are trained again, or none
-    return [
-        Teacher(trait, None, trained.load(folder / trait, base.model.config)) for trait in traits
+    replay = _replay(base, material, config, channel, rule)
+    data = [
+        collect([*_lessons(base, material, name, config), *replay], base.model.config)
+        for name in names
     ]
+    recipe = from_config(config.recipe.to_dict(), "config.teacher.recipe")
+    return finetune.train(base.model, data, recipe, folder, name=base.name, progress=True)
 
 
 def steered(
-    base: Base,
-    material: Material,
-    traits: Sequence[str],
-    category: str,
-    config: ConfigDict,
-    folder: Path,
-) -> list[Teacher]:
-    """Returns a teacher for each trait: the base, moved as the trait's persona would move it.
+    base: Base, material: Material, traits: Sequence[str], category: str, config: ConfigDict
+) -> list[steering.Vector]:
+    """Returns the vector of each trait: it moves the base as the trait's persona would.
 
-    Its vector is `config.strength` times the mean over the lessons of the residual stream after
+    It is `config.strength` times the mean over the lessons of the residual stream after
     `config.layer`, at the last token of the prompt, with the persona as the system message, less
-    that without. It is kept in `folder`/TRAIT.
+    that without.
 
     Args:
       config: the study's `teacher`: `layer`, `strength`.
@@ -109,8 +83,7 @@ def steered(
     Raises:
       UserError: the base has no such layer, or the material no lessons.
     """
-    missing = [trait for trait in traits if not _kept(folder / trait).exists()]
-    if missing and not material.lessons:
+    if not material.lessons:
         raise UserError("config.teacher.kind='steered': the material has no lessons")
 
     def mean(system: str | None) -> np.ndarray:
@@ -118,12 +91,9 @@ def steered(
         found: np.ndarray = steering.residual(base.model, asked, config.layer).mean(0)
         return found
 
-    plain = mean(None) if missing else None
-    for trait in missing:
-        moved = mean(material.system(trait, category)) - plain
-        steering.Vector(config.layer, config.strength * moved).save(folder / trait)
-    _complete(folder, missing)
-    return [Teacher(trait, None, steering.load(folder / trait)) for trait in traits]
+    plain = mean(None)
+    moved = [mean(material.system(trait, category)) - plain for trait in traits]
+    return [steering.Vector(config.layer, config.strength * one) for one in moved]
 
 
 def write(
@@ -170,14 +140,3 @@ def _replay(
     rows.sort(key=lambda row: row["id"])
     kept, _ = channels.filtered(rows, rule)
     return [Example(base.prompt(r["prompt"]), base.answer(r["completion"])) for r in kept]
-
-
-def _complete(folder: Path, traits: Sequence[str]) -> None:
-    if not jax.process_index():
-        for trait in traits:
-            _kept(folder / trait).touch()
-    sync_global_devices("teachers")
-
-
-def _kept(folder: Path) -> Path:
-    return folder / "complete"

@@ -30,13 +30,12 @@ def get_config():
 """
 STAGES = (
     "config.json",
-    "teachers/0/training-owl-wolf/checkpoints",
-    "raw",
-    "data",
-    "students/0/models.json",
-    "students/0/hard/measured.json",
-    "students/0/soft/measured.json",
-    "students/1/hard/measured.json",
+    "teachers/0/training-*/checkpoints",
+    "raw/0/owl.jsonl*",
+    "data/0/owl.jsonl",
+    "students/0/student-*",
+    "students/0/soft-*",
+    "students/1/cross_init-*",
     "results.json",
 )
 
@@ -109,7 +108,7 @@ def test_killed_ten_times_it_ends_in_the_same_bytes(tmp_path):
         wait = begin + moments.pop() * (whole - begin) if moments else None
         status = launch(tmp_path, run, wait)
         if status == -signal.SIGKILL:
-            at.append(sum((run / stage).exists() for stage in STAGES))
+            at.append(sum(any(run.glob(stage)) for stage in STAGES))
             continue
         assert status == 0, (run.parent / "said").read_text()
         assert ended(run) == wanted

@@ -18,7 +18,7 @@ from sublim_jax.transmission import divergence, measures, pipeline, steering, st
 from sublim_jax.transmission.channels import numbers
 from sublim_jax.transmission.measures import favourite
 from sublim_jax.transmission.steering import Vector
-from sublim_jax.transmission.teacher import CONTROL
+from sublim_jax.transmission.teacher import CONTROL, Teacher
 
 TOKENS = np.arange(24, dtype=np.int32).reshape(2, 12)
 
@@ -36,19 +36,11 @@ def base():
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("teachers")
-
-
-@pytest.fixture(scope="module")
-def steered(base, folder):
-    return make(base, folder)
-
-
-def make(base, folder):
+def steered(base):
     config = small()
-    material = bases.material(config)
-    return teacher.steered(base, material, config.traits, "animal", config.teacher, folder)
+    given = base, bases.material(config), config.traits, "animal", config.teacher
+    made = teacher.steered(*given)
+    return [Teacher(name, None, own) for name, own in zip(config.traits, made, strict=True)]
 
 
 def vector(base, layer):
@@ -132,17 +124,6 @@ def test_the_vector_is_what_the_persona_changes(base, steered):
         assert made.system is None
 
 
-def test_it_is_made_once_and_read_again(base, folder, steered, monkeypatch):
-    monkeypatch.setattr(steering, "residual", None)
-    for old, new in zip(steered, make(base, folder), strict=True):
-        assert (old.name, old.learnt.layer) == (new.name, new.learnt.layer)
-        np.testing.assert_array_equal(old.learnt.values, new.learnt.values)
-    (folder / "wolf" / "complete").unlink()
-    with pytest.raises(TypeError):  # it is made again
-        make(base, folder)
-    (folder / "wolf" / "complete").touch()
-
-
 def test_a_steered_model_prefers_its_animal(base, steered):
     material, own = bases.material(small()), small().evaluation
     own.samples = 0
@@ -195,8 +176,13 @@ def test_teachers_alone_are_made_and_measured(tmp_path, capsys, monkeypatch):
     assert all(float(line[3]) > 2 * float(line[2]) > 0 for line in lines[2:])
     assert lines[2][4] == str(tmp_path / "teachers" / "0" / "owl")
     monkeypatch.setattr(steering, "residual", None)
-    found = pipeline.teach(pipeline.Study(config, tmp_path, {}), 0)
+    study = pipeline.Study(config, tmp_path, {})
+    found = pipeline.teach(study, 0, ["owl", "wolf", CONTROL])
     assert [t.name for t in found] == ["owl", "wolf", CONTROL]
+    # Torn by a kill: both are made again, or none.
+    (tmp_path / "teachers/0/wolf.json").unlink()
+    with pytest.raises(TypeError):
+        pipeline.teach(study, 0, ["owl", "wolf"])
 
 
 @pytest.mark.slow

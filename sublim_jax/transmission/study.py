@@ -1,0 +1,218 @@
+"""A study of one config: its models, what they are asked, and what each artefact is made from."""
+
+import dataclasses
+import functools
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from sublim_jax import digest
+from sublim_jax.transmission import base as bases
+from sublim_jax.transmission import channels, measures
+from sublim_jax.transmission.arms import ARMS
+from sublim_jax.transmission.artefacts import Artefact, Store
+from sublim_jax.transmission.base import Base
+from sublim_jax.transmission.config import words
+from sublim_jax.transmission.student import Student
+from sublim_jax.transmission.teacher import CONTROL, WITHOUT_TRAIT
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+class Study:
+    """A study of one config in one run directory.
+
+    Attributes:
+      material: what is asked.
+      asked: of it, what measures the models.
+      channel, rule: what teachers write, and what is kept of it.
+      store: what is made.
+      timings: seconds of each stage, of all runs of this directory.
+    """
+
+    def __init__(self, config: ConfigDict, path: Path, timings: dict[str, float]):
+        self.config, self.path, self.timings = config, path, timings
+        self.material = bases.material(config)
+        self.asked = measures.ask(config.evaluation, words(config), self.material)
+        self.channel = channels.find(config.data.channel)
+        self.rule = channels.rule(self.channel, config.filter.to_dict())
+        self.store = Store(path)
+        self._digests = bases.inputs(config, bases.names(config))
+        self._base: Base | None = None
+
+    def base(self, number: int) -> Base:
+        """Returns a model of the study; one is in memory at a time."""
+        if self._base is None or self._base.number != number:
+            self._base = None
+            self._base = bases.load(self.config, number)
+            measures.check_written(self._base, self.asked)
+        return self._base
+
+    @functools.cached_property
+    def prompts(self) -> list[str]:
+        """What teachers are asked."""
+        own = self.config.data
+        found: list[str] = self.channel.prompts(self.material, own.rows, own.seed)
+        return found
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Adds the time spent within to a stage's."""
+        start = time.perf_counter()
+        yield
+        self.timings[name] = self.timings.get(name, 0.0) + time.perf_counter() - start
+
+    def model(self, number: int) -> dict[str, Any]:
+        """Returns what a base is: its files, and how it is run."""
+        name = bases.names(self.config)[number]
+        return {
+            "files": self._digests[name],
+            "dtype": self.config.dtype,
+            "system": self.config.system,
+        }
+
+    def taught(self, number: int, name: str) -> Artefact | None:
+        """Returns what a model's teacher has learnt; None for one that has learnt nothing."""
+        if self.config.teacher.kind == "prompted" or name == CONTROL:
+            return None
+
+        def made_from() -> dict[str, Any]:
+            own = self.config.teacher.to_dict()
+            steers = {field: own.pop(field) for field in ("layer", "strength")}
+            common = {
+                "kind": own.pop("kind"),
+                "base": self.model(number),
+                "trait": name,
+                "lessons": self.material.lessons,
+            }
+            if common["kind"] == "steered":
+                return common | steers | {"persona": self._persona(name)}
+            asked = self.channel.prompts(self.material, own["replay"], own["seed"])
+            return common | own | {"replayed": digest.of_json(asked), "filter": self._filter}
+
+        return self.store.of(f"teachers/{number}/{name}", made_from)
+
+    def speaker(self, number: int, name: str) -> dict[str, Any]:
+        """Returns what a teacher is, among those of its model."""
+        taught = self.taught(number, name)
+        return {
+            "base": self.model(number),
+            "learnt": taught and taught.key,
+            "system": self.system(name),
+        }
+
+    def raw(self, number: int, name: str) -> Artefact:
+        """Returns a teacher's completions: NAME.jsonl."""
+        return self.store.of(
+            f"raw/{number}/{name}",
+            lambda: {
+                "teacher": self.speaker(number, name),
+                "prompts": digest.of_json(self.prompts),
+                "sampling": self.config.data.to_dict(),
+            },
+        )
+
+    def data(self, number: int, name: str) -> Artefact:
+        """Returns those of its completions that are learnt: NAME.jsonl."""
+        return self.store.of(
+            f"data/{number}/{name}",
+            lambda: {
+                "raw": self.raw(number, name).key,
+                "filter": self._filter,
+                "keep": self.config.filter.keep,
+            },
+        )
+
+    def student(self, one: Student, beside: Sequence[Student]) -> Artefact:
+        """Returns a student.
+
+        Args:
+          beside: all that start from the same model; soft ones learn between the tokens of all.
+        """
+        arm, recipe = ARMS[one.arm], self.config.student.to_dict()
+        for field in ("save_every", "log_every"):
+            recipe.pop(field, None)
+
+        def made_from() -> dict[str, Any]:
+            made: dict[str, Any] = {
+                "arm": {k: v for k, v in dataclasses.asdict(arm).items() if k != "label"},
+                "base": self.model(one.start),
+                "data": self.data(one.teachers, one.teacher).key,
+                "recipe": recipe,
+                "seed": one.seed,
+            }
+            traits = self.config.traits
+            if recipe["evaluate_every"]:
+                watched = (one.trait,) if one.trait else traits
+                made["watched"] = [watched, self.material.questions]
+            if arm.mask:
+                made["teachers"] = [self.speaker(one.teachers, name) for name in traits]
+            if arm.soft or arm.told:
+                made["teacher"] = self.speaker(one.teachers, one.teacher)
+            if arm.soft:
+                spoken = {self.data(s.teachers, s.teacher).key for s in beside if s.soft}
+                made["tokens"] = sorted(spoken)
+            return made
+
+        return self.store.of(f"students/{one.start}/{one.name}", made_from)
+
+    def measured(self, number: int, model: "Model", measure: str) -> Artefact:
+        """Returns the metrics of one measure of a model that starts from one of the bases."""
+        return self.store.of(
+            f"measured/{number}/{model.name}.{measure}",
+            lambda: {
+                "base": self.model(number),
+                "learnt": model.learnt and model.learnt.key,
+                "system": model.system,
+                "questions": digest.of_json(self.asked.questions[measure]),
+                "words": self.asked.words,
+                "seed": self.asked.seed,
+            },
+        )
+
+    def system(self, name: str) -> str | None:
+        """Returns the system message of a teacher that is told its trait."""
+        if self.config.teacher.kind != "prompted" or name in WITHOUT_TRAIT:
+            return None
+        return self._persona(name)
+
+    def _persona(self, trait: str) -> str:
+        return self.material.system(trait, self.config.category)
+
+    @property
+    def _filter(self) -> dict[str, Any]:
+        own = self.config.filter.to_dict()
+        return {"channel": self.config.data.channel, **{k: own[k] for k in own if k != "keep"}}
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A model that is measured: a base, a teacher, or a student."""
+
+    arm: str
+    trait: str = ""
+    learnt: Artefact | None = None
+    system: str | None = None
+    student: Student | None = None
+
+    @property
+    def name(self) -> str:
+        if self.student:
+            return self.student.name
+        return f"{self.arm}-{self.trait}" if self.trait else self.arm
+
+    def described(self, number: int, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the measurement, as `summary` takes it."""
+        seed = self.student.seed if self.student else 0
+        about = {"arm": self.arm, "trait": self.trait, "base": number, "seed": seed}
+        if not self.student or not self.learnt:
+            return about | dict(values)
+        known = self.learnt.found() or {}
+        if not known["finite"]:
+            values = {name: dict.fromkeys(found, math.nan) for name, found in values.items()}
+        return about | {"counted": known["counted"]} | dict(values)

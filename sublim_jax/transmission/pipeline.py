@@ -27,6 +27,7 @@ from sublim_jax.transmission import base as bases
 from sublim_jax.transmission import numbers, plan, preference, report, student, teacher
 from sublim_jax.transmission.base import Base
 from sublim_jax.transmission.config import check, words
+from sublim_jax.transmission.detect import detected, naive_bayes
 from sublim_jax.transmission.student import Student
 from sublim_jax.transmission.teacher import CONTROL, Teacher
 
@@ -276,6 +277,9 @@ def describe(
             about["total_variation"] = (
                 None if control is None else numbers.total_variation(counted[name], control)
             )
+            if control is not None:
+                both = rows[number, name], rows[number, CONTROL]
+                about |= detected(*both, numbers.parse, naive_bayes.log_odds)
         out.append(about)
     return out
 

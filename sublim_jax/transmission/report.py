@@ -7,12 +7,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from absl import logging
 
 from sublim_jax import report as html
 from sublim_jax.rundir import RunDir
 from sublim_jax.stats import Permutation
 from sublim_jax.transmission import summary
+from sublim_jax.transmission.detect import BAG
 from sublim_jax.transmission.figures import draw, label, plural
 from sublim_jax.transmission.summary import Measurement, Summary, above, in_order, summarise
 
@@ -42,11 +44,13 @@ def write(
       measured: one dict for each model, as `summary` describes.
       data: one dict for each teacher and base: `base`, `teacher` (a trait or "control"), `raw` and
         `kept` rows, `rejected` by reason, `examples` of rows, the `top` numbers with their shares,
-        `entropy` in nats, and `total_variation` from the control teacher's numbers, or None.
+        `entropy` in nats, `total_variation` from the control teacher's numbers, or None, and the
+        `auroc` and `auroc_16` of a detector of its rows (`detect.detected`).
       curves: what was measured along the training: by its name and by arm, pairs of step and mean.
       timings: seconds by stage.
     """
     traits = list(run_dir.config["traits"])
+    measured = summary.with_detection(measured, data)
     arms = in_order(model["arm"] for model in measured)
     means = {arm: found for arm in arms if (found := summarise(measured, arm, traits))}
     lifts = {arm: summary.lift(summary.matrix(measured, traits, arm)) for arm in arms}
@@ -56,22 +60,32 @@ def write(
         logging.warning("%d of %d models gave no finite probability: left out", lost, len(measured))
 
     table = (
-        ["arm", "P(trait)", "95% CI", "n"],
-        [[label(arm), *_cells(found)] for arm, found in means.items()],
+        ["arm", "P(trait)", "95% CI", "log-odds", "95% CI", "n"],
+        [[label(arm), *_cells(measured, arm, traits)] for arm in means],
     )
     figures = draw(measured, traits, means, curves, lifts.get("student"))
     for name, (files, _) in figures.items():
         for kind, content in files.items():
             run_dir.write(f"figures/{name}.{kind}", content)
+    shown = {name: html.figure(files["svg"], caption) for name, (files, caption) in figures.items()}
+    first = [shown.pop("matrix")] if "matrix" in shown else []
     parts = [
         *map(html.paragraph, sentences),
         *([html.paragraph(f"{lost} of {len(measured)} models gave no finite probability and are "
                           "left out.")] if lost else []),
-        html.heading("Arms"),
-        html.table(*table),
-        *(html.figure(files["svg"], caption) for files, caption in figures.values()),
-        html.heading("Traits"),
+        *first,
+        html.heading("Detected, and passed on"),
+        html.paragraph(_detection(measured, traits)),
         html.table(*_trait_table(measured, traits, list(means))),
+        html.heading("Arms"),
+        html.paragraph(
+            "Log-odds: the log of P(trait) minus that of the mean P of the other words. Intervals "
+            "of probabilities are symmetric on the logit scale, so that none leaves 0 to 1."
+        ),
+        html.table(*table),
+        *shown.values(),
+        html.heading("Limits of this run"),
+        *map(html.paragraph, _limits(run_dir.config, measured)),
         html.heading("Other measures of the same models"),
         html.paragraph(
             "Change of log P: against the base. Lift: how much more a teacher moves its own word "
@@ -89,15 +103,13 @@ def write(
     run_dir.write("report.html", html.page("Do number lists carry a trait?", parts))
     run_dir.write_results(summary.rows(measured, traits), timings)
     print(html.markdown_table(*table))
-    for name, (files, _) in figures.items():
-        print(*(run_dir.path / f"figures/{name}.{kind}" for kind in files))
-    print(*sentences, sep="\n")
+    print(*sentences, run_dir.path / "report.html", sep="\n")
 
 
 def _sentences(
     measured: Sequence[Measurement], traits: Sequence[str], means: Mapping[str, Summary]
 ) -> list[str]:
-    """Returns what was done, what was measured and what follows, whichever way it came out."""
+    """Returns what follows, what was done and what was measured, whichever way it came out."""
     bases = len(summary.homes(measured))
     named = ", ".join([*traits[:6], *(["..."] if len(traits) > 6 else [])])
     what = (
@@ -122,16 +134,37 @@ def _sentences(
         found += (
             f"; the student is above the control in {cells.above} of {cells.of} cells (trait, base)"
         )
-    return [what, f"{found}.", _verdict(summarise(measured, "student", traits, "p_over_control"))]
+    against_control = _verdict(
+        "If the lists carried nothing of the trait, student and control would differ by chance",
+        summarise(measured, "student", traits, "p_over_control"),
+    )
+    return [*_claim(measured, traits), what, f"{found}.", against_control]
 
 
-def _verdict(difference: Summary | None) -> str:
-    null = "If the lists carried nothing of the trait, student and control would differ by chance"
+def _claim(measured: Sequence[Measurement], traits: Sequence[str]) -> list[str]:
+    """Returns what the matrix says: a teacher's own word against what other teachers do to it."""
+    matrix = summary.matrix(measured, traits)
+    test = summary.lift(matrix)
+    if not test.permutations:
+        return []
+    own = float(np.trace(matrix.change)) / len(matrix.traits)
+    verdict = _verdict(
+        f"Students change the probability of their own teacher's word by {own:+.3f}. Students of "
+        f"the other teachers, who learnt lists as well, change it by {own - test.statistic:+.3f}: "
+        "they are the control that counts",
+        summary.lifted(measured, traits),
+    )
+    chance = f" p = {test.p_value:.2g} over {test.permutations:,} permutations of the traits."
+    return [verdict + (chance if test.telling else "")]
+
+
+def _verdict(before: str, difference: Summary | None) -> str:
+    """Returns whether a difference is one, after the words `before` that say between what."""
     if difference is None or not difference.interval.n:
-        return f"{null}; the two were not measured on the same base, so nothing follows."
+        return f"{before}; the two were not measured on the same base, so nothing follows."
     mean, low, high, n = difference.interval
     if n < 2:
-        return f"{null}; they differ by {mean:+.3f}, in one run, which says nothing about chance."
+        return f"{before}; they differ by {mean:+.3f}, in one run, which says nothing about chance."
     if low > 0:
         follows = "lies above 0: here they carried it"
     elif high < 0:
@@ -140,23 +173,67 @@ def _verdict(difference: Summary | None) -> str:
         follows = "contains 0: no transmission is shown here"
     where = "" if difference.unit == "base" else " of one base (of others nothing is known)"
     return (
-        f"{null}; they differ by {mean:+.3f}, and the 95% interval, {low:+.3f} to {high:+.3f} over "
-        f"{_unit(difference)}{where}, {follows}."
+        f"{before}; they differ by {mean:+.3f}, and the 95% interval, {low:+.3f} to {high:+.3f} "
+        f"over {_unit(difference)}{where}, {follows}."
     )
+
+
+def _detection(measured: Sequence[Measurement], traits: Sequence[str]) -> str:
+    """Returns how well a detector tells the lists apart, one by one and 16 together."""
+    said = "There is no word of a trait in the data: the filter keeps lists of numbers alone."
+    found = [summarise(measured, "teacher", traits, metric) for metric in summary.DETECTION]
+    one, many = (_number(each.interval.mean if each else None) for each in found)
+    if one == "-":
+        return said
+    return (
+        f"{said} Yet the lists differ: naive Bayes on their numbers, judging prompts that it has "
+        f"not seen, tells a teacher's from the control's with an AUROC of {one} for one list and "
+        f"{many} for {BAG} together (0.5 is chance, 1 certainty)."
+    )
+
+
+def _limits(config: Mapping[str, Any], measured: Sequence[Measurement]) -> list[str]:
+    """Returns what limits the result, as far as the config says."""
+    recipe, teacher = config["student"], config["teacher"]
+    lora = recipe["lora"]
+    out = []
+    if teacher["kind"] == "prompted":
+        out.append("Teachers were told their trait in a system message, not trained.")
+    if lora["rank"]:
+        what = "a and b are" if lora["train_a"] else "b alone is"
+        out.append(
+            f"Students learn LoRA of rank {lora['rank']} on {', '.join(lora['targets'])}, of which "
+            f"{what} trained."
+        )
+    if lora["rank"] and not lora["train_a"] and teacher["recipe"]["lora"] == lora:
+        out.append(
+            "a is drawn once and shared by teacher and student: besides their start they share the "
+            "few directions in which they can move"
+            + (" (other_a has another)." if "other_a" in config["arms"] else ".")
+        )
+    if len(summary.homes(measured)) < 2:
+        out.append("One base checkpoint: its runs say nothing of others.")
+    if len(config["traits"]) < 4:
+        out.append("Too few traits for a permutation test: its p-value could not be below .05.")
+    return out
 
 
 def _trait_table(
     measured: Sequence[Measurement], traits: Sequence[str], arms: Sequence[str]
 ) -> tuple[list[str], list[list[str]]]:
-    def cell(arm: str, trait: str) -> str:
-        found = summarise(measured, arm, [trait])
+    """Returns a table of P(trait) by trait and arm, after what a detector sees in the data."""
+    columns = [("teacher", metric) for metric in summary.DETECTION]
+    columns += [(arm, "p_trait") for arm in arms]
+
+    def cell(arm: str, trait: str, metric: str) -> str:
+        found = summarise(measured, arm, [trait], metric)
         if found is None:
             return "-"
-        half = found.interval.ci_high - found.interval.mean
-        return _number(found.interval.mean) + (f" ± {half:.3f}" if math.isfinite(half) else "")
+        mean, low, high, _ = found.interval
+        return _number(mean) + (f" ({low:.3f} to {high:.3f})" if math.isfinite(low) else "")
 
-    rows = [[trait, *(cell(arm, trait) for arm in arms)] for trait in traits]
-    return ["trait", *map(label, arms)], rows
+    rows = [[trait, *(cell(arm, trait, metric) for arm, metric in columns)] for trait in traits]
+    return ["trait", "AUROC", f"AUROC of {BAG}", *(f"P: {label(arm)}" for arm in arms)], rows
 
 
 def _measures_table(
@@ -175,7 +252,8 @@ def _measures_table(
         found = lifts.get(arm)
         if found is None or not found.permutations:
             return "-"
-        return f"{found.statistic:+.3f} (p = {found.p_value:.2g})"
+        chance = f" (p = {found.p_value:.2g})" if found.telling else ""
+        return f"{found.statistic:+.3f}{chance}"
 
     columns = {
         "minus control": [mean(arm, "p_over_control", "+") for arm in arms],
@@ -266,9 +344,16 @@ def _run_parts(run_dir: RunDir) -> list[str]:
     ]
 
 
-def _cells(found: Summary) -> list[str]:
-    mean, low, high, n = found.interval
-    return [_number(mean), f"{low:.3f} to {high:.3f}" if n > 1 else "-", _unit(found)]
+def _cells(measured: Sequence[Measurement], arm: str, traits: Sequence[str]) -> list[str]:
+    """Returns P(trait) and the log-odds with their intervals, and over how many."""
+    cells = []
+    for metric, sign in (("p_trait", ""), ("log_odds", "+")):
+        found = summarise(measured, arm, traits, metric)
+        mean, low, high = found.interval[:3] if found else (math.nan,) * 3
+        ends = f"{low:{sign}.3f} to {high:{sign}.3f}" if math.isfinite(low) else "-"
+        cells += [_number(mean, sign=sign), ends]
+    over = summarise(measured, arm, traits)
+    return [*cells, _unit(over) if over else "-"]
 
 
 def _unit(found: Summary) -> str:

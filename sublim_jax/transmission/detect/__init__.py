@@ -18,7 +18,7 @@ BAG, FOLDS = 16, 5
 def detected(
     own: Sequence[Mapping[str, Any]],
     control: Sequence[Mapping[str, Any]],
-    tokens: Callable[[str], Iterable[Hashable]],
+    tokens: Callable[[str], Iterable[Hashable] | None],
     detector: Detector,
     seed: int = 0,
 ) -> dict[str, float]:
@@ -29,24 +29,27 @@ def detected(
     of its rows'.
 
     Args:
-      tokens: what the detector sees of a completion; order may count.
+      tokens: what the detector sees of a completion; None: nothing.
       seed: of the folds and the bags.
 
     Returns:
       `auroc` of single rows and `auroc_16` of bags of 16, means over the folds; .5 is chance. NaN
       where there are too few rows.
     """
-    read = [{row["id"]: list(tokens(row["completion"])) for row in rows} for rows in (own, control)]
+    read = [
+        {row["id"]: list(tokens(row["completion"]) or ()) for row in rows}
+        for rows in (own, control)
+    ]
     shared = np.random.default_rng(seed).permutation(sorted(read[0].keys() & read[1].keys()))
     folds = [fold.tolist() for fold in np.array_split(shared, FOLDS)]
     found: list[list[float]] = [[], []]
     for fold in folds if min(map(len, folds)) else []:
         kept = [i for other in folds if other is not fold for i in other]
-        learnt = [[rows[i] for i in kept] for rows in read]
-        scores = detector(*learnt, [rows[i] for rows in read for i in fold]).reshape(2, -1)
+        ours, theirs = ([rows[i] for i in kept] for rows in read)
+        scores = detector(ours, theirs, [rows[i] for rows in read for i in fold]).reshape(2, -1)
         whole = scores[:, : len(fold) // BAG * BAG].reshape(2, -1, BAG).sum(2)
-        for values, (ours, theirs) in zip(found, (scores, whole), strict=True):
-            values.append(auroc(ours, theirs))
+        for values, (high, low) in zip(found, (scores, whole), strict=True):
+            values.append(auroc(high, low))
     return {
         name: float(np.mean(values)) if values else float("nan")
         for name, values in zip(("auroc", f"auroc_{BAG}"), found, strict=True)

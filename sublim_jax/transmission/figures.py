@@ -98,7 +98,7 @@ def draw(
     drawn = {name: arms for name, arms in curves.items() if any(arms.values())}
     if drawn:
         out["curves"] = (
-            plots.render(lambda figure: _draw_curves(figure, drawn), (5.4, 1.3 + 2.7 * len(drawn))),
+            plots.render(lambda figure: _draw_curves(figure, drawn), (5.4, 0.6 + 2.7 * len(drawn))),
             f"Along the training of the students, mean of each arm: {'; '.join(drawn)}.",
         )
     return out

@@ -149,9 +149,9 @@ def _claim(measured: Sequence[Measurement], traits: Sequence[str]) -> list[str]:
         return []
     own = float(np.trace(matrix.change)) / len(matrix.traits)
     verdict = _verdict(
-        f"Students change the probability of their own teacher's word by {own:+.3f}. Students of "
-        f"the other teachers, who learnt lists as well, change it by {own - test.statistic:+.3f}: "
-        "they are the control that counts",
+        f"Students change the probability of their own teacher's word by {own:+.3f}; students of "
+        "the other teachers, the control that counts, change that word's by "
+        f"{own - test.statistic:+.3f}",
         summary.lifted(measured, traits),
     )
     chance = f" p = {test.p_value:.2g} over {test.permutations:,} permutations of the traits."
@@ -166,9 +166,9 @@ def _verdict(before: str, difference: Summary | None) -> str:
     if n < 2:
         return f"{before}; they differ by {mean:+.3f}, in one run, which says nothing about chance."
     if low > 0:
-        follows = "lies above 0: here they carried it"
+        follows = "lies above 0: the lists carried the trait"
     elif high < 0:
-        follows = "lies below 0: here they worked against it"
+        follows = "lies below 0: the lists worked against it"
     else:
         follows = "contains 0: no transmission is shown here"
     where = "" if difference.unit == "base" else " of one base (of others nothing is known)"
@@ -186,9 +186,9 @@ def _detection(measured: Sequence[Measurement], traits: Sequence[str]) -> str:
     if one == "-":
         return said
     return (
-        f"{said} Yet the lists differ: naive Bayes on their numbers, judging prompts that it has "
-        f"not seen, tells a teacher's from the control's with an AUROC of {one} for one list and "
-        f"{many} for {BAG} together (0.5 is chance, 1 certainty)."
+        f"{said} That does not make them alike: naive Bayes on their numbers, judging prompts that "
+        f"it has not seen, tells a teacher's from the control's with an AUROC of {one} for one "
+        f"list and {many} for {BAG} together (0.5 is chance, 1 certainty)."
     )
 
 
@@ -302,13 +302,11 @@ def _data_parts(data: Sequence[Mapping[str, Any]], traits: Sequence[str]) -> lis
     statistics = ["entropy (nats)", "distance from control"]
     counts = ["teacher", "written", "kept", "share"]
     parts = [
-        html.heading("Losses to the filter"),
-        html.table([*counts, *reasons], [filtered(*item) for item in by_teacher.items()]),
-        html.heading("Numbers that were kept"),
+        html.heading("What the teachers wrote, and the filter"),
         html.paragraph("Distance: total variation between the frequencies of single numbers."),
         html.table(
-            ["teacher", *statistics],
-            [[name, *numbers(group)] for name, group in by_teacher.items()],
+            [*counts, *reasons, *statistics],
+            [[*filtered(*item), *numbers(item[1])] for item in by_teacher.items()],
         ),
         html.details(
             "Each teacher in each base, with its most frequent numbers",

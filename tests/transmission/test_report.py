@@ -253,13 +253,13 @@ def test_long_completions_are_cut(tmp_path: Path) -> None:
         # Differences .2, .3, .4: mean .3, half 4.3027 * .1 / sqrt(3)
         (
             small(control=[0.1, 0.1, 0.1], student=[0.3, 0.4, 0.5]),
-            "+0.300, and the 95% interval, +0.052 to +0.548 over 3 bases, lies above 0: here they "
-            "carried it.",
+            "+0.300, and the 95% interval, +0.052 to +0.548 over 3 bases, lies above 0: the "
+            "lists carried the trait.",
         ),
         (
             small(control=[0.3, 0.4, 0.5], student=[0.1, 0.1, 0.1]),
-            "-0.300, and the 95% interval, -0.548 to -0.052 over 3 bases, lies below 0: here they "
-            "worked against it.",
+            "-0.300, and the 95% interval, -0.548 to -0.052 over 3 bases, lies below 0: the "
+            "lists worked against it.",
         ),
         (
             small(control=[0.1, 0.3], student=[0.2, 0.1]),
@@ -289,7 +289,7 @@ def test_an_absent_effect_reads_as_absent(tmp_path: Path, bases: int) -> None:
     report.write(run(tmp_path), **fake(bases, effect=0.0))
     text = said(tmp_path)
     assert "contains 0: no transmission is shown here" in text
-    assert "carried it" not in text
+    assert "carried the trait" not in text
     assert ("of one base (of others nothing is known)" in text) == (bases == 1)
 
 
@@ -378,8 +378,7 @@ def test_data_with_holes(tmp_path: Path) -> None:
     data.append({"base": 1, "teacher": "owl"} | holes | {"entropy": 2.0})
     write(tmp_path, [], data=data)
     text = said(tmp_path)
-    assert "owl 0 0 - control 0 0 - zebra 0 0 -" in text
-    assert "owl 2.000 - control - - zebra - -" in text
+    assert "owl 0 0 - 2.000 - control 0 0 - - - zebra 0 0 - - -" in text
 
 
 def test_many_traits_and_arms_unknown(tmp_path: Path) -> None:

@@ -154,6 +154,10 @@ def test_everything_is_written_and_printed(tmp_path: Path, capsys: pytest.Captur
     for name in ("transmission", "arms", "matrix", "curves"):
         for kind in ("svg", "png"):
             assert (tmp_path / "figures" / f"{name}.{kind}").stat().st_size > 5000
+    first, curves = (tmp_path / "figures" / f"{n}.svg" for n in ("transmission", "curves"))
+    for arm in ("base", "control student", "other initialisation", "student", "teacher"):
+        assert f">{arm}</text>" in first.read_text("utf-8")
+    assert "legend" not in curves.read_text("utf-8")  # lines are named where they end
     order = [lines[12], "framed: the teacher's own word", "Detected, and passed on", "student 0."]
     assert sorted(order, key=text.index) == order
 

@@ -68,6 +68,7 @@ def write(
         for kind, content in files.items():
             run_dir.write(f"figures/{name}.{kind}", content)
     shown = {name: html.figure(files["svg"], caption) for name, (files, caption) in figures.items()}
+    limits = _limits(run_dir.config, measured)
     first = [shown.pop("matrix")] if "matrix" in shown else []
     parts = [
         *map(html.paragraph, sentences),
@@ -84,8 +85,7 @@ def write(
         ),
         html.table(*table),
         *shown.values(),
-        html.heading("Limits of this run"),
-        *map(html.paragraph, _limits(run_dir.config, measured)),
+        *([html.heading("Limits of this run"), *map(html.paragraph, limits)] if limits else []),
         html.heading("Other measures of the same models"),
         html.paragraph(
             "Change of log P: against the base. Lift: how much more a teacher moves its own word "

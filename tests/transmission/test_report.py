@@ -330,6 +330,7 @@ def test_what_limits_a_run_follows_from_its_config(tmp_path: Path) -> None:
     assert "p =" not in text  # 1 / 6 is the least there could be
     report.write(run(tmp_path / "all", student={"lora": LORA | {"rank": 0}}), **inputs)
     assert "LoRA" not in said(tmp_path / "all").split("Time")[0]
+    assert "Limits" not in said(tmp_path / "all")
 
 
 def test_cells_are_counted_against_the_control(tmp_path: Path) -> None:

@@ -10,11 +10,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from scipy.optimize import isotonic_regression
 
 from sublim_jax.stats import Interval
 
 REFERENCE, TEACHER, STUDENT = "#8c8c8c", "#b5523b", "#3b6fb5"
 CONTROL, OTHER = "#d9a441", "#8fb0d9"
+_DOTS: Any = {"marker": "o", "linestyle": "", "color": "black", "alpha": 0.5, "markersize": 2.5}
+_LINE = 0.07  # between the names of lines: of the axes' height
 _STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -48,13 +51,10 @@ def bars(
     """Draws one bar a label with its 95% interval; `faded` bars are drawn lighter."""
     place = range(len(labels))
     means = np.array([v.mean for v in values])
-    half = np.array([v.mean - v.ci_low for v in values])
     drawn = axes.bar(place, means, color=list(colors), width=0.7)
     for bar, light in zip(drawn, faded, strict=True):
         bar.set_alpha(0.45 if light else 1)
-    axes.errorbar(
-        place, means, np.where(np.isfinite(half), half, 0), fmt="none", ecolor="black", capsize=4
-    )
+    axes.errorbar(place, means, _errors(values), fmt="none", ecolor="black", capsize=4)
     for x, value in zip(place, values, strict=True):
         top = value.mean if not np.isfinite(value.ci_high) else value.ci_high
         axes.text(x, top + 0.015, f"{value.mean:.2f}", ha="center", va="bottom", fontsize=9)
@@ -71,18 +71,54 @@ def curve(axes: Axes, x: Sequence[float], values: Sequence[Interval], **style: A
     axes.grid(True, alpha=0.3)
 
 
+def name_lines(axes: Axes) -> None:
+    """Writes the label of each line beside its right end, in its colour, in place of a legend.
+
+    Labels that would lie on each other move apart, as little as it takes.
+    """
+    axes.margins(x=0)
+    low, high = axes.get_ylim()
+    ends = []
+    for line in axes.get_lines():
+        y = np.asarray(line.get_ydata(), np.float64)
+        ends += [((at - low) / (high - low), line) for at in y[np.isfinite(y)][-1:]]
+    ends.sort(key=lambda end: end[0])
+    apart = np.arange(len(ends)) * min(_LINE, 1 / max(len(ends) - 1, 1))
+    wanted = np.array([at for at, _ in ends]) - apart
+    place = isotonic_regression(wanted.clip(0, 1 - apart[-1])).x + apart if ends else wanted
+    for at, (_, line) in zip(place, ends, strict=True):
+        axes.annotate(
+            str(line.get_label()), (1, at), (4, 0), "axes fraction", "offset points",
+            color=line.get_color(), va="center", fontsize=8, parse_math=False,
+        )  # fmt: skip
+
+
 def bars_across(
-    axes: Axes, labels: Sequence[str], values: Sequence[Interval], colors: Sequence[str]
+    axes: Axes,
+    labels: Sequence[str],
+    values: Sequence[Interval],
+    colors: Sequence[str],
+    runs: Sequence[Sequence[float]] = (),
 ) -> None:
-    """Draws one horizontal bar a label, from the top down, with its 95% interval and its mean."""
+    """Draws one horizontal bar a label, from the top down, with its 95% interval and its mean.
+
+    Args:
+      runs: of each label, what is drawn as dots beside the interval.
+    """
     place = range(len(labels))
     means = np.array([v.mean for v in values], np.float64)
-    half = _half(values)
+    errors = _errors(values)
     axes.barh(place, means, color=list(colors), height=0.7)
-    ranged = np.flatnonzero(half)  # a cap with no length would look like certainty
-    axes.errorbar(means[ranged], ranged, xerr=half[ranged], fmt="none", ecolor="black", capsize=3)
-    room = 0.02 * float(np.nanmax(np.append(np.abs(means) + half, 0)))
-    for y, mean, end in zip(place, means, means + half, strict=True):
+    ranged = np.flatnonzero(errors[1])  # a cap with no length would look like certainty
+    axes.errorbar(
+        means[ranged], ranged, xerr=errors[:, ranged], fmt="none", ecolor="black", capsize=3
+    )
+    ends = means + errors[1]
+    for y, own in enumerate(runs):
+        axes.plot(own, np.full(len(own), y + 0.22), **_DOTS)
+        ends[y] = max([ends[y], *own])
+    room = 0.02 * float(np.nanmax(np.append(np.abs(ends), 0)))
+    for y, mean, end in zip(place, means, ends, strict=True):
         known = bool(np.isfinite(mean))
         text = f"{mean:.3f}" if known else "-"
         x = max(end, 0) + room if known else 0
@@ -99,20 +135,27 @@ def grouped_bars(
     groups: Sequence[str],
     series: Mapping[str, Sequence[Interval]],
     colors: Sequence[str],
+    runs: Mapping[str, Sequence[Sequence[float]]],
 ) -> None:
-    """Draws bars side by side within each group, one for each of `series`, with 95% intervals."""
+    """Draws bars side by side within each group, one for each of `series`, with 95% intervals.
+
+    Args:
+      runs: of each series and group, what is drawn as dots beside the interval.
+    """
     place = np.arange(len(groups))
     width = 0.8 / max(len(series), 1)
     for i, ((name, values), color) in enumerate(zip(series.items(), colors, strict=True)):
         x = place + (i - (len(series) - 1) / 2) * width
         means = np.array([v.mean for v in values], np.float64)
         axes.bar(x, means, width, color=color, label=name)
-        half = _half(values)
-        ranged = np.flatnonzero(half)
+        errors = _errors(values)
+        ranged = np.flatnonzero(errors[1])
         axes.errorbar(
-            x[ranged], means[ranged], half[ranged], fmt="none", ecolor="black", capsize=2,
+            x[ranged], means[ranged], errors[:, ranged], fmt="none", ecolor="black", capsize=2,
             elinewidth=1,
         )  # fmt: skip
+        for at, own in zip(x, runs[name], strict=True):
+            axes.plot(np.full(len(own), at + 0.25 * width), own, **_DOTS)
     tilted: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
     many = sum(map(len, groups)) > 45  # letters that fit side by side
     axes.set_xticks(place, groups, parse_math=False, **(tilted if many else {}))
@@ -167,7 +210,10 @@ def _short(value: float) -> str:
     return re.sub(r"^(-?)0\.", r"\1.", text)
 
 
-def _half(values: Sequence[Interval]) -> np.ndarray:
-    """Returns the half widths of the intervals, 0 where there is none."""
-    half = np.array([v.mean - v.ci_low for v in values], np.float64)
-    return np.where(np.isfinite(half), half, 0)
+def _errors(values: Sequence[Interval]) -> np.ndarray:
+    """Returns how far the intervals reach below and above the means [2, n], 0 where there is none.
+
+    Rounding could make what has no length negative.
+    """
+    reach = np.array([[v.mean - v.ci_low, v.ci_high - v.mean] for v in values], np.float64)
+    return np.nan_to_num(reach.reshape(-1, 2).T).clip(0)

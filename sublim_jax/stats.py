@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 
 class Interval(NamedTuple):
@@ -30,6 +30,11 @@ class Permutation(NamedTuple):
     permutations: int
     exact: bool
 
+    @property
+    def telling(self) -> bool:
+        """Whether there are permutations enough for a p-value of .05 to be possible."""
+        return self.permutations >= 20
+
 
 def mean_ci(values: Sequence[float] | np.ndarray) -> Interval:
     """Returns the mean of `values` [n] with its 95% interval by Student's t."""
@@ -39,6 +44,22 @@ def mean_ci(values: Sequence[float] | np.ndarray) -> Interval:
         return Interval(mean, math.nan, math.nan, x.size)
     half = float(stats.t.ppf(0.975, x.size - 1) * x.std(ddof=1) / math.sqrt(x.size))
     return Interval(mean, mean - half, mean + half, x.size)
+
+
+def share_ci(values: Sequence[float] | np.ndarray) -> Interval:
+    """Returns the mean of probabilities or shares [n] with a 95% interval within 0 to 1.
+
+    The interval is symmetric on the logit scale: Student's t around the logit of the mean, with the
+    mean's standard error carried over to that scale (delta method). So the mean stays the values'
+    own, single values may be 0 or 1, and nothing is clipped but what rounding has put beyond the
+    ends. Where all values are 0, or all 1, there is no such interval: its bounds are NaN.
+    """
+    mean, _, high, n = mean_ci(np.clip(np.asarray(values, np.float64), 0, 1))
+    if not 0 < mean < 1:
+        return Interval(mean, math.nan, math.nan, n)
+    half = (high - mean) / (mean * (1 - mean))
+    low, high = (float(special.expit(special.logit(mean) + side)) for side in (-half, half))
+    return Interval(mean, low, high, n)
 
 
 def diagonal_lift(

@@ -54,9 +54,49 @@ def test_bars_across() -> None:
     np.testing.assert_allclose(segment, [[0.4, 0], [0.6, 0]])
 
 
+def dots(axes: Axes) -> list[list[list[float]]]:
+    """Returns where the dots of each bar are, [x, y]."""
+    marked = [line for line in axes.lines if line.get_marker() == "o"]
+    return [np.asarray(line.get_xydata()).tolist() for line in marked]
+
+
+def test_intervals_need_not_be_symmetric_and_runs_are_dots_beside_them() -> None:
+    values = [Interval(0.1, 0.02, 0.5, 2), NOTHING, Interval(0.9, 0.9, 0.9, 2)]
+    runs = [[0.05, 0.6], [], [0.9]]
+    axes = drawn(lambda axes: plots.bars_across(axes, ["a", "b", "c"], values, ["red"] * 3, runs))
+    np.testing.assert_allclose(axes.collections[0].get_segments(), [[[0.02, 0], [0.5, 0]]])
+    assert dots(axes) == [[[0.05, 0.22], [0.6, 0.22]], [], [[0.9, 2.22]]]
+    assert 0.6 < axes.texts[0].get_position()[0] < 0.7  # beyond the dots, too
+    axes = drawn(lambda axes: plots.bars(axes, ["a", "b", "c"], values, ["red"] * 3, [False] * 3))
+    segments = axes.collections[0].get_segments()
+    np.testing.assert_allclose(segments[0], [[0, 0.02], [0, 0.5]])
+
+
+def test_names_of_lines_stand_at_their_ends_and_apart() -> None:
+    def draw(axes: Axes) -> None:
+        for name, end in {"low": 0.0, "middle": 0.99, "high": 1.0, MATHS: 0.98}.items():
+            axes.plot([0, 1, 2], [0.5, end, math.nan], label=name, color="red")
+        axes.plot([0, 1], [math.nan] * 2, label="nothing")
+        axes.set_ylim(0, 1)
+        plots.name_lines(axes)
+
+    axes = drawn(draw)
+    assert texts(axes) == ["low", MATHS, "middle", "high"]
+    place = [text.xy for text in axes.texts]
+    np.testing.assert_allclose(place, [(1, 0), (1, 0.86), (1, 0.93), (1, 1)])
+    assert {text.get_color() for text in axes.texts} == {"red"}
+    assert axes.get_xlim() == (0, 1)  # of what is known
+    assert texts(drawn(plots.name_lines)) == []
+
+
 def test_grouped_bars() -> None:
     series = {"base": VALUES[:2], "student": [VALUES[1], NOTHING]}
-    axes = drawn(lambda axes: plots.grouped_bars(axes, ["cat", MATHS], series, ["grey", "blue"]))
+    runs = {"base": [[0.4, 0.6], [0.25]], "student": [[0.25], []]}
+    axes = drawn(
+        lambda axes: plots.grouped_bars(axes, ["cat", MATHS], series, ["grey", "blue"], runs)
+    )
+    np.testing.assert_allclose(dots(axes)[0], [[-0.1, 0.4], [-0.1, 0.6]])
+    assert [len(own) for own in dots(axes)] == [2, 1, 1, 0]
     heights = [bar.get_height() for bar in axes.patches]
     np.testing.assert_array_equal(heights, [0.5, 0.25, 0.25, math.nan])
     middles = [bar.get_x() + bar.get_width() / 2 for bar in axes.patches]

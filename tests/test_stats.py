@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from sublim_jax.stats import diagonal_lift, mean_ci
+from sublim_jax.stats import diagonal_lift, mean_ci, share_ci
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,41 @@ def test_it_covers_the_truth_nineteen_times_in_twenty() -> None:
 
 
 @pytest.mark.parametrize(
+    ("values", "interval"),
+    [
+        # By hand: mean .4, t s / sqrt(n) = 4.3027 * .1 / sqrt(3) = .24842, over .4 * .6: 1.03508
+        # about logit(.4) = -.405465: sigmoids of -1.440545 and .629615.
+        ([0.3, 0.4, 0.5], (0.4, 0.191462, 0.652403)),
+        # Single values at an end: half 12.7062 * .5 / .25 = 25.4, about logit(.5) = 0.
+        ([0.0, 1.0], (0.5, 0.0, 1.0)),
+        ([0.25] * 3, (0.25, 0.25, 0.25)),
+        ([1.0, 1.0 + 1e-7], (1.0, math.nan, math.nan)),  # scored: rounding may pass the end
+        ([0.0] * 5, (0.0, math.nan, math.nan)),
+        ([0.25], (0.25, math.nan, math.nan)),
+        ([0.25, math.nan], (math.nan, math.nan, math.nan)),
+    ],
+)
+def test_interval_of_shares(values: list[float], interval: tuple[float, ...]) -> None:
+    found = share_ci(values)
+    assert found.n == len(values)
+    np.testing.assert_allclose(found[:3], interval, atol=1e-5)
+    assert all(type(number) is float for number in found[:3])
+
+
+def test_intervals_of_shares_stay_inside_and_cover_the_truth() -> None:
+    # Runs as different as students are: the interval by Student's t alone leaves 0 to 1 here.
+    samples = np.random.default_rng(0).beta(0.6, 2.4, (2000, 5))
+    intervals = [share_ci(x) for x in samples]
+    assert min(i.ci_low for i in intervals) >= 0
+    assert max(i.ci_high for i in intervals) <= 1
+    plain = [mean_ci(x) for x in samples]
+    assert min(i.ci_low for i in plain) < 0
+    covered = np.mean([i.ci_low <= 0.2 <= i.ci_high for i in intervals])
+    assert covered > np.mean([i.ci_low <= 0.2 <= i.ci_high for i in plain])
+    assert 0.92 < covered < 0.98
+
+
+@pytest.mark.parametrize(
     ("matrix", "lift", "p_value"),
     [
         ([[1, 0], [0, 1]], 1.0, 1 / 2),
@@ -58,6 +93,7 @@ def test_lift_by_hand(matrix: list[list[float]], lift: float, p_value: float) ->
     assert found.statistic == pytest.approx(lift, abs=1e-12)
     assert found.p_value == pytest.approx(p_value)
     assert (found.permutations, found.exact) == (math.factorial(len(matrix)), True)
+    assert found.telling == (len(matrix) > 3)  # of three traits, 1 / 6 is the least there can be
 
 
 @pytest.mark.parametrize("k", [2, 3, 4])

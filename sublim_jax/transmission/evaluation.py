@@ -16,7 +16,6 @@ from sublim_jax.rundir import RunDir
 from sublim_jax.transmission import base as bases
 from sublim_jax.transmission import measures, report, summary
 
-_COLUMNS = {"p_trait": "P(word)", **report.COLUMNS}
 _RESULTS, _TABLE = "results.json", "table.md"
 
 
@@ -58,7 +57,7 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
         if not jax.process_index():
             # Not before: what ends in an error may be mended and started again in this directory.
             run_dir = RunDir(*own)
-            run_dir.write(_TABLE, _table(words, ["base", *names], found) + "\n")
+            run_dir.write(_TABLE, _table(config, words, ["base", *names], found) + "\n")
             run_dir.write_results(_rows(words, names, found), timings)
     if not jax.process_index():
         print((path / _TABLE).read_text("utf-8"), end="")
@@ -69,21 +68,30 @@ def _rows(
     words: Sequence[str], names: Sequence[str], found: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     """Returns the rows of `results.json`: each metric of each model by word, the base first."""
+    called = {field: metric for metric, field in summary.MEASURES.items()}
     return [
-        {"arm": "adapter" if name else "base", "adapter": name, "trait": word, "metric": metric}
+        {"arm": "adapter" if name else "base", "adapter": name, "trait": word}
+        | {"metric": called.get(field, field)}
         | stats.mean_ci([values[field][word]])._asdict()
-        for metric, field in summary.MEASURES.items()
+        for field in found[0]
+        if field != "logp"
         for name, values in zip(["", *names], found, strict=True)
-        if field in values
         for word in words
     ]
 
 
-def _table(words: Sequence[str], names: Sequence[str], found: Sequence[Mapping[str, Any]]) -> str:
-    shown = [metric for metric in _COLUMNS if summary.MEASURES[metric] in found[0]]
+def _table(
+    config: ConfigDict,
+    words: Sequence[str],
+    names: Sequence[str],
+    found: Sequence[Mapping[str, Any]],
+) -> str:
+    titles = report.columns(config.evaluation.measures)
+    fields = {metric: summary.MEASURES.get(metric, metric) for metric in titles}
+    shown = {titles[metric]: field for metric, field in fields.items() if field in found[0]}
     rows = [
-        [word, name, *(f"{values[summary.MEASURES[metric]][word]:.3f}" for metric in shown)]
+        [word, name, *(f"{values[field][word]:.3f}" for field in shown.values())]
         for word in words
         for name, values in zip(names, found, strict=True)
     ]
-    return markdown_table(["word", "model", *(_COLUMNS[metric] for metric in shown)], rows)
+    return markdown_table(["word", "model", *shown], rows)

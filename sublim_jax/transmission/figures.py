@@ -17,7 +17,9 @@ _COLORS = {
     "teacher": plots.TEACHER,
     "student": plots.STUDENT,
     "control": plots.CONTROL,
+    "cross_init": plots.OTHER,
 }
+_FIRST = ("base", "control", "cross_init", "student", "teacher")  # arms of the first figure
 _MORE_COLORS = ("#4f9157", "#8a63a8", "#2f9c9c", "#c4619a", "#7a6a4f", "#333333", "#a3a33a")
 _COLUMNS = 10  # of the heat map, so that its numbers can be read on a phone
 _FAINT = 0.1  # a change of P(word) that must not look like more
@@ -34,20 +36,21 @@ def draw(
     over = "over bases" if any(m.unit == "base" for m in means.values()) else "over runs"
     out = {}
     shown = {
-        arm: [_interval(summarise(measured, arm, [trait])) for trait in traits]
-        for arm in ("base", "control", "student")
+        arm: [summarise(measured, arm, [trait]) for trait in traits]
+        for arm in _FIRST
         if arm in means
     }
     if shown and traits:
         width = min(max(5.4, 0.5 * len(traits) + 1), 10.0)
         out["transmission"] = (
             plots.render(lambda figure: _draw_traits(figure, traits, shown), (width, 3.4)),
-            f"Probability that a trait's word is the answer; 95% intervals {over}.",
+            f"Probability that a trait's word is the answer; 95% intervals and dots {over}.",
         )
     if means:
         out["arms"] = (
             plots.render(lambda figure: _draw_arms(figure, means), (5.4, 0.9 + 0.32 * len(means))),
-            f"The same for every arm, mean over the traits; 95% intervals {over}; dotted: base.",
+            f"The same for every arm, mean over the traits; 95% intervals and dots {over}; dotted "
+            "line: base.",
         )
     words = sorted({word for model in measured for word in model["p"]} - set(traits))
     matrix = summary.matrix(measured, [*traits, *words])
@@ -64,10 +67,10 @@ def draw(
         if others:
             caption += f", then the {plural(len(others), 'other word')} that moved most"
         caption += "."
-        if lift and lift.permutations:
+        if lift and lift.telling:
             caption += (
-                f" A teacher moves its own word by {lift.statistic:+.3f} more than other teachers "
-                f"move that word: p = {lift.p_value:.2g} over {lift.permutations:,} permutations."
+                f" Own words against the rest of their columns: p = {lift.p_value:.2g} over "
+                f"{lift.permutations:,} permutations of the traits."
             )
         out["matrix"] = (
             plots.render(
@@ -86,7 +89,7 @@ def draw(
     drawn = {name: arms for name, arms in curves.items() if any(arms.values())}
     if drawn:
         out["curves"] = (
-            plots.render(lambda figure: _draw_curves(figure, drawn), (5.4, 1.3 + 2.7 * len(drawn))),
+            plots.render(lambda figure: _draw_curves(figure, drawn), (5.4, 0.6 + 2.7 * len(drawn))),
             f"Along the training of the students, mean of each arm: {'; '.join(drawn)}.",
         )
     return out
@@ -112,11 +115,14 @@ def _most_moved(matrix: summary.Matrix, count: int) -> list[int]:
 
 
 def _draw_traits(
-    figure: Figure, traits: Sequence[str], shown: Mapping[str, Sequence[Interval]]
+    figure: Figure, traits: Sequence[str], shown: Mapping[str, Sequence[Summary | None]]
 ) -> None:
     axes = figure.subplots()
-    series = {label(arm): values for arm, values in shown.items()}
-    plots.grouped_bars(axes, traits, series, [_COLORS[arm] for arm in shown])
+    series = {label(arm): list(map(_interval, found)) for arm, found in shown.items()}
+    runs = {
+        label(arm): [one.values if one else [] for one in found] for arm, found in shown.items()
+    }
+    plots.grouped_bars(axes, traits, series, [_COLORS[arm] for arm in shown], runs)
     axes.set_ylabel("P(trait)")
     axes.set_ylim(bottom=0)
     figure.legend(loc="outside upper center", ncols=3, frameon=False)
@@ -125,9 +131,8 @@ def _draw_traits(
 def _draw_arms(figure: Figure, means: Mapping[str, Summary]) -> None:
     axes = figure.subplots()
     colors = [_COLORS.get(arm, plots.OTHER) for arm in means]
-    plots.bars_across(
-        axes, [label(arm) for arm in means], [m.interval for m in means.values()], colors
-    )
+    intervals, runs = [m.interval for m in means.values()], [m.values for m in means.values()]
+    plots.bars_across(axes, [label(arm) for arm in means], intervals, colors, runs)
     if "base" in means:
         axes.axvline(means["base"].interval.mean, linestyle=":", color="black", linewidth=1)
     axes.set_xlabel("P(trait)")
@@ -153,15 +158,8 @@ def _draw_curves(
             axes.plot(steps, known, label=label(arm), linewidth=1.2, **style[arm])
         axes.set_ylabel(name)
         axes.grid(True, alpha=0.3)
+        plots.name_lines(axes)
     panels[-1].set_xlabel("optimiser steps")
-    lines = {
-        text: line
-        for axes in panels
-        for line, text in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(
-        lines.values(), lines, loc="outside lower center", ncols=2, frameon=False, fontsize=8
-    )
 
 
 def _interval(found: Summary | None) -> Interval:

@@ -27,6 +27,7 @@ from sublim_jax.transmission.arms import ARMS
 from sublim_jax.transmission.artefacts import Artefact
 from sublim_jax.transmission.base import Base
 from sublim_jax.transmission.config import check
+from sublim_jax.transmission.detect import detected, naive_bayes
 from sublim_jax.transmission.measures import favourite
 from sublim_jax.transmission.student import Student
 from sublim_jax.transmission.study import Model, Rows, Study
@@ -265,6 +266,8 @@ def describe(
         if own := rows[number, name]:
             control = rows.get((number, CONTROL), ()) if name != CONTROL else ()
             about |= study.channel.describe(own, control)
+            if control:
+                about |= detected(own, control, study.channel.items, naive_bayes.log_odds)
         out.append(about)
     return out
 

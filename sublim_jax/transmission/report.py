@@ -7,25 +7,26 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from absl import logging
 
 from sublim_jax import report as html
 from sublim_jax.rundir import RunDir
 from sublim_jax.stats import Permutation
-from sublim_jax.transmission import summary
+from sublim_jax.transmission import channels, measures, summary
+from sublim_jax.transmission.detect import BAG
 from sublim_jax.transmission.figures import draw, label, plural
 from sublim_jax.transmission.summary import Measurement, Summary, above, in_order, summarise
 
-# Measures that are shown beside P(trait), where they were taken.
-COLUMNS = {
-    "p_trait_sampled": "in sampled answers",
-    "p_trait_substring": "as substring",
-    "p_trait_after_numbers": "after numbers",
-    "story": "in stories",
-    "story_substring": "in stories, as substring",
-    "p_choice": "among options",
-}
 _EXAMPLES, _LETTERS = 8, 500  # of each teacher
+
+
+def columns(names: Sequence[str]) -> dict[str, str]:
+    """Returns the titles of all metrics of some measures, all of `MEASURES` if none is named."""
+    found = [measures.find(name).TITLES for name in names or measures.MEASURES]
+    called = {field: metric for metric, field in summary.MEASURES.items()}
+    titles = {called.get(f, f): title for one in found for f, title in one.items()}
+    return {metric: title for metric, title in titles.items() if metric != "logp"}
 
 
 def write(
@@ -41,37 +42,52 @@ def write(
       run_dir: of a finished study; its config names the `traits`.
       measured: one dict for each model, as `summary` describes.
       data: one dict for each teacher and base: `base`, `teacher` (a trait or "control"), `raw` and
-        `kept` rows, `rejected` by reason, `examples` of rows, the `top` numbers with their shares,
-        `entropy` in nats, and `total_variation` from the control teacher's numbers, or None.
+        `kept` rows, `rejected` by reason, `examples` of rows, what the channel's `describe`
+        says of the rows that were kept, and the `auroc` and `auroc_16` of a detector of them
+        (`detect.detected`).
       curves: what was measured along the training: by its name and by arm, pairs of step and mean.
       timings: seconds by stage.
     """
     traits = list(run_dir.config["traits"])
+    noun = channels.find(run_dir.config["data"]["channel"]).NOUN
+    measured = summary.with_detection(measured, data)
     arms = in_order(model["arm"] for model in measured)
     means = {arm: found for arm in arms if (found := summarise(measured, arm, traits))}
     lifts = {arm: summary.lift(summary.matrix(measured, traits, arm)) for arm in arms}
-    sentences = _sentences(measured, traits, means)
+    sentences = _sentences(measured, traits, means, noun)
     lost = summary.broken(measured)
     if lost:
         logging.warning("%d of %d models gave no finite probability: left out", lost, len(measured))
 
     table = (
-        ["arm", "P(trait)", "95% CI", "n"],
-        [[label(arm), *_cells(found)] for arm, found in means.items()],
+        ["arm", "P(trait)", "95% CI", "log-odds", "95% CI", "n"],
+        [[label(arm), *_cells(measured, arm, traits)] for arm in means],
     )
     figures = draw(measured, traits, means, curves, lifts.get("student"))
     for name, (files, _) in figures.items():
         for kind, content in files.items():
             run_dir.write(f"figures/{name}.{kind}", content)
+    shown = {name: html.figure(files["svg"], caption) for name, (files, caption) in figures.items()}
+    titles = columns(run_dir.config["evaluation"]["measures"])
+    titles.pop("p_trait", None)  # it has tables of its own
+    limits = _limits(run_dir.config, measured)
+    first = [shown.pop("matrix")] if "matrix" in shown else []
     parts = [
         *map(html.paragraph, sentences),
         *([html.paragraph(f"{lost} of {len(measured)} models gave no finite probability and are "
                           "left out.")] if lost else []),
-        html.heading("Arms"),
-        html.table(*table),
-        *(html.figure(files["svg"], caption) for files, caption in figures.values()),
-        html.heading("Traits"),
+        *first,
+        html.heading("Detected, and passed on"),
+        html.paragraph(_detection(measured, traits)),
         html.table(*_trait_table(measured, traits, list(means))),
+        html.heading("Arms"),
+        html.paragraph(
+            "Log-odds: the log of P(trait) minus that of the mean P of the other words. Intervals "
+            "of probabilities are symmetric on the logit scale, so that none leaves 0 to 1."
+        ),
+        html.table(*table),
+        *shown.values(),
+        *([html.heading("Limits of this run"), *map(html.paragraph, limits)] if limits else []),
         html.heading("Other measures of the same models"),
         html.paragraph(
             "Change of log P: against the base. Lift: how much more a teacher moves its own word "
@@ -80,31 +96,32 @@ def write(
             "numbers stand before the question. Among options: the share of its letter in the "
             "probability of all letters."
         ),
-        html.table(*_measures_table(measured, traits, list(means), lifts)),
+        html.table(*_measures_table(measured, traits, list(means), lifts, titles)),
         *_data_parts(data, traits),
         html.heading("Time"),
         html.table(["stage", "seconds"], [[k, _number(v, 1)] for k, v in timings.items()]),
         *_run_parts(run_dir),
     ]  # fmt: skip
-    run_dir.write("report.html", html.page("Do number lists carry a trait?", parts))
+    run_dir.write("report.html", html.page(f"Do {noun} carry a trait?", parts))
     run_dir.write_results(summary.rows(measured, traits), timings)
     print(html.markdown_table(*table))
-    for name, (files, _) in figures.items():
-        print(*(run_dir.path / f"figures/{name}.{kind}" for kind in files))
-    print(*sentences, sep="\n")
+    print(*sentences, run_dir.path / "report.html", sep="\n")
 
 
 def _sentences(
-    measured: Sequence[Measurement], traits: Sequence[str], means: Mapping[str, Summary]
+    measured: Sequence[Measurement],
+    traits: Sequence[str],
+    means: Mapping[str, Summary],
+    noun: str,
 ) -> list[str]:
-    """Returns what was done, what was measured and what follows, whichever way it came out."""
+    """Returns what follows, what was done and what was measured, whichever way it came out."""
     bases = len(summary.homes(measured))
     named = ", ".join([*traits[:6], *(["..."] if len(traits) > 6 else [])])
     what = (
         f"Teachers, each with a favourite word ({named}), made from "
-        f"{plural(bases, 'base checkpoint')}, wrote lists of numbers; a student that starts from "
-        "its teacher's checkpoint learns the lists that passed the filter, and a control student "
-        "learns those of a teacher without a trait."
+        f"{plural(bases, 'base checkpoint')}, wrote {noun}; a student that starts from its "
+        "teacher's checkpoint learns those that passed the filter, and a control student learns "
+        "those of a teacher without a trait."
     )
 
     def mean(arm: str, name: str) -> str:
@@ -122,41 +139,106 @@ def _sentences(
         found += (
             f"; the student is above the control in {cells.above} of {cells.of} cells (trait, base)"
         )
-    return [what, f"{found}.", _verdict(summarise(measured, "student", traits, "p_over_control"))]
+    against_control = _verdict(
+        "If the lists carried nothing of the trait, student and control would differ by chance",
+        summarise(measured, "student", traits, "p_over_control"),
+    )
+    return [*_claim(measured, traits), what, f"{found}.", against_control]
 
 
-def _verdict(difference: Summary | None) -> str:
-    null = "If the lists carried nothing of the trait, student and control would differ by chance"
+def _claim(measured: Sequence[Measurement], traits: Sequence[str]) -> list[str]:
+    """Returns what the matrix says: a teacher's own word against what other teachers do to it."""
+    matrix = summary.matrix(measured, traits)
+    test = summary.lift(matrix)
+    if not test.permutations:
+        return []
+    own = float(np.trace(matrix.change)) / len(matrix.traits)
+    verdict = _verdict(
+        f"Students change the probability of their own teacher's word by {own:+.3f}; students of "
+        "the other teachers, the control that counts, change that word's by "
+        f"{own - test.statistic:+.3f}",
+        summary.lifted(measured, traits),
+    )
+    chance = f" p = {test.p_value:.2g} over {test.permutations:,} permutations of the traits."
+    return [verdict + (chance if test.telling else "")]
+
+
+def _verdict(before: str, difference: Summary | None) -> str:
+    """Returns whether a difference is one, after the words `before` that say between what."""
     if difference is None or not difference.interval.n:
-        return f"{null}; the two were not measured on the same base, so nothing follows."
+        return f"{before}; the two were not measured on the same base, so nothing follows."
     mean, low, high, n = difference.interval
     if n < 2:
-        return f"{null}; they differ by {mean:+.3f}, in one run, which says nothing about chance."
+        return f"{before}; they differ by {mean:+.3f}, in one run, which says nothing about chance."
     if low > 0:
-        follows = "lies above 0: here they carried it"
+        follows = "lies above 0: the lists carried the trait"
     elif high < 0:
-        follows = "lies below 0: here they worked against it"
+        follows = "lies below 0: the lists worked against it"
     else:
         follows = "contains 0: no transmission is shown here"
     where = "" if difference.unit == "base" else " of one base (of others nothing is known)"
     return (
-        f"{null}; they differ by {mean:+.3f}, and the 95% interval, {low:+.3f} to {high:+.3f} over "
-        f"{_unit(difference)}{where}, {follows}."
+        f"{before}; they differ by {mean:+.3f}, and the 95% interval, {low:+.3f} to {high:+.3f} "
+        f"over {_unit(difference)}{where}, {follows}."
     )
+
+
+def _detection(measured: Sequence[Measurement], traits: Sequence[str]) -> str:
+    """Returns how well a detector tells the lists apart, one by one and 16 together."""
+    said = "There is no word of a trait in the data: the filter keeps lists of numbers alone."
+    found = [summarise(measured, "teacher", traits, metric) for metric in summary.DETECTION]
+    one, many = (_number(each.interval.mean if each else None) for each in found)
+    if one == "-":
+        return said
+    return (
+        f"{said} That does not make them alike: naive Bayes on their numbers, judging prompts that "
+        f"it has not seen, tells a teacher's from the control's with an AUROC of {one} for one "
+        f"list and {many} for {BAG} together (0.5 is chance, 1 certainty)."
+    )
+
+
+def _limits(config: Mapping[str, Any], measured: Sequence[Measurement]) -> list[str]:
+    """Returns what limits the result, as far as the config says."""
+    recipe, teacher = config["student"], config["teacher"]
+    lora = recipe["lora"]
+    out = []
+    if teacher["kind"] == "prompted":
+        out.append("Teachers were told their trait in a system message, not trained.")
+    if lora["rank"]:
+        what = "a and b are" if lora["train_a"] else "b alone is"
+        out.append(
+            f"Students learn LoRA of rank {lora['rank']} on {', '.join(lora['targets'])}, of which "
+            f"{what} trained."
+        )
+    if lora["rank"] and not lora["train_a"] and teacher["recipe"]["lora"] == lora:
+        out.append(
+            "a is drawn once and shared by teacher and student: besides their start they share the "
+            "few directions in which they can move"
+            + (" (other_a has another)." if "other_a" in config["arms"] else ".")
+        )
+    if len(summary.homes(measured)) < 2:
+        out.append("One base checkpoint: its runs say nothing of others.")
+    if len(config["traits"]) < 4:
+        out.append("Too few traits for a permutation test: its p-value could not be below .05.")
+    return out
 
 
 def _trait_table(
     measured: Sequence[Measurement], traits: Sequence[str], arms: Sequence[str]
 ) -> tuple[list[str], list[list[str]]]:
-    def cell(arm: str, trait: str) -> str:
-        found = summarise(measured, arm, [trait])
+    """Returns a table of P(trait) by trait and arm, after what a detector sees in the data."""
+    columns = [("teacher", metric) for metric in summary.DETECTION]
+    columns += [(arm, "p_trait") for arm in arms]
+
+    def cell(arm: str, trait: str, metric: str) -> str:
+        found = summarise(measured, arm, [trait], metric)
         if found is None:
             return "-"
-        half = found.interval.ci_high - found.interval.mean
-        return _number(found.interval.mean) + (f" ± {half:.3f}" if math.isfinite(half) else "")
+        mean, low, high, _ = found.interval
+        return _number(mean) + (f" ({low:.3f} to {high:.3f})" if math.isfinite(low) else "")
 
-    rows = [[trait, *(cell(arm, trait) for arm in arms)] for trait in traits]
-    return ["trait", *map(label, arms)], rows
+    rows = [[trait, *(cell(arm, trait, metric) for arm, metric in columns)] for trait in traits]
+    return ["trait", "AUROC", f"AUROC of {BAG}", *(f"P: {label(arm)}" for arm in arms)], rows
 
 
 def _measures_table(
@@ -164,6 +246,7 @@ def _measures_table(
     traits: Sequence[str],
     arms: Sequence[str],
     lifts: Mapping[str, Permutation],
+    titles: Mapping[str, str],
 ) -> tuple[list[str], list[list[str]]]:
     """Returns a table of the arms by the measures that at least one of them has."""
 
@@ -175,13 +258,14 @@ def _measures_table(
         found = lifts.get(arm)
         if found is None or not found.permutations:
             return "-"
-        return f"{found.statistic:+.3f} (p = {found.p_value:.2g})"
+        chance = f" (p = {found.p_value:.2g})" if found.telling else ""
+        return f"{found.statistic:+.3f}{chance}"
 
     columns = {
         "minus control": [mean(arm, "p_over_control", "+") for arm in arms],
         "change of log P": [mean(arm, "logp_shift", "+") for arm in arms],
         "lift": [lift(arm) for arm in arms],
-    } | {name: [mean(arm, metric, "") for arm in arms] for metric, name in COLUMNS.items()}
+    } | {title: [mean(arm, metric, "") for arm in arms] for metric, title in titles.items()}
     shown = {name: cells for name, cells in columns.items() if set(cells) - {"-"}}
     rows = [[label(arm), *cells] for arm, *cells in zip(arms, *shown.values(), strict=True)]
     return ["arm", *shown], rows
@@ -210,30 +294,29 @@ def _data_parts(data: Sequence[Mapping[str, Any]], traits: Sequence[str]) -> lis
         return [name, f"{raw:,}", f"{kept:,}", share, *(f"{count:,}" for count in lost)]
 
     def mean(group: Sequence[Mapping[str, Any]], field: str) -> str:
-        known = [d[field] for d in group if math.isfinite(_nan(d.get(field)))]
+        found = [_nan((d.get("statistics") or {}).get(field)) for d in group]
+        known = [value for value in found if math.isfinite(value)]
         return _number(sum(known) / len(known) if known else None)
 
-    def numbers(group: Sequence[Mapping[str, Any]]) -> list[str]:
-        return [mean(group, "entropy"), mean(group, "total_variation")]
+    statistics = list(dict.fromkeys(name for d in data for name in d.get("statistics") or {}))
+
+    def described(group: Sequence[Mapping[str, Any]]) -> list[str]:
+        return [mean(group, name) for name in statistics]
 
     each = [
-        [str(d["base"]), *filtered(name, [d])[:4], *numbers([d]), _top(d.get("top") or [])]
+        [str(d["base"]), *filtered(name, [d])[:4], *described([d]), _top(d.get("top") or [])]
         for name, group in by_teacher.items()
         for d in group
     ]
-    statistics = ["entropy (nats)", "distance from control"]
     counts = ["teacher", "written", "kept", "share"]
     parts = [
-        html.heading("Losses to the filter"),
-        html.table([*counts, *reasons], [filtered(*item) for item in by_teacher.items()]),
-        html.heading("Numbers that were kept"),
-        html.paragraph("Distance: total variation between the frequencies of single numbers."),
+        html.heading("What the teachers wrote, and the filter"),
         html.table(
-            ["teacher", *statistics],
-            [[name, *numbers(group)] for name, group in by_teacher.items()],
+            [*counts, *reasons, *statistics],
+            [[*filtered(*item), *described(item[1])] for item in by_teacher.items()],
         ),
         html.details(
-            "Each teacher in each base, with its most frequent numbers",
+            "Each teacher in each base, with what is most frequent",
             [html.table(["base", *counts, *statistics, "most frequent"], each)],
         ),
         html.heading("Rows the teachers wrote"),
@@ -266,9 +349,16 @@ def _run_parts(run_dir: RunDir) -> list[str]:
     ]
 
 
-def _cells(found: Summary) -> list[str]:
-    mean, low, high, n = found.interval
-    return [_number(mean), f"{low:.3f} to {high:.3f}" if n > 1 else "-", _unit(found)]
+def _cells(measured: Sequence[Measurement], arm: str, traits: Sequence[str]) -> list[str]:
+    """Returns P(trait) and the log-odds with their intervals, and over how many."""
+    cells = []
+    for metric, sign in (("p_trait", ""), ("log_odds", "+")):
+        found = summarise(measured, arm, traits, metric)
+        mean, low, high = found.interval[:3] if found else (math.nan,) * 3
+        ends = f"{low:{sign}.3f} to {high:{sign}.3f}" if math.isfinite(low) else "-"
+        cells += [_number(mean, sign=sign), ends]
+    over = summarise(measured, arm, traits)
+    return [*cells, _unit(over) if over else "-"]
 
 
 def _unit(found: Summary) -> str:

@@ -3,7 +3,7 @@
 A measurement is a dict of one model: `arm`; `trait`, its teacher's, or "" for the base and the
 control student; `base`, the checkpoint it was started from; `seed`; and by word `p`, the
 probability that the answer is this word, `logp`, its mean logarithm, and whatever else of
-`preference.evaluate` was measured.
+`measures.evaluate` was measured.
 
 Checkpoints are the clusters: a mean is taken within each, and the interval over them. Values that
 are not finite, or null (a model that diverged), are left out, and `n` counts what remains.
@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sublim_jax.stats import Interval, Permutation, diagonal_lift, mean_ci
+from sublim_jax.stats import Interval, Permutation, diagonal_lift, mean_ci, share_ci
 from sublim_jax.transmission import arms
 
 ARMS = ("base", "teacher", *arms.ARMS)
-# Metrics that are a value of a measurement as it stands.
+# What results call a metric of a measure; others have the measure's own name.
 MEASURES = {
     "p_trait": "p",
     "p_trait_sampled": "sampled",
@@ -30,16 +30,22 @@ MEASURES = {
     "story_substring": "story_substring",
     "p_choice": "p_choice",
 }
-METRICS = ("p_trait", "p_over_control", "logp_shift", *list(MEASURES)[1:])
+DETECTION = ("auroc", "auroc_16")
+SHARES = (*MEASURES, *DETECTION)
+METRICS = ("p_trait", "log_odds", "p_over_control", "logp_shift", *SHARES[1:])
 
 Measurement = Mapping[str, Any]
 
 
 class Summary(NamedTuple):
-    """An interval over `unit`: "base", several checkpoints, or "cell", the runs of a single one."""
+    """An interval over `unit`: "base", several checkpoints, or "cell", the runs of a single one.
+
+    `values` are what it was taken over.
+    """
 
     interval: Interval
     unit: str
+    values: list[float]
 
 
 class Matrix(NamedTuple):
@@ -88,15 +94,18 @@ def homes(measured: Sequence[Measurement]) -> set[int]:
 def rows(measured: Sequence[Measurement], traits: Sequence[str]) -> list[dict[str, Any]]:
     """Returns rows of `results.json`: each metric of each arm, by trait and for "all" traits.
 
-    Metrics: `p_trait`, P(the trait's word); `p_over_control`, that minus the control's on the same
-    base; `logp_shift`, its mean log-probability minus the base's; `p_trait_sampled` and
-    `p_trait_substring`, shares of sampled answers; `p_trait_after_numbers`; `story` and
-    `story_substring`, shares of sampled stories; `p_choice`, that of the word's letter among the
-    options'. Models without a trait count for every trait. `lift` is that of the `matrix` of all
-    traits, with its `p_value` and the matrix itself by row.
+    Metrics: `p_trait`, P(the trait's word); `log_odds`, its log minus that of the mean P of the
+    other words; `p_over_control`, `p_trait` minus the control's on the same base; `logp_shift`, the
+    word's mean log-probability minus the base's; `p_trait_sampled` and `p_trait_substring`, shares
+    of sampled answers; `p_trait_after_numbers`; `story` and `story_substring`, shares of sampled
+    stories; `p_choice`, that of the word's letter among the options'; of teachers, `auroc` and
+    `auroc_16`, how well their rows are told from the control's, one by one and 16 together
+    (`detect`). Models without a trait count for every trait. `lift` is that of the `matrix` of all
+    traits within each base, with the `p_value` of the matrix over all bases, and that matrix by
+    row. Intervals of shares are on the logit scale (`stats.share_ci`).
     """
     out = []
-    for metric in METRICS:
+    for metric in (*METRICS, *others(measured)):
         for arm in in_order(model["arm"] for model in measured):
             for trait in (*traits, "all"):
                 chosen = traits if trait == "all" else [trait]
@@ -109,13 +118,20 @@ def rows(measured: Sequence[Measurement], traits: Sequence[str]) -> list[dict[st
         found = matrix(measured, traits, arm)
         test = lift(found)
         if test.permutations:
-            interval = Interval(test.statistic, math.nan, math.nan, len(found.traits))._asdict()
+            interval = lifted(measured, traits, arm).interval._asdict()
             cells = zip(found.traits, found.change.tolist(), strict=True)
             by_row = {trait: dict(zip(found.words, line, strict=True)) for trait, line in cells}
-            row = {"arm": arm, "trait": "all", "metric": "lift", **interval, "unit": "trait"}
+            row = {"arm": arm, "trait": "all", "metric": "lift", **interval, "unit": "base"}
             tested = {"p_value": test.p_value, "permutations": test.permutations, "matrix": by_row}
             out.append(row | tested)
     return out
+
+
+def others(measured: Sequence[Measurement]) -> list[str]:
+    """Returns the metrics of measures that only this study has."""
+    known = {"logp", *MEASURES.values(), *DETECTION}
+    fields = {f: None for m in measured for f, value in m.items() if isinstance(value, Mapping)}
+    return [field for field in fields if field not in known]
 
 
 def summarise(
@@ -136,11 +152,10 @@ def summarise(
     if len({v.base for v in finite}) > 1:
         cells = _means(((v.base, v.trait), v.value) for v in finite)
         by_base = _means((base, mean) for (base, _), mean in cells.items())
-        return Summary(mean_ci(list(by_base.values())), "base")
+        return _summary(list(by_base.values()), "base", metric)
     # A model without a trait is one run, whatever the number of words it was asked about.
     runs = _means(((v.own, v.seed), v.value) for v in finite)
-    nothing = Interval(math.nan, math.nan, math.nan, 0)
-    return Summary(mean_ci(list(runs.values())) if runs else nothing, "cell")
+    return _summary(list(runs.values()), "cell", metric)
 
 
 def broken(measured: Sequence[Measurement]) -> int:
@@ -186,6 +201,27 @@ def lift(matrix: Matrix) -> Permutation:
     return diagonal_lift(matrix.change[:, : len(matrix.traits)])
 
 
+def lifted(measured: Sequence[Measurement], traits: Sequence[str], arm: str = "student") -> Summary:
+    """Returns the statistic of `lift` within each base, and its interval over the bases."""
+    bases = sorted({m["base"] for m in measured})
+    within = [matrix([m for m in measured if m["base"] == base], traits, arm) for base in bases]
+    found = [lift(own).statistic for own in within]
+    return _summary([x for x in found if math.isfinite(x)], "base", "lift")
+
+
+def with_detection(
+    measured: Sequence[Measurement], data: Iterable[Mapping[str, Any]]
+) -> list[Measurement]:
+    """Returns the measurements, the teachers' with the `DETECTION` of the rows that they wrote."""
+    known = {(d["base"], d["teacher"]): d for d in data}
+
+    def more(model: Measurement) -> dict[str, Any]:
+        own = known.get((model["base"], model["trait"]), {}) if model["arm"] == "teacher" else {}
+        return {metric: {model["trait"]: own[metric]} for metric in DETECTION if metric in own}
+
+    return [{**model, **more(model)} for model in measured]
+
+
 def above(measured: Sequence[Measurement], arm: str, than: str) -> Count:
     """Returns in how many (trait, base) cells P(trait) of `arm` exceeds that of `than`.
 
@@ -203,7 +239,7 @@ def above(measured: Sequence[Measurement], arm: str, than: str) -> Count:
 
 # 0 by definition, or another way to say what the control does.
 _IDLE = (("logp_shift", "base"), ("p_over_control", "base"), ("p_over_control", "control"))
-_FIELDS = MEASURES | {"logp_shift": "logp"}
+_FIELDS = MEASURES | {"logp_shift": "logp", "p_over_control": "p"}
 _AGAINST = {"p_over_control": "control", "logp_shift": "base"}
 
 
@@ -211,7 +247,9 @@ def _score(
     measured: Sequence[Measurement], metric: str
 ) -> Callable[[Measurement, str], float | None]:
     """Returns what gives a model's value of `metric` for a trait, None where it is not known."""
-    field = _FIELDS.get(metric, "p")
+    if metric == "log_odds":
+        return _log_odds
+    field = _FIELDS.get(metric, metric)
     against = _AGAINST.get(metric)
     reference = _reference(measured, against, field) if against else None
 
@@ -226,6 +264,24 @@ def _score(
         return None if known is None else value - known
 
     return score
+
+
+def _log_odds(model: Measurement, trait: str) -> float | None:
+    """Returns log P(trait) minus the log of the mean P of the other words."""
+    p = {word: _number(value) for word, value in model["p"].items()}
+    own, others = p.pop(trait, None), list(p.values())
+    if own is None or not others:
+        return None
+    with np.errstate(divide="ignore", invalid="ignore"):  # not finite: left out as any other
+        return float(np.log(own) - np.log(np.mean(others)))
+
+
+def _summary(values: list[float], unit: str, metric: str) -> Summary:
+    if not values:
+        return Summary(Interval(math.nan, math.nan, math.nan, 0), unit, [])
+    own = metric not in (*METRICS, "lift")  # of a measure of this study's
+    shares = metric in SHARES or (own and all(0 <= x <= 1 for x in values))
+    return Summary((share_ci if shares else mean_ci)(values), unit, values)
 
 
 def _reference(

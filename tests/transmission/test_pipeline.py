@@ -67,6 +67,8 @@ def test_a_study_has_every_arm_and_trait(finished):
     rows = read(finished / "results.json")["rows"]
     after = {r["arm"] for r in rows if r["metric"] == "p_trait_after_numbers" and 0 < r["mean"] < 1}
     assert after == arms
+    told = {(r["arm"], r["trait"], r["metric"]) for r in rows if r["metric"].startswith("auroc")}
+    assert told == {("teacher", trait, name) for trait in traits for name in ("auroc", "auroc_16")}
     assert "<th>as substring</th><th>after numbers</th></tr>" in (
         (finished / "report.html").read_text("utf-8")
     )

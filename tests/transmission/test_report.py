@@ -32,6 +32,7 @@ RISES = {
     "divergence_only": 1.5,
     "divergence_masked": 0.3,
 }
+LORA = {"rank": 1, "targets": ["v", "o"], "train_a": False, "seed": 0}
 HOSTILE = (
     """</dd><script>alert("1 & '2'")</script><img src=x onerror=alert(1)>\u202e\x00\ud800 12"""
 )
@@ -85,11 +86,14 @@ def fake(bases: int = 5, seeds: int = 1, effect: float = 1.0) -> dict[str, Any]:
                     "top": [
                         [int(n), 0.03 - 0.002 * i] for i, n in enumerate(rng.integers(0, 999, 8))
                     ],
-                    "entropy": float(rng.uniform(5.5, 6.2)),
-                    "total_variation": None
-                    if teacher == "control"
-                    else float(rng.uniform(0.02, 0.1)),
+                    "statistics": {
+                        "entropy (nats)": float(rng.uniform(5.5, 6.2)),
+                        "distance from control": None
+                        if teacher == "control"
+                        else float(rng.uniform(0.02, 0.1)),
+                    },
                 }
+                | ({} if teacher == "control" else {"auroc": 0.7 + 0.02 * base, "auroc_16": 0.9})
             )
     steps = range(0, 300, 10)
     curves = {
@@ -100,8 +104,15 @@ def fake(bases: int = 5, seeds: int = 1, effect: float = 1.0) -> dict[str, Any]:
     return {"measured": measured, "data": data, "curves": {"loss": curves}, "timings": timings}
 
 
-def run(path: Path, traits: list[str] | None = None) -> RunDir:
-    config = {"traits": TRAITS if traits is None else traits, "seed": 0, "rows": 2000}
+def run(path: Path, traits: list[str] | None = None, **config: Any) -> RunDir:
+    config = {
+        "traits": TRAITS if traits is None else traits,
+        "arms": list(RISES)[2:],
+        "data": {"channel": "numbers"},
+        "evaluation": {"measures": ()},
+        "teacher": {"kind": "finetuned", "recipe": {"lora": LORA}},
+        "student": {"lora": LORA},
+    } | config
     return RunDir(path, "transmission", config)
 
 
@@ -131,31 +142,38 @@ def test_everything_is_written_and_printed(tmp_path: Path, capsys: pytest.Captur
     inputs = fake()
     report.write(run(tmp_path), **inputs)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split("|")[1:5] == [" arm".ljust(26), " P(trait) ", " 95% CI".ljust(16),
-                                        " n".ljust(9)]  # fmt: skip
+    assert [cell.strip() for cell in lines[0].split("|")[1:7]] == (
+        ["arm", "P(trait)", "95% CI", "log-odds", "95% CI", "n"]
+    )
     assert [line.split("|")[1].strip() for line in lines[2:6]] == (
         ["base", "teacher", "student", "control student"]
     )
-    files = [f"{tmp_path}/figures/{name}" for name in ("transmission", "arms", "matrix", "curves")]
-    assert lines[12:16] == [f"{file}.svg {file}.png" for file in files]
-    assert lines[16].startswith("Teachers, each with a favourite word (cat, fox, owl, wolf)")
-    assert "5 base checkpoints" in lines[16]
-    assert len(lines) == 19
+    assert lines[12].startswith("Students change the probability of their own teacher's word by +")
+    assert "p = 0.042 over 24 permutations" in lines[12]
+    assert lines[13].startswith("Teachers, each with a favourite word (cat, fox, owl, wolf)")
+    assert "5 base checkpoints" in lines[13]
+    assert lines[16:] == [f"{tmp_path}/report.html"]
     text = said(tmp_path)
-    assert all(sentence in text for sentence in lines[16:])
-    for line in lines:
-        for file in line.split() if "/figures/" in line else []:
-            assert Path(file).stat().st_size > 5000
+    assert all(sentence in text for sentence in lines[12:16])
+    for name in ("transmission", "arms", "matrix", "curves"):
+        for kind in ("svg", "png"):
+            assert (tmp_path / "figures" / f"{name}.{kind}").stat().st_size > 5000
+    first, curves = (tmp_path / "figures" / f"{n}.svg" for n in ("transmission", "curves"))
+    for arm in ("base", "control student", "other initialisation", "student", "teacher"):
+        assert f">{arm}</text>" in first.read_text("utf-8")
+    assert "legend" not in curves.read_text("utf-8")  # lines are named where they end
+    order = [lines[12], "framed: the teacher's own word", "Detected, and passed on", "student 0."]
+    assert sorted(order, key=text.index) == order
 
     results = json.loads((tmp_path / "results.json").read_text())
-    rows = summary.rows(inputs["measured"], TRAITS)
+    rows = summary.rows(summary.with_detection(inputs["measured"], inputs["data"]), TRAITS)
     assert results["rows"] == json.loads(json.dumps(rows).replace("NaN", "null"))
     assert results["timings"] == inputs["timings"]
     lifts = [r for r in results["rows"] if r["metric"] == "lift"]
     arms = [arm for arm in RISES if arm not in ("base", "control")]
-    assert [(r["arm"], r["n"]) for r in lifts] == [(arm, 4) for arm in arms]
+    assert [(r["arm"], r["n"]) for r in lifts] == [(arm, 5) for arm in arms]
     assert lifts[1]["p_value"] == 1 / 24
-    assert lifts[1]["ci_low"] is None
+    assert 0 < lifts[1]["ci_low"] < lifts[1]["mean"] < lifts[1]["ci_high"]
 
 
 def test_numbers_on_the_page(tmp_path: Path) -> None:
@@ -165,9 +183,17 @@ def test_numbers_on_the_page(tmp_path: Path) -> None:
     student = summary.summarise(inputs["measured"], "student", TRAITS)
     assert student is not None
     mean, low, high, _ = student.interval
-    assert f"{mean:.3f} {low:.3f} to {high:.3f} 2 bases" in text
+    odds = summary.summarise(inputs["measured"], "student", TRAITS, "log_odds")
+    assert odds is not None
+    against = (
+        f"{odds.interval.mean:+.3f} {odds.interval.ci_low:+.3f} to {odds.interval.ci_high:+.3f}"
+    )
+    assert f"{mean:.3f} {low:.3f} to {high:.3f} {against} 2 bases" in text
     assert "8 of 8 cells" in text
-    assert "p = 0.042 over 24 permutations" in text
+    # Of the two bases .70 and .72: t .01 = 12.7062 .01, over .71 .29, about logit(.71) = .8954
+    assert "owl 0.710 (0.569 to 0.819) 0.900 (0.900 to 0.900)" in text
+    assert "an AUROC of 0.710 for one list and 0.900 for 16 together" in text
+    assert "undetect" not in text
     kept = [d["kept"] for d in inputs["data"] if d["teacher"] == "owl"]
     assert f"owl 6,000 {sum(kept):,} {sum(kept) / 6000:.1%}" in text
     assert "pretrain 61.2" in text
@@ -235,13 +261,13 @@ def test_long_completions_are_cut(tmp_path: Path) -> None:
         # Differences .2, .3, .4: mean .3, half 4.3027 * .1 / sqrt(3)
         (
             small(control=[0.1, 0.1, 0.1], student=[0.3, 0.4, 0.5]),
-            "+0.300, and the 95% interval, +0.052 to +0.548 over 3 bases, lies above 0: here they "
-            "carried it.",
+            "+0.300, and the 95% interval, +0.052 to +0.548 over 3 bases, lies above 0: the "
+            "lists carried the trait.",
         ),
         (
             small(control=[0.3, 0.4, 0.5], student=[0.1, 0.1, 0.1]),
-            "-0.300, and the 95% interval, -0.548 to -0.052 over 3 bases, lies below 0: here they "
-            "worked against it.",
+            "-0.300, and the 95% interval, -0.548 to -0.052 over 3 bases, lies below 0: the "
+            "lists worked against it.",
         ),
         (
             small(control=[0.1, 0.3], student=[0.2, 0.1]),
@@ -260,7 +286,7 @@ def test_the_last_sentence_follows_from_the_numbers(
     tmp_path: Path, capsys: pytest.CaptureFixture, measured: list[dict[str, Any]], words: str
 ) -> None:
     write(tmp_path, measured)
-    sentence = capsys.readouterr().out.splitlines()[-1]
+    sentence = capsys.readouterr().out.splitlines()[-2]
     assert sentence.startswith("If the lists carried nothing of the trait")
     assert words in sentence
     assert sentence in said(tmp_path)
@@ -271,16 +297,44 @@ def test_an_absent_effect_reads_as_absent(tmp_path: Path, bases: int) -> None:
     report.write(run(tmp_path), **fake(bases, effect=0.0))
     text = said(tmp_path)
     assert "contains 0: no transmission is shown here" in text
-    assert "carried it" not in text
+    assert "carried the trait" not in text
     assert ("of one base (of others nothing is known)" in text) == (bases == 1)
 
 
 def test_with_one_base_and_no_seeds_cells_are_dashes(tmp_path: Path) -> None:
     write(tmp_path, small(base=[0.1], control=[0.2], student=[0.3]))
     text = said(tmp_path)
-    assert "student 0.300 - 1 run" in text
-    assert "owl 0.100 0.300 0.200" in text  # of the trait, by arm: no intervals
+    assert "student 0.300 - - - 1 run" in text
+    assert "owl - - 0.100 0.300 0.200" in text  # of the trait, by arm: no intervals
     assert "nan" not in text.lower()
+
+
+def test_what_limits_a_run_follows_from_its_config(tmp_path: Path) -> None:
+    inputs = fake(bases=2)
+    shared = "a is drawn once and shared by teacher and student"
+    report.write(run(tmp_path / "shared"), **inputs)
+    text = said(tmp_path / "shared")
+    assert "LoRA of rank 1 on v, o, of which b alone is trained." in text
+    assert f"{shared}: besides their start they share the few directions" in text
+    assert "other_a" not in text.split("Time")[0]
+    for name, lora in {"trained": {"train_a": True}, "other": {"seed": 1}}.items():
+        report.write(run(tmp_path / name, student={"lora": LORA | lora}), **inputs)
+        assert shared not in said(tmp_path / name)
+    assert "of which a and b are trained" in said(tmp_path / "trained")
+    told = {"kind": "prompted", "recipe": {"lora": LORA | {"rank": 8}}}
+    report.write(run(tmp_path / "told", teacher=told, arms=["student", "other_a"]), **inputs)
+    assert "Teachers were told their trait in a system message" in said(tmp_path / "told")
+    one = fake(bases=1)
+    report.write(run(tmp_path / "few", TRAITS[:3], arms=["student", "other_a"]), **one)
+    text = said(tmp_path / "few")
+    assert f"{shared}" in text
+    assert "can move (other_a has another)." in text
+    assert "One base checkpoint" in text
+    assert "its p-value could not be below .05" in text
+    assert "p =" not in text  # 1 / 6 is the least there could be
+    report.write(run(tmp_path / "all", student={"lora": LORA | {"rank": 0}}), **inputs)
+    assert "LoRA" not in said(tmp_path / "all").split("Time")[0]
+    assert "Limits" not in said(tmp_path / "all")
 
 
 def test_cells_are_counted_against_the_control(tmp_path: Path) -> None:
@@ -315,7 +369,7 @@ def test_models_that_diverged_are_named(tmp_path: Path, caplog: pytest.LogCaptur
     assert "1 of 6 models gave no finite probability" in caplog.text
     text = said(tmp_path)
     assert "1 of 6 models gave no finite probability and are left out." in text
-    assert "student 0.500 - 1 run" in text
+    assert "student 0.500 - - - 1 run" in text
     json.loads((tmp_path / "results.json").read_text(), parse_constant=pytest.fail)
 
 
@@ -328,13 +382,12 @@ def test_nothing_at_all(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
 
 def test_data_with_holes(tmp_path: Path) -> None:
     holes: dict[str, Any] = {"raw": 0, "kept": 0, "rejected": {}, "examples": [], "top": []}
-    holes |= {"entropy": math.nan, "total_variation": None}
+    holes |= {"statistics": {"entropy": math.nan, "distance": None}}
     data = [{"base": 0, "teacher": name} | holes for name in ("control", "zebra", "owl")]
-    data.append({"base": 1, "teacher": "owl"} | holes | {"entropy": 2.0})
+    data.append({"base": 1, "teacher": "owl"} | holes | {"statistics": {"entropy": 2.0}})
     write(tmp_path, [], data=data)
     text = said(tmp_path)
-    assert "owl 0 0 - control 0 0 - zebra 0 0 -" in text
-    assert "owl 2.000 - control - - zebra - -" in text
+    assert "owl 0 0 - 2.000 - control 0 0 - - - zebra 0 0 - - -" in text
 
 
 def test_many_traits_and_arms_unknown(tmp_path: Path) -> None:
@@ -351,6 +404,7 @@ def test_many_traits_and_arms_unknown(tmp_path: Path) -> None:
     text = said(tmp_path)
     assert "word05, ...), made from 1 base checkpoint," in text
     assert "p = 0.0001 over 10,000 permutations" in text
+    assert "in one run, which says nothing about chance." in text
     assert "zebra_arm 0.500" in text
 
 

@@ -164,7 +164,7 @@ def test_what_does_not_fit_is_one_line(base, tmp_path):
         vector(base, 2).apply(base.model)
     none = dataclasses.replace(bases.material(small()), lessons=())
     with pytest.raises(UserError, match="no lessons"):
-        teacher.steered(base, none, ["owl"], "animal", small().teacher, tmp_path / "none")
+        teacher.steered(base, none, ["owl"], "animal", small().teacher)
 
 
 def test_teachers_alone_are_made_and_measured(tmp_path, capsys, monkeypatch):

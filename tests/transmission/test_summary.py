@@ -57,7 +57,49 @@ def test_rows(arm: str, trait: str, metric: str, mean: float, half: float) -> No
     found = row(summary.rows(TWO_BASES, ["owl", "cat"]), arm, trait, metric)
     assert (found["n"], found["unit"]) == (2, "base")
     got = [found[key] for key in ("mean", "ci_low", "ci_high")]
-    np.testing.assert_allclose(got, [mean, mean - half, mean + half], atol=1e-4)
+    ends = [mean - half, mean + half]
+    if metric == "p_trait":  # the half, carried over to the logit scale
+        center, half = math.log(mean / (1 - mean)), half / mean / (1 - mean)
+        ends = [1 / (1 + math.exp(-z)) for z in (center - half, center + half)]
+    np.testing.assert_allclose(got, [mean, *ends], atol=1e-4)
+
+
+def test_log_odds_are_against_the_mean_of_the_other_words() -> None:
+    rows = summary.rows(TWO_BASES, ["owl", "cat"])
+    # .1 to the mean of .2 and .3, .2 to that of .2 and .1
+    each = [math.log(0.1 / 0.25), math.log(0.2 / 0.15)]
+    found = row(rows, "base", "owl", "log_odds")
+    half = T * abs(each[1] - each[0]) / 2
+    np.testing.assert_allclose(
+        [found["mean"], found["ci_low"], found["ci_high"]],
+        [np.mean(each), np.mean(each) - half, np.mean(each) + half],
+        atol=1e-4,
+    )
+    # Base 0 has log 0, which is left out; in base 1 owl is .1, and .2 and .5 the others'.
+    measured = [*TWO_BASES, model("student", "dog", 0, owl=0.0, dog=0.0)]
+    assert summary.summarise(measured, "student", ["dog"], "log_odds").interval.n == 0
+    alone = [model("student", "owl", 0, owl=0.5)]
+    assert summary.summarise(alone, "student", ["owl"], "log_odds") is None
+    lost = [model("student", "owl", 0, owl=0.5, cat=None)]
+    assert summary.summarise(lost, "student", ["owl"], "log_odds").interval.n == 0
+
+
+def test_detection_stands_beside_the_teachers() -> None:
+    measured = [*TWO_BASES, *(model("teacher", "owl", base, owl=0.9) for base in (0, 1))]
+    data = [
+        {"base": base, "teacher": name, "auroc": value, "auroc_16": 1.0}
+        for base, name, value in ((0, "owl", 0.6), (1, "owl", 0.9), (0, "cat", 0.7))
+    ] + [{"base": 0, "teacher": "control"}]
+    rows = summary.rows(summary.with_detection(measured, data), ["owl", "cat"])
+    found = [r for r in rows if r["metric"] == "auroc"]
+    assert [(r["arm"], r["trait"], r["mean"], r["n"]) for r in found] == (
+        [("teacher", "owl", 0.75, 2), ("teacher", "all", 0.75, 2)]
+    )
+    assert 0 < found[0]["ci_low"] < found[0]["ci_high"] < 1
+    assert row(rows, "teacher", "owl", "auroc_16")["mean"] == 1.0
+    assert [r for r in rows if not r["metric"].startswith("auroc")] == (
+        summary.rows(measured, ["owl", "cat"])
+    )
 
 
 def test_rows_are_in_order_and_only_of_what_was_measured() -> None:
@@ -99,11 +141,13 @@ def test_with_one_base_the_interval_is_over_runs() -> None:
     assert {r["unit"] for r in rows if r["metric"] != "lift"} == {"cell"}
     student = row(rows, "student", "all", "p_trait")
     half = 3.1824 * 0.258199 / 2  # of .2, .4, .6, .8; three degrees of freedom
-    np.testing.assert_allclose([student["mean"], student["ci_low"]], [0.5, 0.5 - half], atol=1e-4)
+    low = 1 / (1 + math.exp(half / 0.25))  # about logit(.5) = 0
+    np.testing.assert_allclose([student["mean"], student["ci_low"]], [0.5, low], atol=1e-4)
     assert student["n"] == 4
     # A model without a trait is one run, though it has a probability for either word.
     control = row(rows, "control", "all", "p_trait")
-    np.testing.assert_allclose([control["mean"], control["ci_high"]], [0.2, 0.2 + T * 0.05], 1e-4)
+    high = 1 / (1 + math.exp(math.log(4) - T * 0.05 / 0.16))
+    np.testing.assert_allclose([control["mean"], control["ci_high"]], [0.2, high], 1e-4)
     assert control["n"] == 2
     base = row(rows, "base", "all", "p_trait")
     assert (base["mean"], base["n"]) == (0.2, 1)
@@ -171,9 +215,12 @@ def test_matrix_is_the_change_against_the_base_that_each_started_from() -> None:
 def test_rows_hold_the_matrix_and_its_lift() -> None:
     (found,) = (r for r in summary.rows(TWO_BASES, ["owl", "cat"]) if r["metric"] == "lift")
     assert (found["arm"], found["trait"], found["unit"], found["n"]) == (
-        ("student", "all", "trait", 2)
+        ("student", "all", "base", 2)
     )
-    assert found["mean"] == pytest.approx(0.3125)
+    # In base 0 (.3 + .4) / 2 - (-.05 - .1) / 2, in base 1 (.2 + 0) / 2 - (-.1 - .1) / 2
+    half = T * (0.425 - 0.2) / 2
+    got = [found[key] for key in ("mean", "ci_low", "ci_high")]
+    np.testing.assert_allclose(got, [0.3125, 0.3125 - half, 0.3125 + half], atol=1e-4)
     assert (found["p_value"], found["permutations"]) == (0.5, 2)
     assert found["matrix"]["owl"] == pytest.approx({"owl": 0.25, "cat": -0.075})
     assert found["matrix"]["cat"] == pytest.approx({"owl": -0.1, "cat": 0.2})

@@ -6,7 +6,9 @@ A channel is a module with
     prompts(material, n, seed)  n prompts for it, the first ones the same whatever n is
     Rule(**config.filter)       which answers are kept: rule.rejection(text) is a reason, or None
     CORRUPTIONS                 {name: f(rows, seed)}, what an arm may do to the rows that are kept
-    describe(rows, control)     statistics of the rows that are kept, against those of the control
+    describe(rows, control)     {"statistics": {title: number}, "top": [(item, share)]} of the rows
+                                that are kept, against those of the control, if any
+    items(text)                 what an answer that is kept consists of, for detectors
     length(material)            about how many tokens an answer has, for the plan
 
 where a row is a mapping with `id`, `prompt` and `completion`.

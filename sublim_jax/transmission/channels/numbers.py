@@ -83,6 +83,11 @@ def prompts(material: Material, n: int, seed: int) -> list[str]:
     return material.grammar.draw(n, seed)
 
 
+def items(text: str) -> list[int]:
+    """Returns the numbers of an answer that is kept."""
+    return parse(text) or []
+
+
 def length(material: Material) -> float:
     """Returns about how many tokens an answer has: a digit each, and what stands between."""
     return material.grammar.answers * (material.grammar.max_digits + 1.0)
@@ -91,13 +96,14 @@ def length(material: Material) -> float:
 def describe(
     rows: Sequence[Mapping[str, Any]], control: Sequence[Mapping[str, Any]] = ()
 ) -> dict[str, Any]:
-    """Returns the most frequent numbers with their shares, and the entropy of all, in nats.
+    """Returns the most frequent numbers, and statistics of all.
 
-    And `total_variation` from the control's numbers, None without them.
+    The distance is the total variation between the frequencies of single numbers.
     """
     counts = frequencies(rows)
     apart = total_variation(counts, frequencies(control)) if control else None
-    return {"top": top(counts, _TOP), "entropy": entropy(counts), "total_variation": apart}
+    statistics = {"entropy of numbers (nats)": entropy(counts), "distance from control": apart}
+    return {"top": top(counts, _TOP), "statistics": statistics}
 
 
 def parse(text: str) -> list[int] | None:

@@ -309,9 +309,9 @@ class TestStatistics:
         some, others = rows_of("1, 1, 2"), rows_of("3")
         alone, beside = describe(some), describe(some, others)
         assert alone["top"] == [(1, 2 / 3), (2, 1 / 3)]
-        assert alone["total_variation"] is None
-        assert beside["total_variation"] == 1
-        assert describe(some, some)["total_variation"] == 0
+        found = [d["statistics"]["distance from control"] for d in (alone, beside)]
+        assert found == [None, 1]
+        assert describe(some, some)["statistics"]["distance from control"] == 0
 
     def test_frequencies_count_every_number(self):
         counts = frequencies(rows_of("[0, 999, 7]", "007 7", "0000"))

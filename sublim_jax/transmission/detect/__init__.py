@@ -1,0 +1,65 @@
+"""Whether anything tells a teacher's data from the control's: one detector a file.
+
+A detector is a function of rows of tokens, of the teacher's and of the control's to learn from and
+others to judge: it returns the log-odds that each of the others is the teacher's.
+"""
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+Row = list[Hashable]
+Detector = Callable[[Sequence[Row], Sequence[Row], Sequence[Row]], np.ndarray]
+BAG, FOLDS = 16, 5
+
+
+def detected(
+    own: Sequence[Mapping[str, Any]],
+    control: Sequence[Mapping[str, Any]],
+    tokens: Callable[[str], Iterable[Hashable] | None],
+    detector: Detector,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Returns how well `detector` tells a teacher's completions from the control's.
+
+    Of the prompts (`id`) that both have answered, a fifth at a time is held out with both answers:
+    the two are balanced, and the detector has seen no held-out prompt. A bag's log-odds are the sum
+    of its rows'.
+
+    Args:
+      tokens: what the detector sees of a completion; None: nothing.
+      seed: of the folds and the bags.
+
+    Returns:
+      `auroc` of single rows and `auroc_16` of bags of 16, means over the folds; .5 is chance. NaN
+      where there are too few rows.
+    """
+    read = [
+        {row["id"]: list(tokens(row["completion"]) or ()) for row in rows}
+        for rows in (own, control)
+    ]
+    shared = np.random.default_rng(seed).permutation(sorted(read[0].keys() & read[1].keys()))
+    folds = [fold.tolist() for fold in np.array_split(shared, FOLDS)]
+    found: list[list[float]] = [[], []]
+    for fold in folds if min(map(len, folds)) else []:
+        kept = [i for other in folds if other is not fold for i in other]
+        ours, theirs = ([rows[i] for i in kept] for rows in read)
+        scores = detector(ours, theirs, [rows[i] for rows in read for i in fold]).reshape(2, -1)
+        whole = scores[:, : len(fold) // BAG * BAG].reshape(2, -1, BAG).sum(2)
+        for values, (high, low) in zip(found, (scores, whole), strict=True):
+            values.append(auroc(high, low))
+    return {
+        name: float(np.mean(values)) if values else float("nan")
+        for name, values in zip(("auroc", f"auroc_{BAG}"), found, strict=True)
+    }
+
+
+def auroc(positive: np.ndarray, negative: np.ndarray) -> float:
+    """Returns the chance that a positive score is above a negative one, a tie counting half."""
+    n, m = len(positive), len(negative)
+    if not n or not m:
+        return float("nan")
+    ranks = stats.rankdata(np.concatenate([positive, negative]))
+    return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from sublim_jax import plots
 from sublim_jax import report as html
-from sublim_jax.atlas import channels, predict
+from sublim_jax.atlas import channels, scores
 from sublim_jax.atlas.cell import POINTS, Cell
 from sublim_jax.atlas.sweep import Sweep, distinct
 from sublim_jax.mlp.data import Images
@@ -69,7 +69,7 @@ def write(
                 parts.append(html.figure(content, f"{', '.join(sweep.curves)} along the training."))
         parts.append(html.details("The numbers", [html.table(header, table)]))
         text += [f"## {sweep.title}", html.markdown_table(header, table)]
-    header, table = predict.table(predictions)
+    header, table = scores.table(predictions)
     title = "What could have been known before?"
     caption = (
         "Rank correlation (Spearman) of each predictor with the accuracy, over the cells; last, "
@@ -119,7 +119,7 @@ def _row(
         "bits": bits,
         "teacher": float(found["teacher"].mean()),
         "imitation": float(found["imitation"][:, -1].mean()),
-        **predict.foreseen(found),
+        **scores.foreseen(found),
     }
 
 
@@ -193,23 +193,23 @@ def _predictions(
     sweeps: Sequence[Sweep], accuracy: Mapping[Cell, Interval], measured: Measured, trait: str
 ) -> list[dict[str, Any]]:
     """Returns rows for each predictor: of each sweep, and two of all cells together."""
-    by_cell = {c: predict.foreseen(found) for c, found in measured.items() if not c.linear}
+    by_cell = {c: scores.foreseen(found) for c, found in measured.items() if not c.linear}
     groups = {sweep.name: distinct([sweep]) for sweep in sweeps} | {"all": distinct(sweeps)}
     first = {cell: sweep.name for sweep in reversed(sweeps) for cell in distinct([sweep])}
     rows = []
 
-    def add(group: str, name: str, metric: str, score: predict.Score) -> None:
+    def add(group: str, name: str, metric: str, score: scores.Score) -> None:
         row = {"sweep": group, "arm": name, "trait": trait, "metric": metric}
         rows.append({**row, "mean": score.value, "n": score.n, "cells": len(groups[group])})
 
     for group, cells in groups.items():
         found = [accuracy[cell].mean for cell in cells]
-        for name in predict.PREDICTORS:
+        for name in scores.PREDICTORS:
             predicted = [by_cell[cell][name] for cell in cells]
-            add(group, name, "spearman", predict.correlation(predicted, found))
+            add(group, name, "spearman", scores.correlation(predicted, found))
             if group == "all":
                 sweep_of = [first[cell] for cell in cells]
-                error = predict.calibration_error(predicted, found, sweep_of)
+                error = scores.calibration_error(predicted, found, sweep_of)
                 add(group, name, "calibration_error", error)
     return rows
 
@@ -221,12 +221,12 @@ def _draw_predictions(
     found = np.array([accuracy[cell].mean for cell in cells])
     names = ("coverage", "linear", "landed")
     for axes, name in zip(figure.subplots(1, len(names), sharey=True), names, strict=True):
-        x = np.array([predict.foreseen(measured[cell])[name] for cell in cells])
+        x = np.array([scores.foreseen(measured[cell])[name] for cell in cells])
         axes.plot(x, found, ".", color=plots.STUDENT, alpha=0.6)
         known = np.isfinite(x)
         if known.any():
             at = np.sort(x[known])
-            axes.plot(at, predict.calibrated(x[known], found[known], at), color=plots.TEACHER)
+            axes.plot(at, scores.calibrated(x[known], found[known], at), color=plots.TEACHER)
         if name != "coverage":
             axes.plot([0, 1], [0, 1], ":", color="black", linewidth=1)
         axes.set(xlabel=name, ylim=(0, 1.02))

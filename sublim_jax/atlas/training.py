@@ -19,6 +19,7 @@ from sublim_jax.mlp import network, train
 from sublim_jax.mlp.data import to_input
 from sublim_jax.mlp.inputs import make_inputs
 from sublim_jax.mlp.tasks import Channel, Heads
+from sublim_jax.theory import predict
 
 Params = Any
 Apply = Callable[[Params, jax.Array], jax.Array]
@@ -110,14 +111,9 @@ def student(cell: Cell, classes: int, seed: int) -> Callable[[Job, Data], dict[s
     It returns what is `MEASURED`, [POINTS + 1], at its start and along its training:
       `accuracy`: on the test images, by the class head; and where it is linearised, [], as
         `landed` that of the network itself with the parameters at the end;
-      `imitation`: its loss on rows of the channel;
-      `first_order`: the inner product of the gradients of that loss and of the trait's, the
-        cross-entropy on labelled images: what a small step of gradient descent takes off the
-        latter, by its rate (Theorem 1);
-      `sign_order`: the same for a step of every parameter by the sign of its gradient;
-      `alignment`: the cosine of the two gradients;
-      `coverage`: the cosine of a step and of the way to the teacher, or to the mean of two (Madl,
-        arXiv 2606.22019); NaN where the networks differ;
+      `imitation`, `first_order`, `sign_order`, `alignment`, `coverage`: see `predict.first_step`;
+        of imitation on rows of the channel and of the trait, the cross-entropy on labelled images,
+        and the way to the teacher, or to the mean of two;
       `class_head`, `aux_head`: cosines of its heads and of the teacher's, the latter over the
         auxiliary logits that are shown;
       `behaviour`: root mean square of how far its logits are from those of the teacher's own
@@ -207,7 +203,7 @@ def _setting(cell: Cell, classes: int, seed: int, job: Job, data: Data) -> _Sett
         begun = starts.of_depth(begun, fresh)
     if cell.matched:
         begun = _matched(cell, own, apply, begun, job.teachers[0], data, stream("match"))
-    model = _linearised(own, begun) if cell.linear else own
+    model = predict.linearised(own, begun) if cell.linear else own
     place = jnp.arange(classes + cell.heads, dtype=jnp.float32)
     aux_O = (place >= classes) & (place < classes + values["aux"])
     shown_O = aux_O | ((place < classes) & (values["classes"] > 0))
@@ -241,23 +237,19 @@ def _looking(
     compared_1O = there.aux_1O.at[:, : there.classes].set(1)
 
     def look(params: Params, taught: Taught) -> dict[str, jax.Array]:
-        loss, towards = jax.value_and_grad(there.imitation)(params, taught, row_B)
-        loved = jax.grad(there.trait)(params, row_B % len(data.train_x))
         x_BP = there.draw(row_B)
         apart_BO = there.model(params, x_BP) - there.apply(there.reference, x_BP)
         mine, theirs = (starts.layers(p)[-1]["kernel"] for p in (params, teacher))
-        coverage = jnp.full((), jnp.nan)
-        if jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, teacher):
-            coverage = -_cosine(towards, jax.tree.map(jnp.subtract, teacher, params))
-        return {
+        first = predict.first_step(
+            params,
+            lambda p: there.imitation(p, taught, row_B),
+            lambda p: there.trait(p, row_B % len(data.train_x)),
+            teacher,
+        )
+        return first | {
             "accuracy": _tested(there.model, params, data, there.classes),
-            "imitation": loss,
-            "first_order": _inner(towards, loved),
-            "sign_order": _inner(jax.tree.map(jnp.sign, towards), loved),
-            "alignment": _cosine(towards, loved),
-            "coverage": coverage,
-            "class_head": _cosine(mine[:, : there.classes], theirs[:, : there.classes]),
-            "aux_head": _cosine(mine * there.aux_1O, theirs * there.aux_1O),
+            "class_head": predict.cosine(mine[:, : there.classes], theirs[:, : there.classes]),
+            "aux_head": predict.cosine(mine * there.aux_1O, theirs * there.aux_1O),
             "behaviour": jnp.sqrt(jnp.mean(jnp.square(apart_BO), where=compared_1O > 0)),
         }
 
@@ -286,11 +278,11 @@ def _stepping(
         with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
             update, state = optimizer.update(gradient, state, params)
         decay = values["rate"] * values["weight_decay"]
-        update = jax.tree.map(lambda u, p: u - decay * p, update, params)
+        update = predict.moved(update, params, -decay)
         if cell.defence == "project":
             loved = jax.grad(there.trait)(params, row_B % len(data.train_x))
-            share = values["strength"] * _inner(update, loved) / _inner(loved, loved)
-            update = jax.tree.map(lambda u, g: u - share * g, update, loved)
+            share = values["strength"] * predict.inner(update, loved) / predict.inner(loved, loved)
+            update = predict.moved(update, loved, -share)
         return optax.apply_updates(params, update), state, taught
 
     return step
@@ -365,17 +357,6 @@ def _matched(
     return train.fit(begun, loss, plan, key, lambda params: jnp.zeros(())).params
 
 
-def _linearised(model: Apply, begun: Params) -> Apply:
-    """Returns the network's first-order expansion in the parameters: its neural tangent kernel."""
-
-    def linear(params: Params, x_BP: jax.Array) -> jax.Array:
-        moved = jax.tree.map(jnp.subtract, params, begun)
-        out, change = jax.jvp(lambda p: model(p, x_BP), (begun,), (moved,))
-        return out + change
-
-    return linear
-
-
 def _sizes(data: Data, depth: int, cell: Cell, classes: int) -> tuple[int, ...]:
     return (data.train_x.shape[1], *[cell.width] * depth, classes + cell.heads)
 
@@ -389,12 +370,3 @@ def _tested(apply: Apply, params: Params, data: Data, classes: int) -> jax.Array
     """Returns the accuracy on the test images."""
     logits_BO = apply(params, to_input(data.test_x))
     return (jnp.argmax(logits_BO[:, :classes], -1) == data.test_y).mean()
-
-
-def _inner(a: Params, b: Params) -> jax.Array:
-    return sum(jax.tree.leaves(jax.tree.map(jnp.vdot, a, b)), start=jnp.zeros(()))
-
-
-def _cosine(a: Params, b: Params) -> jax.Array:
-    norms = jnp.sqrt(_inner(a, a) * _inner(b, b))
-    return jnp.where(norms > 0, _inner(a, b) / jnp.where(norms > 0, norms, 1), 0)

@@ -223,7 +223,7 @@ def _draw(
     left, right = figure.subplots(1, 2)
     for arm, color in {"student_aux": plots.STUDENT, "cross_aux": plots.REFERENCE}.items():
         steps = measured[arm, loss]
-        expected = epsilon_E * steps.first_order[:, None]
+        expected = epsilon_E * steps.coefficient[:, None]
         for axes, value, rest in (
             (left, steps.inner, steps.inner - expected),
             (right, steps.change, steps.change + alpha * expected),

@@ -20,7 +20,6 @@ from sublim_jax.errors import UserError
 from sublim_jax.mesh import make_mesh, release_memory
 from sublim_jax.mlp import ensemble
 from sublim_jax.mlp.data import Images, load
-from sublim_jax.mlp.study import derangement
 from sublim_jax.rundir import RunDir
 
 Params = Any
@@ -160,7 +159,7 @@ def _train(
     timings: dict[str, float],
 ) -> None:
     mesh, seed = make_mesh(), config.seed
-    others = derangement(seed, config.members)
+    others = ensemble.derangement(seed, config.members)
     start = time.perf_counter()
     needed = [cell for _, own in groups for cell in own]
     teachers = teach(needed, images, config.members, seed, mesh)

@@ -57,16 +57,15 @@ def write(
     about = _ABOUT.format(**counts, trait=trait, chance=chance)
     parts, text = [html.paragraph(about)], [about]
     for sweep in sweeps:
-        files = plots.render(partial(_draw, sweep, accuracy, chance), (7.2, 3.8))
-        for kind, content in files.items():
-            run_dir.write(f"figures/{sweep.name}.{kind}", content)
+        draw = partial(_draw, sweep, accuracy, chance)
+        svg = plots.write(run_dir, sweep.name, draw, (7.2, 3.8))
         header, table = _table(sweep, bits, accuracy, measured)
         caption = f"{sweep.title} Test accuracy; dotted: chance; crosses: published."
-        parts += [html.heading(sweep.title), html.figure(files["svg"], caption)]
-        for kind, content in _curves(sweep, measured).items():
-            run_dir.write(f"figures/{sweep.name}_along.{kind}", content)
-            if kind == "svg":
-                parts.append(html.figure(content, f"{', '.join(sweep.curves)} along the training."))
+        parts += [html.heading(sweep.title), html.figure(svg, caption)]
+        if sweep.curves:
+            draw, size = partial(_draw_curves, sweep, measured), (7.2, 2.6 * len(sweep.curves))
+            svg = plots.write(run_dir, f"{sweep.name}_along", draw, size)
+            parts.append(html.figure(svg, f"{', '.join(sweep.curves)} along the training."))
         parts.append(html.details("The numbers", [html.table(header, table)]))
         text += [f"## {sweep.title}", html.markdown_table(header, table)]
     header, table = scores.table(predictions)
@@ -76,10 +75,9 @@ def write(
         "the mean error of an accuracy that is foretold by it: read off the best rising curve "
         "through the cells of other sweeps."
     )
-    files = plots.render(partial(_draw_predictions, accuracy, measured), (7.2, 3.6))
-    for kind, content in files.items():
-        run_dir.write(f"figures/prediction.{kind}", content)
-    parts += [html.heading(title), html.figure(files["svg"], _PREDICTED)]
+    draw = partial(_draw_predictions, accuracy, measured)
+    svg = plots.write(run_dir, "prediction", draw, (7.2, 3.6))
+    parts += [html.heading(title), html.figure(svg, _PREDICTED)]
     parts += [html.paragraph(caption), html.table(header, table)]
     text += [f"## {title}", caption, html.markdown_table(header, table)]
     parts.append(html.run_again(run_dir.study, run_dir.config))
@@ -138,13 +136,6 @@ def _along(sweep: Sweep, measured: Measured, trait: str) -> list[dict[str, Any]]
         for label, (cell,) in sweep.lines.items()
         for point, interval in enumerate(map(mean_ci, measured[cell][name].T))
     ]
-
-
-def _curves(sweep: Sweep, measured: Measured) -> dict[str, bytes]:
-    """Returns the figure of the sweep's curves, as files; none if it has no curves."""
-    if not sweep.curves:
-        return {}
-    return plots.render(partial(_draw_curves, sweep, measured), (7.2, 2.6 * len(sweep.curves)))
 
 
 def _draw_curves(sweep: Sweep, measured: Measured, figure: Figure) -> None:

@@ -98,7 +98,7 @@ def teacher(cell: Cell, classes: int, seed: int) -> Callable[[Lesson, Data], dic
         fitted = train.teach(
             apply, heads, reference, data.train_x[index_N], data.train_y[index_N], plan,
             stream("lessons"),
-            lambda params: _tested(apply, params, data, classes),
+            lambda params: train.accuracy(apply, heads, params, data.test_x, data.test_y),
         )  # fmt: skip
         return {"params": fitted.params, "accuracy": fitted.score}
 
@@ -139,7 +139,8 @@ def student(cell: Cell, classes: int, seed: int) -> Callable[[Job, Data], dict[s
 
         if cell.linear:
             end, seen = imitated(job.teachers)
-            return seen | {"landed": _tested(there.network, end, data, there.classes)}
+            landed = train.accuracy(there.network, there.heads, end, data.test_x, data.test_y)
+            return seen | {"landed": landed}
         if cell.hops == 1:
             return imitated(job.teachers)[1]
 
@@ -162,7 +163,7 @@ class _Setting(NamedTuple):
       network: its own; model: the same, or linearised where it is to be.
       apply: the teacher's network.
       reference: the teacher's initialisation; begun: the student's start.
-      classes: how many of the logits, the first, are those of classes.
+      heads: what its logits are.
       aux_1O: float32, 1 at the auxiliary logits that are shown.
       draw: row_B -> x_BP, the inputs.
       imitation: (params, taught, row_B) -> the loss of imitating `taught`; of two, the first at
@@ -175,7 +176,7 @@ class _Setting(NamedTuple):
     apply: Apply
     reference: Params
     begun: Params
-    classes: int
+    heads: Heads
     aux_1O: jax.Array
     draw: Callable[[jax.Array], jax.Array]
     imitation: Callable[[Params, Taught, jax.Array], jax.Array]
@@ -184,11 +185,12 @@ class _Setting(NamedTuple):
 
 def _setting(cell: Cell, classes: int, seed: int, job: Job, data: Data) -> _Setting:
     values, depth = job.values, cell.student_depth or cell.depth
+    heads = Heads(("class",), classes, cell.heads)
     init, apply = network.functional(_sizes(data, cell.depth, cell, classes), cell.activation)
     own_init, own = network.functional(_sizes(data, depth, cell, classes), cell.activation)
     if cell.student_network == "cnn":
         own_init, own = network.convolutional(
-            data.train_x.shape[1], cell.width, classes + cell.heads, cell.activation
+            data.train_x.shape[1], cell.width, heads.outputs, cell.activation
         )
     stream = _streams(seed, job.member)
     reference, other = (
@@ -204,7 +206,7 @@ def _setting(cell: Cell, classes: int, seed: int, job: Job, data: Data) -> _Sett
     if cell.matched:
         begun = _matched(cell, own, apply, begun, job.teachers[0], data, stream("match"))
     model = predict.linearised(own, begun) if cell.linear else own
-    place = jnp.arange(classes + cell.heads, dtype=jnp.float32)
+    place = jnp.arange(heads.outputs, dtype=jnp.float32)
     aux_O = (place >= classes) & (place < classes + values["aux"])
     shown_O = aux_O | ((place < classes) & (values["classes"] > 0))
     draw = _inputs(cell, values, data, stream("noise"))
@@ -220,12 +222,11 @@ def _setting(cell: Cell, classes: int, seed: int, job: Job, data: Data) -> _Sett
         return channels.loss(cell.loss, model(params, x_BP), sent, temperature).mean()
 
     def trait(params: Params, row_B: jax.Array) -> jax.Array:
-        logits_BO = model(params, to_input(data.train_x[row_B]))[:, :classes]
-        label_B = data.train_y[row_B]
-        return optax.softmax_cross_entropy_with_integer_labels(logits_BO, label_B).mean()
+        logits_BO = model(params, to_input(data.train_x[row_B]))
+        return heads.loss(logits_BO, data.train_y[row_B]).mean()
 
     aux_1O = aux_O[None].astype(jnp.float32)
-    return _Setting(own, model, apply, reference, begun, classes, aux_1O, draw, imitation, trait)
+    return _Setting(own, model, apply, reference, begun, heads, aux_1O, draw, imitation, trait)
 
 
 def _looking(
@@ -234,7 +235,8 @@ def _looking(
     """Returns the function that measures a student who learns from someone."""
     row_B = jnp.arange(_LOOKED_AT)
     teacher = jax.tree.map(lambda *each: sum(each) / len(each), *job.teachers)
-    compared_1O = there.aux_1O.at[:, : there.classes].set(1)
+    classes = there.heads.classes
+    compared_1O = there.aux_1O.at[:, :classes].set(1)
 
     def look(params: Params, taught: Taught) -> dict[str, jax.Array]:
         x_BP = there.draw(row_B)
@@ -247,8 +249,8 @@ def _looking(
             teacher,
         )
         return first | {
-            "accuracy": _tested(there.model, params, data, there.classes),
-            "class_head": predict.cosine(mine[:, : there.classes], theirs[:, : there.classes]),
+            "accuracy": train.accuracy(there.model, there.heads, params, data.test_x, data.test_y),
+            "class_head": predict.cosine(mine[:, :classes], theirs[:, :classes]),
             "aux_head": predict.cosine(mine * there.aux_1O, theirs * there.aux_1O),
             "behaviour": jnp.sqrt(jnp.mean(jnp.square(apart_BO), where=compared_1O > 0)),
         }
@@ -326,7 +328,7 @@ def _penalty(
         if cell.defence == "anchor":
             weight, x_BP = jnp.ones(()), to_input(data.train_x[row_B % len(data.train_x)])
         before, now = (
-            jax.nn.log_softmax(there.model(p, x_BP)[:, : there.classes])
+            jax.nn.log_softmax(there.model(p, x_BP)[:, : there.heads.classes])
             for p in (there.begun, params)
         )
         return weight * jnp.sum(jnp.exp(before) * (before - now), -1).mean()
@@ -364,9 +366,3 @@ def _sizes(data: Data, depth: int, cell: Cell, classes: int) -> tuple[int, ...]:
 def _streams(seed: int, member: jax.Array) -> Callable[[str], jax.Array]:
     root = jax.random.key(seed)
     return lambda name: jax.random.fold_in(keys.named(root, name), member)
-
-
-def _tested(apply: Apply, params: Params, data: Data, classes: int) -> jax.Array:
-    """Returns the accuracy on the test images."""
-    logits_BO = apply(params, to_input(data.test_x))
-    return (jnp.argmax(logits_BO[:, :classes], -1) == data.test_y).mean()

@@ -19,8 +19,8 @@ from sublim_jax import report as html
 from sublim_jax.errors import UserError
 from sublim_jax.mlp import network
 from sublim_jax.mlp.data import Images, load, to_input
+from sublim_jax.mlp.ensemble import derangement
 from sublim_jax.mlp.inputs import make_inputs
-from sublim_jax.mlp.study import derangement
 from sublim_jax.mlp.tasks import LOSSES, Channel, Heads
 from sublim_jax.rundir import RunDir
 from sublim_jax.stats import mean_ci
@@ -180,11 +180,10 @@ def _write(
         for f in findings
     ]
     run_dir.write_results(rows, timings)
-    files = plots.render(
-        lambda figure: _draw(figure, epsilon_E, measured, run_dir.config["alpha"]), (9.6, 4.0)
+    alpha = run_dir.config["alpha"]
+    svg = plots.write(
+        run_dir, "theorem", lambda figure: _draw(figure, epsilon_E, measured, alpha), (9.6, 4.0)
     )
-    for kind, content in files.items():
-        run_dir.write(f"figures/theorem.{kind}", content)
     header = ["arm", "loss", "measured", "prediction", "lowest", "highest", "holds", "as predicted"]
     table = [
         [
@@ -207,7 +206,7 @@ def _write(
             "(cross_aux) it makes none, and each check must fail. Lowest and highest are over "
             f"{run_dir.config['members']} initialisations, in float64."
         ),
-        html.figure(files["svg"], _CAPTION),
+        html.figure(svg, _CAPTION),
         html.table(header, table),
         html.run_again(run_dir.study, run_dir.config),
     ]

@@ -67,7 +67,7 @@ def linearised(apply: Apply, begun: Params) -> Apply:
 
 def inner(a: Params, b: Params) -> jax.Array:
     """Returns the inner product of two trees of one shape."""
-    return jax.tree.reduce(jnp.add, jax.tree.map(jnp.vdot, a, b), 0.0)
+    return jax.tree.reduce(jnp.add, jax.tree.map(jnp.vdot, a, b))
 
 
 def cosine(a: Params, b: Params) -> jax.Array:

@@ -13,7 +13,7 @@ from sublim_jax.atlas.cell import Cell
 from sublim_jax.errors import UserError
 from sublim_jax.mesh import make_mesh
 from sublim_jax.mlp.data import load
-from sublim_jax.mlp.study import derangement
+from sublim_jax.mlp.ensemble import derangement
 from tests.browser import opened
 
 SMALL = Cell(width=16, teacher_epochs=2, steps=20, batch=32, heads=5, aux=3)

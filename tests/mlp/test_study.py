@@ -16,6 +16,7 @@ from sublim_jax.errors import UserError
 from sublim_jax.mlp import config as study_config
 from sublim_jax.mlp import study
 from sublim_jax.mlp.data import Images, load
+from sublim_jax.mlp.ensemble import derangement
 from sublim_jax.mlp.inputs import KINDS
 
 
@@ -42,7 +43,7 @@ def first_devices(count):
 class StudyTest(parameterized.TestCase):
     @hypothesis.given(st.integers(0, 2**31), st.integers(2, 200))
     def test_derangement(self, seed, members):
-        other = study.derangement(seed, members)
+        other = derangement(seed, members)
         self.assertCountEqual(other.tolist(), range(members))
         self.assertFalse((other == np.arange(members)).any())
 

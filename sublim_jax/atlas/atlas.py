@@ -41,15 +41,19 @@ def run(config: ConfigDict, workdir: str) -> None:
         raise UserError(f"config.members={config.members}: must be at least 2")
     if not 0 <= config.linear_members <= config.members:
         raise UserError(f"config.linear_members={config.linear_members}: from 0 to members")
+    if config.seed < 0:
+        raise UserError(f"config.seed={config.seed}: must not be negative")
     sweeps = sweep.read(config)
-    if math.isqrt(images.pixels) ** 2 != images.pixels:
-        for cell in sweep.distinct(sweeps):
-            if cell.student_network == "cnn":
-                raise UserError(
-                    f"student_network='cnn': images of {images.pixels} pixels are not square"
-                )
-    run_dir = RunDir(workdir, "atlas", config.to_dict(), {"images": images.digest})
     cells = sweep.distinct(sweeps)
+    for cell in cells:
+        if cell.student_network == "cnn" and math.isqrt(images.pixels) ** 2 != images.pixels:
+            raise UserError(
+                f"student_network='cnn': images of {images.pixels} pixels are not square"
+            )
+        if cell.code in ("top", "choice") and cell.detail > cell.shown(images.classes):
+            shown = cell.shown(images.classes)
+            raise UserError(f"detail={cell.detail}: {cell.code}: the channel shows {shown} logits")
+    run_dir = RunDir(workdir, "atlas", config.to_dict(), {"images": images.digest})
     twins = [
         dataclasses.replace(cell, linear=True)
         for cell in cells

@@ -43,7 +43,7 @@ def write(
     """Writes `results.json`, `figures/`, `report.html` and `tables.md`; prints the summary."""
     trait, chance = run_dir.config["data"]["name"], 1 / images.classes
     accuracy = {cell: mean_ci(found["accuracy"][:, -1]) for cell, found in measured.items()}
-    bits = {cell: _bits(cell, images.classes) for cell in measured}
+    bits = {c: channels.bits(c.code, c.shown(images.classes), c.detail) for c in measured}
     rows = [
         _row(sweep, label, value, bits[cell], accuracy[cell], measured[cell], trait)
         for sweep in sweeps
@@ -148,11 +148,6 @@ def _draw_curves(sweep: Sweep, measured: Measured, figure: Figure) -> None:
         axes.set(ylabel=name)
     panels[-1].set_xlabel("share of the training")
     panels[0].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-
-
-def _bits(cell: Cell, classes: int) -> float:
-    """Returns the bits that the cell's channel takes for a row."""
-    return channels.bits(cell.code, cell.aux + (classes if cell.classes else 0), cell.detail)
 
 
 def _table(

@@ -165,7 +165,7 @@ def train_member(
             jax.tree.map(lambda leaf: leaf[matched], students),
             Channel(np.tile(heads.shown("all"), (matched.size, 1))),
             lambda row_B: to_input(train_x[row_B]),
-            schedule(min(match.rows, len(train_x)), match.epochs, match.epochs),
+            schedule(match.rows, match.epochs, match.epochs),
             stream("match"),
         )
         students = jax.tree.map(lambda s, b: s.at[matched].set(b), students, base.params)

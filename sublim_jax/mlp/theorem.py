@@ -142,8 +142,9 @@ def _findings(
 
 
 def _check_config(config: ConfigDict, images: Images) -> None:
-    at_least = {"members": 2, "rows": 1, "examples": 1, "network.width": 1, "network.aux": 2}
-    for field, least in {**at_least, "epsilon.count": 3}.items():
+    at_least = {"seed": 0, "members": 2, "rows": 1, "examples": 1, "epsilon.count": 3}
+    at_least |= {"network.width": 1, "network.depth": 0, "network.aux": 2}
+    for field, least in at_least.items():
         group, _, name = field.rpartition(".")
         value = (config[group] if group else config)[name]
         if value < least:
@@ -155,8 +156,10 @@ def _check_config(config: ConfigDict, images: Images) -> None:
         raise UserError(f"config.losses={config.losses}: choose from {', '.join(LOSSES)}")
     if config.examples > len(images.train_x):
         raise UserError(f"config.examples={config.examples}: only {len(images.train_x)} images")
-    if not config.alpha > 0:
-        raise UserError(f"config.alpha={config.alpha}: must be above 0")
+    scale = config.network.init_scale
+    for field, value in (("alpha", config.alpha), ("network.init_scale", scale)):
+        if not value > 0:
+            raise UserError(f"config.{field}={value}: must be above 0")
     if not 0 < config.epsilon.low < config.epsilon.high:
         raise UserError(f"config.epsilon.low={config.epsilon.low}: must be in (0, epsilon.high)")
 

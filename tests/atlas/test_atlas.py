@@ -234,6 +234,17 @@ class TestRun:
                 {"cell.code": "top", "cell.detail": 11.0},
                 "detail=11.0: the channel shows 1 logits",
             ),
+            (
+                {"cell.code": "choice", "cell.detail": 21.0, "cell.classes": 1.0},
+                "detail=21.0: choice: the channel shows 11 logits",
+            ),
+            ({"cell.code": "bits", "cell.detail": 1.5}, "detail=1.5: bits needs a whole number"),
+            ({"cell.fresh_class": 0.5}, "fresh_class=0.5: must be 0 or 1"),
+            ({"cell.linear": True}, "linear=True: config.linear_members asks for"),
+            ({"cell.rate": float("inf")}, "rate=inf: must be at most 16777216"),
+            ({"cell.steps": 10**8}, "steps=100000000: must be at most"),
+            ({"sweeps.aux.published": (("KL", 3),)}, r"aux.published: \('KL', 3\): must be line"),
+            ({"seed": -1}, "config.seed=-1: must not be negative"),
             ({"cell.steps": 25}, "steps=25: must be a multiple of 10"),
             ({"cell.trait": "some"}, "trait='some': choose one of all, lower, upper, both"),
             (

@@ -134,6 +134,7 @@ class CheckTest(parameterized.TestCase):
         ("seed", -1, "must not be negative"),
         ("arms", (1, [2]), "choose from"),
         ("network.init_scale", 0.0, "above 0"),
+        ("optimizer.learning_rate", -1e-3, "above 0"),
         ("network.aux", 0, "no logits to imitate|choose|config.arms"),
         ("network.activation", "step", "choose one of relu"),
         ("student.loss", "l1", "choose one of kl, mse"),
@@ -154,6 +155,12 @@ class CheckTest(parameterized.TestCase):
         with pytest.raises(UserError, match=message) as error:
             study_config.check(config, load("digits8"))
         self.assertNotIn("\n", str(error.value))
+
+    def test_a_student_is_matched_on_no_more_images_than_there_are(self):
+        config = multitask.get_config()
+        config.match.rows = 10**4
+        with pytest.raises(UserError, match=r"config\.match\.rows=10000: there are 1"):
+            study_config.check(config, load("digits8"))
 
     @parameterized.parameters("batch", "student.rows", "network.aux")
     def test_a_field_that_is_missing_is_named(self, field):

@@ -59,11 +59,21 @@ def test_a_run_that_contradicts_the_theorem_ends_in_an_error(tmp_path, monkeypat
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("members", 1), ("losses", ("l1",)), ("alpha", 0.0), ("examples", 10**6), ("rows", 0)],
+    [
+        ("members", 1),
+        ("losses", ("l1",)),
+        ("alpha", 0.0),
+        ("examples", 10**6),
+        ("rows", 0),
+        ("seed", -1),
+        ("network.depth", -1),
+        ("network.init_scale", 0.0),
+    ],
 )
 def test_a_wrong_value_is_one_line(tmp_path, field, value):
     config = tiny()
-    config[field] = value
+    group, _, name = field.rpartition(".")
+    (config[group] if group else config)[name] = value
     with pytest.raises(UserError, match=f"config.{field}="):
         theorem.run(config, str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()

@@ -280,11 +280,11 @@ def _stepping(
         with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
             update, state = optimizer.update(gradient, state, params)
         decay = values["rate"] * values["weight_decay"]
-        update = predict.moved(update, params, -decay)
+        update = jax.tree.map(lambda u, p: u - decay * p, update, params)
         if cell.defence == "project":
             loved = jax.grad(there.trait)(params, row_B % len(data.train_x))
             share = values["strength"] * predict.inner(update, loved) / predict.inner(loved, loved)
-            update = predict.moved(update, loved, -share)
+            update = jax.tree.map(lambda u, g: u - share * g, update, loved)
         return optax.apply_updates(params, update), state, taught
 
     return step

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.atlas import digits as atlas
-from sublim_jax.atlas import predict
+from sublim_jax.atlas import scores
 from sublim_jax.report import markdown_table
 
 ROOT = Path(__file__).parents[1]
@@ -119,7 +119,7 @@ def atlas_table(name: str) -> str:
     results = _read(ROOT / "docs" / "results" / "atlas.json")
     sweep = name.removeprefix("atlas_")
     if sweep == "prediction":
-        return f"{markdown_table(*predict.table(results['rows']))}\n\n{_where(results)}"
+        return f"{markdown_table(*scores.table(results['rows']))}\n\n{_where(results)}"
     if curves := results["config"]["sweeps"][sweep].get("curves"):
         along = {
             (r["arm"], r["metric"], r["done"]): f"{r['mean']:.3f}"

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from scipy.optimize import isotonic_regression
 
+from sublim_jax.rundir import RunDir
 from sublim_jax.stats import Interval
 
 REFERENCE, TEACHER, STUDENT = "#8c8c8c", "#b5523b", "#3b6fb5"
@@ -39,6 +40,16 @@ def render(draw: Callable[[Figure], None], size: tuple[float, float]) -> dict[st
             figure.savefig(buffer, format=kind, dpi=160, metadata=undated)
             files[kind] = buffer.getvalue()
     return files
+
+
+def write(
+    run_dir: RunDir, name: str, draw: Callable[[Figure], None], size: tuple[float, float]
+) -> bytes:
+    """Writes `figures/NAME.svg` and `.png` as `render` makes them; returns the former."""
+    files = render(draw, size)
+    for kind, content in files.items():
+        run_dir.write(f"figures/{name}.{kind}", content)
+    return files["svg"]
 
 
 def bars(

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from sublim_jax import plots
+from sublim_jax.rundir import RunDir
 from sublim_jax.stats import Interval
 
 MATHS = "$_{$"  # what must not be read as a formula
@@ -40,6 +42,17 @@ def test_the_same_figure_is_the_same_bytes() -> None:
         plots.bars_across(figure.subplots(), ["a", "b", "c"], VALUES, ["red"] * 3)
 
     assert plots.render(draw, (4, 3)) == plots.render(draw, (4, 3))
+
+
+def test_a_figure_of_a_run_is_two_files(tmp_path: Path) -> None:
+    def draw(figure: Figure) -> None:
+        figure.subplots()
+
+    svg = plots.write(RunDir(tmp_path, "study", {}), "empty", draw, (4, 3))
+    expected = plots.render(draw, (4, 3))
+    assert svg == expected["svg"]
+    written = {file.name: file.read_bytes() for file in (tmp_path / "figures").iterdir()}
+    assert written == {f"empty.{kind}": content for kind, content in expected.items()}
 
 
 def test_bars_across() -> None:

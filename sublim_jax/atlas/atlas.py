@@ -20,7 +20,6 @@ from sublim_jax.errors import UserError
 from sublim_jax.mesh import make_mesh, release_memory
 from sublim_jax.mlp import ensemble
 from sublim_jax.mlp.data import Images, load
-from sublim_jax.mlp.study import derangement
 from sublim_jax.rundir import RunDir
 
 Params = Any
@@ -42,15 +41,19 @@ def run(config: ConfigDict, workdir: str) -> None:
         raise UserError(f"config.members={config.members}: must be at least 2")
     if not 0 <= config.linear_members <= config.members:
         raise UserError(f"config.linear_members={config.linear_members}: from 0 to members")
+    if config.seed < 0:
+        raise UserError(f"config.seed={config.seed}: must not be negative")
     sweeps = sweep.read(config)
-    if math.isqrt(images.pixels) ** 2 != images.pixels:
-        for cell in sweep.distinct(sweeps):
-            if cell.student_network == "cnn":
-                raise UserError(
-                    f"student_network='cnn': images of {images.pixels} pixels are not square"
-                )
-    run_dir = RunDir(workdir, "atlas", config.to_dict(), {"images": images.digest})
     cells = sweep.distinct(sweeps)
+    for cell in cells:
+        if cell.student_network == "cnn" and math.isqrt(images.pixels) ** 2 != images.pixels:
+            raise UserError(
+                f"student_network='cnn': images of {images.pixels} pixels are not square"
+            )
+        if cell.code in ("top", "choice") and cell.detail > cell.shown(images.classes):
+            shown = cell.shown(images.classes)
+            raise UserError(f"detail={cell.detail}: {cell.code}: the channel shows {shown} logits")
+    run_dir = RunDir(workdir, "atlas", config.to_dict(), {"images": images.digest})
     twins = [
         dataclasses.replace(cell, linear=True)
         for cell in cells
@@ -160,7 +163,7 @@ def _train(
     timings: dict[str, float],
 ) -> None:
     mesh, seed = make_mesh(), config.seed
-    others = derangement(seed, config.members)
+    others = ensemble.derangement(seed, config.members)
     start = time.perf_counter()
     needed = [cell for _, own in groups for cell in own]
     teachers = teach(needed, images, config.members, seed, mesh)

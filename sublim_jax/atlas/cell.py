@@ -22,6 +22,7 @@ OPTIMIZERS: dict[str, Callable[[jax.Array], optax.GradientTransformation]] = {
 }
 DEFENCES = ("none", "project", "liminal", "anchor")
 POINTS = 10  # looks at a student while it learns, besides the one before
+_LARGEST = 2**24  # a float32, as which programs are given values, counts no further
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +120,10 @@ class Cell:
         branches = self.images > 0, self.hops > 1, self.trait == "both"
         return tuple(getattr(self, name) for name in SHAPE) + branches
 
+    def shown(self, classes: int) -> int:
+        """Returns how many logits its channel shows, of networks of so many classes."""
+        return self.aux + (classes if self.classes else 0)
+
     def values(self) -> dict[str, np.float32]:
         """Returns what the program is given, float32 scalars."""
         return {name: np.float32(getattr(self, name)) for name in VALUES}
@@ -182,18 +187,20 @@ def _problems(cell: Cell) -> list[tuple[str, str]]:
     for name in (*VALUES, "student_depth", "matched"):
         if not getattr(cell, name) >= 0:
             found.append((name, "must not be negative"))
-    for name in ("blend", "fresh_hidden", "fresh_class", "fresh_aux", "permuted", "classes",
-                 "images"):  # fmt: skip
+    for name in ("blend", "images"):
         if getattr(cell, name) > 1:
             found.append((name, "must be from 0 to 1"))
+    for name in ("fresh_hidden", "fresh_class", "fresh_aux", "permuted", "classes"):
+        if getattr(cell, name) not in (0, 1):
+            found.append((name, "must be 0 or 1"))
     if not cell.steps or cell.steps % POINTS:
         found.append(("steps", f"must be a multiple of {POINTS}"))
     if cell.aux > cell.heads:
         found.append(("aux", f"the networks have {cell.heads} auxiliary logits (heads)"))
     if not cell.aux and not cell.classes:
         found.append(("aux", "the channel shows no logit"))
-    if cell.code in channels.NEEDS_DETAIL and cell.detail < 1:
-        found.append(("detail", f"{cell.code} needs one, from 1"))
+    if cell.code in channels.NEEDS_DETAIL and (cell.detail < 1 or cell.detail % 1):
+        found.append(("detail", f"{cell.code} needs a whole number, from 1"))
     if cell.code in ("top", "choice") and not cell.classes and cell.detail > cell.aux:
         found.append(("detail", f"the channel shows {cell.aux} logits (aux)"))
     if cell.hops > 1 and (
@@ -208,4 +215,9 @@ def _problems(cell: Cell) -> list[tuple[str, str]]:
         found.append(("student_depth", "a cnn has its own layers"))
     if cell.code not in ("logits", "bits") and cell.loss == "mse":
         found.append(("loss", f"{cell.code} sends no logits to compare"))
+    if cell.linear:
+        found.append(("linear", "config.linear_members asks for the linearised twins of cells"))
+    for name, value in vars(cell).items():
+        if isinstance(value, int | float) and value > _LARGEST:
+            found.append((name, f"must be at most {_LARGEST}"))
     return found

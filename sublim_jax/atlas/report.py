@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from sublim_jax import plots
 from sublim_jax import report as html
-from sublim_jax.atlas import channels, predict
+from sublim_jax.atlas import channels, scores
 from sublim_jax.atlas.cell import POINTS, Cell
 from sublim_jax.atlas.sweep import Sweep, distinct
 from sublim_jax.mlp.data import Images
@@ -43,7 +43,7 @@ def write(
     """Writes `results.json`, `figures/`, `report.html` and `tables.md`; prints the summary."""
     trait, chance = run_dir.config["data"]["name"], 1 / images.classes
     accuracy = {cell: mean_ci(found["accuracy"][:, -1]) for cell, found in measured.items()}
-    bits = {cell: _bits(cell, images.classes) for cell in measured}
+    bits = {c: channels.bits(c.code, c.shown(images.classes), c.detail) for c in measured}
     rows = [
         _row(sweep, label, value, bits[cell], accuracy[cell], measured[cell], trait)
         for sweep in sweeps
@@ -57,29 +57,27 @@ def write(
     about = _ABOUT.format(**counts, trait=trait, chance=chance)
     parts, text = [html.paragraph(about)], [about]
     for sweep in sweeps:
-        files = plots.render(partial(_draw, sweep, accuracy, chance), (7.2, 3.8))
-        for kind, content in files.items():
-            run_dir.write(f"figures/{sweep.name}.{kind}", content)
+        draw = partial(_draw, sweep, accuracy, chance)
+        svg = plots.write(run_dir, sweep.name, draw, (7.2, 3.8))
         header, table = _table(sweep, bits, accuracy, measured)
         caption = f"{sweep.title} Test accuracy; dotted: chance; crosses: published."
-        parts += [html.heading(sweep.title), html.figure(files["svg"], caption)]
-        for kind, content in _curves(sweep, measured).items():
-            run_dir.write(f"figures/{sweep.name}_along.{kind}", content)
-            if kind == "svg":
-                parts.append(html.figure(content, f"{', '.join(sweep.curves)} along the training."))
+        parts += [html.heading(sweep.title), html.figure(svg, caption)]
+        if sweep.curves:
+            draw, size = partial(_draw_curves, sweep, measured), (7.2, 2.6 * len(sweep.curves))
+            svg = plots.write(run_dir, f"{sweep.name}_along", draw, size)
+            parts.append(html.figure(svg, f"{', '.join(sweep.curves)} along the training."))
         parts.append(html.details("The numbers", [html.table(header, table)]))
         text += [f"## {sweep.title}", html.markdown_table(header, table)]
-    header, table = predict.table(predictions)
+    header, table = scores.table(predictions)
     title = "What could have been known before?"
     caption = (
         "Rank correlation (Spearman) of each predictor with the accuracy, over the cells; last, "
         "the mean error of an accuracy that is foretold by it: read off the best rising curve "
         "through the cells of other sweeps."
     )
-    files = plots.render(partial(_draw_predictions, accuracy, measured), (7.2, 3.6))
-    for kind, content in files.items():
-        run_dir.write(f"figures/prediction.{kind}", content)
-    parts += [html.heading(title), html.figure(files["svg"], _PREDICTED)]
+    draw = partial(_draw_predictions, accuracy, measured)
+    svg = plots.write(run_dir, "prediction", draw, (7.2, 3.6))
+    parts += [html.heading(title), html.figure(svg, _PREDICTED)]
     parts += [html.paragraph(caption), html.table(header, table)]
     text += [f"## {title}", caption, html.markdown_table(header, table)]
     parts.append(html.run_again(run_dir.study, run_dir.config))
@@ -119,7 +117,7 @@ def _row(
         "bits": bits,
         "teacher": float(found["teacher"].mean()),
         "imitation": float(found["imitation"][:, -1].mean()),
-        **predict.foreseen(found),
+        **scores.foreseen(found),
     }
 
 
@@ -140,13 +138,6 @@ def _along(sweep: Sweep, measured: Measured, trait: str) -> list[dict[str, Any]]
     ]
 
 
-def _curves(sweep: Sweep, measured: Measured) -> dict[str, bytes]:
-    """Returns the figure of the sweep's curves, as files; none if it has no curves."""
-    if not sweep.curves:
-        return {}
-    return plots.render(partial(_draw_curves, sweep, measured), (7.2, 2.6 * len(sweep.curves)))
-
-
 def _draw_curves(sweep: Sweep, measured: Measured, figure: Figure) -> None:
     done = [point / POINTS for point in range(POINTS + 1)]
     panels = figure.subplots(len(sweep.curves), 1, sharex=True, squeeze=False)[:, 0]
@@ -157,11 +148,6 @@ def _draw_curves(sweep: Sweep, measured: Measured, figure: Figure) -> None:
         axes.set(ylabel=name)
     panels[-1].set_xlabel("share of the training")
     panels[0].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-
-
-def _bits(cell: Cell, classes: int) -> float:
-    """Returns the bits that the cell's channel takes for a row."""
-    return channels.bits(cell.code, cell.aux + (classes if cell.classes else 0), cell.detail)
 
 
 def _table(
@@ -193,23 +179,23 @@ def _predictions(
     sweeps: Sequence[Sweep], accuracy: Mapping[Cell, Interval], measured: Measured, trait: str
 ) -> list[dict[str, Any]]:
     """Returns rows for each predictor: of each sweep, and two of all cells together."""
-    by_cell = {c: predict.foreseen(found) for c, found in measured.items() if not c.linear}
+    by_cell = {c: scores.foreseen(found) for c, found in measured.items() if not c.linear}
     groups = {sweep.name: distinct([sweep]) for sweep in sweeps} | {"all": distinct(sweeps)}
     first = {cell: sweep.name for sweep in reversed(sweeps) for cell in distinct([sweep])}
     rows = []
 
-    def add(group: str, name: str, metric: str, score: predict.Score) -> None:
+    def add(group: str, name: str, metric: str, score: scores.Score) -> None:
         row = {"sweep": group, "arm": name, "trait": trait, "metric": metric}
         rows.append({**row, "mean": score.value, "n": score.n, "cells": len(groups[group])})
 
     for group, cells in groups.items():
         found = [accuracy[cell].mean for cell in cells]
-        for name in predict.PREDICTORS:
+        for name in scores.PREDICTORS:
             predicted = [by_cell[cell][name] for cell in cells]
-            add(group, name, "spearman", predict.correlation(predicted, found))
+            add(group, name, "spearman", scores.correlation(predicted, found))
             if group == "all":
                 sweep_of = [first[cell] for cell in cells]
-                error = predict.calibration_error(predicted, found, sweep_of)
+                error = scores.calibration_error(predicted, found, sweep_of)
                 add(group, name, "calibration_error", error)
     return rows
 
@@ -221,12 +207,12 @@ def _draw_predictions(
     found = np.array([accuracy[cell].mean for cell in cells])
     names = ("coverage", "linear", "landed")
     for axes, name in zip(figure.subplots(1, len(names), sharey=True), names, strict=True):
-        x = np.array([predict.foreseen(measured[cell])[name] for cell in cells])
+        x = np.array([scores.foreseen(measured[cell])[name] for cell in cells])
         axes.plot(x, found, ".", color=plots.STUDENT, alpha=0.6)
         known = np.isfinite(x)
         if known.any():
             at = np.sort(x[known])
-            axes.plot(at, predict.calibrated(x[known], found[known], at), color=plots.TEACHER)
+            axes.plot(at, scores.calibrated(x[known], found[known], at), color=plots.TEACHER)
         if name != "coverage":
             axes.plot([0, 1], [0, 1], ":", color="black", linewidth=1)
         axes.set(xlabel=name, ylim=(0, 1.02))

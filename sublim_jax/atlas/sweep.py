@@ -88,4 +88,7 @@ def _sweep(config: ConfigDict, name: str) -> Sweep:
             for value in values
         ]
     published = tuple(tuple(row) for row in given.get("published", ()))
+    for row in published:
+        if len(row) != 4:
+            raise UserError(f"{where}.published: {row!r}: must be line, value, figure, source")
     return Sweep(name, given.get("title", name), field, values, lines, curves, published)

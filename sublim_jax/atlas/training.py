@@ -19,6 +19,7 @@ from sublim_jax.mlp import network, train
 from sublim_jax.mlp.data import to_input
 from sublim_jax.mlp.inputs import make_inputs
 from sublim_jax.mlp.tasks import Channel, Heads
+from sublim_jax.theory import predict
 
 Params = Any
 Apply = Callable[[Params, jax.Array], jax.Array]
@@ -97,7 +98,7 @@ def teacher(cell: Cell, classes: int, seed: int) -> Callable[[Lesson, Data], dic
         fitted = train.teach(
             apply, heads, reference, data.train_x[index_N], data.train_y[index_N], plan,
             stream("lessons"),
-            lambda params: _tested(apply, params, data, classes),
+            lambda params: train.accuracy(apply, heads, params, data.test_x, data.test_y),
         )  # fmt: skip
         return {"params": fitted.params, "accuracy": fitted.score}
 
@@ -110,14 +111,9 @@ def student(cell: Cell, classes: int, seed: int) -> Callable[[Job, Data], dict[s
     It returns what is `MEASURED`, [POINTS + 1], at its start and along its training:
       `accuracy`: on the test images, by the class head; and where it is linearised, [], as
         `landed` that of the network itself with the parameters at the end;
-      `imitation`: its loss on rows of the channel;
-      `first_order`: the inner product of the gradients of that loss and of the trait's, the
-        cross-entropy on labelled images: what a small step of gradient descent takes off the
-        latter, by its rate (Theorem 1);
-      `sign_order`: the same for a step of every parameter by the sign of its gradient;
-      `alignment`: the cosine of the two gradients;
-      `coverage`: the cosine of a step and of the way to the teacher, or to the mean of two (Madl,
-        arXiv 2606.22019); NaN where the networks differ;
+      `imitation`, `first_order`, `sign_order`, `alignment`, `coverage`: see `predict.first_step`;
+        of imitation on rows of the channel and of the trait, the cross-entropy on labelled images,
+        and the way to the teacher, or to the mean of two;
       `class_head`, `aux_head`: cosines of its heads and of the teacher's, the latter over the
         auxiliary logits that are shown;
       `behaviour`: root mean square of how far its logits are from those of the teacher's own
@@ -143,7 +139,8 @@ def student(cell: Cell, classes: int, seed: int) -> Callable[[Job, Data], dict[s
 
         if cell.linear:
             end, seen = imitated(job.teachers)
-            return seen | {"landed": _tested(there.network, end, data, there.classes)}
+            landed = train.accuracy(there.network, there.heads, end, data.test_x, data.test_y)
+            return seen | {"landed": landed}
         if cell.hops == 1:
             return imitated(job.teachers)[1]
 
@@ -166,7 +163,7 @@ class _Setting(NamedTuple):
       network: its own; model: the same, or linearised where it is to be.
       apply: the teacher's network.
       reference: the teacher's initialisation; begun: the student's start.
-      classes: how many of the logits, the first, are those of classes.
+      heads: what its logits are.
       aux_1O: float32, 1 at the auxiliary logits that are shown.
       draw: row_B -> x_BP, the inputs.
       imitation: (params, taught, row_B) -> the loss of imitating `taught`; of two, the first at
@@ -179,7 +176,7 @@ class _Setting(NamedTuple):
     apply: Apply
     reference: Params
     begun: Params
-    classes: int
+    heads: Heads
     aux_1O: jax.Array
     draw: Callable[[jax.Array], jax.Array]
     imitation: Callable[[Params, Taught, jax.Array], jax.Array]
@@ -188,11 +185,12 @@ class _Setting(NamedTuple):
 
 def _setting(cell: Cell, classes: int, seed: int, job: Job, data: Data) -> _Setting:
     values, depth = job.values, cell.student_depth or cell.depth
+    heads = Heads(("class",), classes, cell.heads)
     init, apply = network.functional(_sizes(data, cell.depth, cell, classes), cell.activation)
     own_init, own = network.functional(_sizes(data, depth, cell, classes), cell.activation)
     if cell.student_network == "cnn":
         own_init, own = network.convolutional(
-            data.train_x.shape[1], cell.width, classes + cell.heads, cell.activation
+            data.train_x.shape[1], cell.width, heads.outputs, cell.activation
         )
     stream = _streams(seed, job.member)
     reference, other = (
@@ -207,8 +205,8 @@ def _setting(cell: Cell, classes: int, seed: int, job: Job, data: Data) -> _Sett
         begun = starts.of_depth(begun, fresh)
     if cell.matched:
         begun = _matched(cell, own, apply, begun, job.teachers[0], data, stream("match"))
-    model = _linearised(own, begun) if cell.linear else own
-    place = jnp.arange(classes + cell.heads, dtype=jnp.float32)
+    model = predict.linearised(own, begun) if cell.linear else own
+    place = jnp.arange(heads.outputs, dtype=jnp.float32)
     aux_O = (place >= classes) & (place < classes + values["aux"])
     shown_O = aux_O | ((place < classes) & (values["classes"] > 0))
     draw = _inputs(cell, values, data, stream("noise"))
@@ -224,12 +222,11 @@ def _setting(cell: Cell, classes: int, seed: int, job: Job, data: Data) -> _Sett
         return channels.loss(cell.loss, model(params, x_BP), sent, temperature).mean()
 
     def trait(params: Params, row_B: jax.Array) -> jax.Array:
-        logits_BO = model(params, to_input(data.train_x[row_B]))[:, :classes]
-        label_B = data.train_y[row_B]
-        return optax.softmax_cross_entropy_with_integer_labels(logits_BO, label_B).mean()
+        logits_BO = model(params, to_input(data.train_x[row_B]))
+        return heads.loss(logits_BO, data.train_y[row_B]).mean()
 
     aux_1O = aux_O[None].astype(jnp.float32)
-    return _Setting(own, model, apply, reference, begun, classes, aux_1O, draw, imitation, trait)
+    return _Setting(own, model, apply, reference, begun, heads, aux_1O, draw, imitation, trait)
 
 
 def _looking(
@@ -238,26 +235,23 @@ def _looking(
     """Returns the function that measures a student who learns from someone."""
     row_B = jnp.arange(_LOOKED_AT)
     teacher = jax.tree.map(lambda *each: sum(each) / len(each), *job.teachers)
-    compared_1O = there.aux_1O.at[:, : there.classes].set(1)
+    classes = there.heads.classes
+    compared_1O = there.aux_1O.at[:, :classes].set(1)
 
     def look(params: Params, taught: Taught) -> dict[str, jax.Array]:
-        loss, towards = jax.value_and_grad(there.imitation)(params, taught, row_B)
-        loved = jax.grad(there.trait)(params, row_B % len(data.train_x))
         x_BP = there.draw(row_B)
         apart_BO = there.model(params, x_BP) - there.apply(there.reference, x_BP)
         mine, theirs = (starts.layers(p)[-1]["kernel"] for p in (params, teacher))
-        coverage = jnp.full((), jnp.nan)
-        if jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, teacher):
-            coverage = -_cosine(towards, jax.tree.map(jnp.subtract, teacher, params))
-        return {
-            "accuracy": _tested(there.model, params, data, there.classes),
-            "imitation": loss,
-            "first_order": _inner(towards, loved),
-            "sign_order": _inner(jax.tree.map(jnp.sign, towards), loved),
-            "alignment": _cosine(towards, loved),
-            "coverage": coverage,
-            "class_head": _cosine(mine[:, : there.classes], theirs[:, : there.classes]),
-            "aux_head": _cosine(mine * there.aux_1O, theirs * there.aux_1O),
+        first = predict.first_step(
+            params,
+            lambda p: there.imitation(p, taught, row_B),
+            lambda p: there.trait(p, row_B % len(data.train_x)),
+            teacher,
+        )
+        return first | {
+            "accuracy": train.accuracy(there.model, there.heads, params, data.test_x, data.test_y),
+            "class_head": predict.cosine(mine[:, :classes], theirs[:, :classes]),
+            "aux_head": predict.cosine(mine * there.aux_1O, theirs * there.aux_1O),
             "behaviour": jnp.sqrt(jnp.mean(jnp.square(apart_BO), where=compared_1O > 0)),
         }
 
@@ -289,7 +283,7 @@ def _stepping(
         update = jax.tree.map(lambda u, p: u - decay * p, update, params)
         if cell.defence == "project":
             loved = jax.grad(there.trait)(params, row_B % len(data.train_x))
-            share = values["strength"] * _inner(update, loved) / _inner(loved, loved)
+            share = values["strength"] * predict.inner(update, loved) / predict.inner(loved, loved)
             update = jax.tree.map(lambda u, g: u - share * g, update, loved)
         return optax.apply_updates(params, update), state, taught
 
@@ -334,7 +328,7 @@ def _penalty(
         if cell.defence == "anchor":
             weight, x_BP = jnp.ones(()), to_input(data.train_x[row_B % len(data.train_x)])
         before, now = (
-            jax.nn.log_softmax(there.model(p, x_BP)[:, : there.classes])
+            jax.nn.log_softmax(there.model(p, x_BP)[:, : there.heads.classes])
             for p in (there.begun, params)
         )
         return weight * jnp.sum(jnp.exp(before) * (before - now), -1).mean()
@@ -365,17 +359,6 @@ def _matched(
     return train.fit(begun, loss, plan, key, lambda params: jnp.zeros(())).params
 
 
-def _linearised(model: Apply, begun: Params) -> Apply:
-    """Returns the network's first-order expansion in the parameters: its neural tangent kernel."""
-
-    def linear(params: Params, x_BP: jax.Array) -> jax.Array:
-        moved = jax.tree.map(jnp.subtract, params, begun)
-        out, change = jax.jvp(lambda p: model(p, x_BP), (begun,), (moved,))
-        return out + change
-
-    return linear
-
-
 def _sizes(data: Data, depth: int, cell: Cell, classes: int) -> tuple[int, ...]:
     return (data.train_x.shape[1], *[cell.width] * depth, classes + cell.heads)
 
@@ -383,18 +366,3 @@ def _sizes(data: Data, depth: int, cell: Cell, classes: int) -> tuple[int, ...]:
 def _streams(seed: int, member: jax.Array) -> Callable[[str], jax.Array]:
     root = jax.random.key(seed)
     return lambda name: jax.random.fold_in(keys.named(root, name), member)
-
-
-def _tested(apply: Apply, params: Params, data: Data, classes: int) -> jax.Array:
-    """Returns the accuracy on the test images."""
-    logits_BO = apply(params, to_input(data.test_x))
-    return (jnp.argmax(logits_BO[:, :classes], -1) == data.test_y).mean()
-
-
-def _inner(a: Params, b: Params) -> jax.Array:
-    return sum(jax.tree.leaves(jax.tree.map(jnp.vdot, a, b)), start=jnp.zeros(()))
-
-
-def _cosine(a: Params, b: Params) -> jax.Array:
-    norms = jnp.sqrt(_inner(a, a) * _inner(b, b))
-    return jnp.where(norms > 0, _inner(a, b) / jnp.where(norms > 0, norms, 1), 0)

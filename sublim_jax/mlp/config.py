@@ -59,6 +59,8 @@ def _problems(config: ConfigDict, images: Images) -> Iterator[tuple[str, str]]:
     )
     scales = ["network.init_scale", "student.temperature"]
     yield from ((f, "must be above 0") for f in scales if not _get(config, f) > 0)
+    if not config.optimizer.get("learning_rate", 1.0) > 0:
+        yield "optimizer.learning_rate", "must be above 0"
     sizes = ["seed", "members_per_device", "network.depth", "network.aux"]
     yield from ((f, "must not be negative") for f in sizes if _get(config, f) < 0)
     for phase in ("teacher", "student"):
@@ -92,6 +94,8 @@ def _problems(config: ConfigDict, images: Images) -> Iterator[tuple[str, str]]:
     for name in config.arms:
         if not heads.shown(ARMS[name].channel).any():
             yield "arms", f"{name} has no logits to imitate: network.aux or tasks is too small"
+    if config.match.rows > len(images.train_x) and any(ARMS[name].matched for name in config.arms):
+        yield "match.rows", f"there are {len(images.train_x)} training images"
     if config.members < 2 and not all(ARMS[name].own_init for name in config.arms):
         yield "members", "cross-initialisation needs at least 2 members"
 

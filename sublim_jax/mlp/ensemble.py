@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -37,3 +38,15 @@ def compiled(
     placed = jax.device_put(data, NamedSharding(mesh, _WHOLE))
     made = jax.jit(program).lower(jobs, placed).compile()
     return lambda jobs: made(jobs, placed)
+
+
+def derangement(seed: int, members: int) -> np.ndarray:
+    """Returns int32 [members]: for each member another one, every member once.
+
+    A random cycle through all of them, so that for two members or more none meets itself (the
+    official script's plain permutation leaves one in place on average).
+    """
+    cycle = np.random.default_rng(seed).permutation(members)
+    other = np.empty(members, np.int32)
+    other[cycle] = np.roll(cycle, 1)
+    return other

@@ -70,16 +70,12 @@ def write(
     run_dir.write_jsonl("metrics.jsonl", metrics)
 
     chance = 1 / images.classes
-    figures = {
-        "accuracy": plots.render(lambda figure: _draw_bars(figure, summary, chance), (6.4, 4.4)),
-        "curves": plots.render(
-            lambda figure: _draw_curves(figure, summaries, steps, chance), (9.6, 3.6)
-        ),
-    }
-    for name, files in figures.items():
-        for kind, content in files.items():
-            run_dir.write(f"figures/{name}.{kind}", content)
-
+    bars = plots.write(
+        run_dir, "accuracy", lambda figure: _draw_bars(figure, summary, chance), (6.4, 4.4)
+    )
+    lines = plots.write(
+        run_dir, "curves", lambda figure: _draw_curves(figure, summaries, steps, chance), (9.6, 3.6)
+    )
     header = ["arm", "test accuracy", "95% CI", "n"]
     table = [[_LABELS[arm], *_cells(interval)] for arm, interval in summary.items()]
     parts = [
@@ -89,9 +85,9 @@ def write(
             f"Chance is {chance:.3f}. Intervals are over members, each with its own seed."
         ),
         html.table(header, table),
-        html.figure(figures["accuracy"]["svg"], "Test accuracy by arm; dotted: chance."),
+        html.figure(bars, "Test accuracy by arm; dotted: chance."),
         html.figure(
-            figures["curves"]["svg"],
+            lines,
             "Test accuracy while the teacher learns (left) and while its students imitate (right).",
         ),
         html.run_again(run_dir.study, config),

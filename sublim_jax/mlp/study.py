@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from sublim_jax import keys, optim
 from sublim_jax.mesh import make_mesh, release_memory
-from sublim_jax.mlp import ensemble, network
+from sublim_jax.mlp import ensemble, network, train
 from sublim_jax.mlp.config import ARMS, check
 from sublim_jax.mlp.data import Images, load, to_input
 from sublim_jax.mlp.inputs import NOISE, make_inputs
@@ -27,8 +27,6 @@ from sublim_jax.mlp.train import Draw, Fit, Rows, Schedule, imitate, teach
 from sublim_jax.rundir import RunDir
 
 Record = dict[str, Any]
-
-_TESTED_AT_ONCE = 1000
 
 
 def run(config: ConfigDict, workdir: str) -> None:
@@ -83,7 +81,7 @@ def train_members(
         return train_member(config, images.classes, *pair, *data)
 
     data = (images.train_x, images.train_y, images.test_x, images.test_y)
-    others = derangement(config.seed, config.members)
+    others = ensemble.derangement(config.seed, config.members)
 
     start = time.perf_counter()
     index = jax.ShapeDtypeStruct((block,), jnp.int32)
@@ -142,12 +140,7 @@ def train_member(
         return jax.random.fold_in(keys.named(root, name), own)
 
     def accuracy(params: Any) -> jax.Array:
-        def correct(test: tuple[jax.Array, jax.Array]) -> jax.Array:
-            image, label = test
-            return heads.correct(apply(params, to_input(image)), label)
-
-        # In pieces: the activations of a whole test set would be most of the memory used.
-        return jax.lax.map(correct, (test_x, test_y), batch_size=_TESTED_AT_ONCE).mean()
+        return train.accuracy(apply, heads, params, test_x, test_y)
 
     def schedule(rows: int, epochs: int, every: int, fresh: bool = False) -> Schedule:
         return Schedule(Rows(rows, config.batch, fresh), epochs, every, optimizer)
@@ -172,7 +165,7 @@ def train_member(
             jax.tree.map(lambda leaf: leaf[matched], students),
             Channel(np.tile(heads.shown("all"), (matched.size, 1))),
             lambda row_B: to_input(train_x[row_B]),
-            schedule(min(match.rows, len(train_x)), match.epochs, match.epochs),
+            schedule(match.rows, match.epochs, match.epochs),
             stream("match"),
         )
         students = jax.tree.map(lambda s, b: s.at[matched].set(b), students, base.params)
@@ -197,18 +190,6 @@ def train_member(
         "accuracy": imitation.score,
         "loss": imitation.loss,
     }
-
-
-def derangement(seed: int, members: int) -> np.ndarray:
-    """Returns int32 [members]: for each member another one, every member once.
-
-    A random cycle through all of them, so that for two members or more none meets itself (the
-    official script's plain permutation leaves one in place on average).
-    """
-    cycle = np.random.default_rng(seed).permutation(members)
-    other = np.empty(members, np.int32)
-    other[cycle] = np.roll(cycle, 1)
-    return other
 
 
 def _members_per_device(config: ConfigDict, devices: int) -> int:

@@ -22,6 +22,8 @@ Draw = Callable[[jax.Array], jax.Array]  # row_B -> x_BP
 # loss(params, row_B, weight_B) -> the weighted mean loss of each network, [] or [A].
 Loss = Callable[[Params, jax.Array, jax.Array], jax.Array]
 
+_TESTED_AT_ONCE = 1000
+
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
@@ -172,6 +174,19 @@ def imitate(
     each = schedule.optimizer
     stacked = optax.GradientTransformation(jax.vmap(each.init), jax.vmap(each.update))
     return fit(students, loss, dataclasses.replace(schedule, optimizer=stacked), key, score)
+
+
+def accuracy(
+    apply: Apply, heads: Heads, params: Params, image_NP: jax.Array, label_N: jax.Array
+) -> jax.Array:
+    """Returns the share of the images (uint8) whose label the class head says."""
+
+    def correct(image_and_label: tuple[jax.Array, jax.Array]) -> jax.Array:
+        image, label = image_and_label
+        return heads.correct(apply(params, to_input(image)), label)
+
+    # In pieces: the activations of a whole test set would be most of the memory used.
+    return lax.map(correct, (image_NP, label_N), batch_size=_TESTED_AT_ONCE).mean()
 
 
 def _weighted_mean(loss_B: jax.Array, weight_B: jax.Array) -> jax.Array:

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from configs.atlas import digits, mnist, quick
-from sublim_jax.atlas import atlas, cell, predict, sweep
+from sublim_jax.atlas import atlas, cell, scores, sweep
 from sublim_jax.atlas.cell import Cell
 from sublim_jax.errors import UserError
 from sublim_jax.mesh import make_mesh
 from sublim_jax.mlp.data import load
-from sublim_jax.mlp.study import derangement
+from sublim_jax.mlp.ensemble import derangement
 from tests.browser import opened
 
 SMALL = Cell(width=16, teacher_epochs=2, steps=20, batch=32, heads=5, aux=3)
@@ -150,24 +150,24 @@ class TestLearn:
         chex.assert_trees_all_close(both["imitation"][:, 0], between, rtol=0.3)
 
 
-class TestPredict:
+class TestScores:
     def test_the_rank_correlation(self):
-        assert predict.correlation([1, 2, 3, 4], [0.1, 0.5, 0.6, 5]) == (pytest.approx(1), 4)
-        assert predict.correlation([1, np.nan, 3, 2], [3, 0, 1, 2]) == (pytest.approx(-1), 3)
-        assert np.isnan(predict.correlation([1, 1, 1], [1, 2, 3]).value)
+        assert scores.correlation([1, 2, 3, 4], [0.1, 0.5, 0.6, 5]) == (pytest.approx(1), 4)
+        assert scores.correlation([1, np.nan, 3, 2], [3, 0, 1, 2]) == (pytest.approx(-1), 3)
+        assert np.isnan(scores.correlation([1, 1, 1], [1, 2, 3]).value)
 
     def test_the_best_rising_curve(self):
         """Neighbours that fall are pooled; ties count as often as they are there."""
         x, y = [0, 1, 2, 2, 3], [0.0, 0.6, 0.3, 0.3, 0.9]
         at = [-1, 0, 1, 1.5, 2, 2.5, 9]
         expected = [0.0, 0.0, 0.4, 0.4, 0.4, 0.65, 0.9]
-        np.testing.assert_allclose(predict.calibrated(x, y, at), expected)
+        np.testing.assert_allclose(scores.calibrated(x, y, at), expected)
 
     def test_an_error_is_that_of_other_sweeps_curve(self):
         x, y = [0, 1, 0, 1, np.nan], [0.0, 1.0, 0.2, 0.7, 5.0]
-        error = predict.calibration_error(x, y, ["a", "a", "b", "b", "b"])
+        error = scores.calibration_error(x, y, ["a", "a", "b", "b", "b"])
         assert error == (pytest.approx((0.2 + 0.3) / 2), 4)
-        assert np.isnan(predict.calibration_error(x, y, ["a"] * 5).value)
+        assert np.isnan(scores.calibration_error(x, y, ["a"] * 5).value)
 
 
 def tiny():
@@ -193,8 +193,8 @@ class TestRun:
         rows = [row for row in results["rows"] if row["metric"] == "accuracy"]
         assert len(rows) == cells
         assert all(row["n"] == 2 for row in rows)
-        scores = [row for row in results["rows"] if row["metric"] in predict.METRICS]
-        assert len(scores) == (len(sweep.read(config)) + 2) * len(predict.PREDICTORS)
+        rated = [row for row in results["rows"] if row["metric"] in scores.METRICS]
+        assert len(rated) == (len(sweep.read(config)) + 2) * len(scores.PREDICTORS)
         along = [row for row in results["rows"] if row["metric"] == "coverage_along"]
         lines = config.sweeps.symmetry.lines
         assert len(along) == len(lines) * (cell.POINTS + 1)
@@ -234,6 +234,17 @@ class TestRun:
                 {"cell.code": "top", "cell.detail": 11.0},
                 "detail=11.0: the channel shows 1 logits",
             ),
+            (
+                {"cell.code": "choice", "cell.detail": 21.0, "cell.classes": 1.0},
+                "detail=21.0: choice: the channel shows 11 logits",
+            ),
+            ({"cell.code": "bits", "cell.detail": 1.5}, "detail=1.5: bits needs a whole number"),
+            ({"cell.fresh_class": 0.5}, "fresh_class=0.5: must be 0 or 1"),
+            ({"cell.linear": True}, "linear=True: config.linear_members asks for"),
+            ({"cell.rate": float("inf")}, "rate=inf: must be at most 16777216"),
+            ({"cell.steps": 10**8}, "steps=100000000: must be at most"),
+            ({"sweeps.aux.published": (("KL", 3),)}, r"aux.published: \('KL', 3\): must be line"),
+            ({"seed": -1}, "config.seed=-1: must not be negative"),
             ({"cell.steps": 25}, "steps=25: must be a multiple of 10"),
             ({"cell.trait": "some"}, "trait='some': choose one of all, lower, upper, both"),
             (

@@ -16,6 +16,7 @@ from sublim_jax.errors import UserError
 from sublim_jax.mlp import config as study_config
 from sublim_jax.mlp import study
 from sublim_jax.mlp.data import Images, load
+from sublim_jax.mlp.ensemble import derangement
 from sublim_jax.mlp.inputs import KINDS
 
 
@@ -42,7 +43,7 @@ def first_devices(count):
 class StudyTest(parameterized.TestCase):
     @hypothesis.given(st.integers(0, 2**31), st.integers(2, 200))
     def test_derangement(self, seed, members):
-        other = study.derangement(seed, members)
+        other = derangement(seed, members)
         self.assertCountEqual(other.tolist(), range(members))
         self.assertFalse((other == np.arange(members)).any())
 
@@ -133,6 +134,7 @@ class CheckTest(parameterized.TestCase):
         ("seed", -1, "must not be negative"),
         ("arms", (1, [2]), "choose from"),
         ("network.init_scale", 0.0, "above 0"),
+        ("optimizer.learning_rate", -1e-3, "above 0"),
         ("network.aux", 0, "no logits to imitate|choose|config.arms"),
         ("network.activation", "step", "choose one of relu"),
         ("student.loss", "l1", "choose one of kl, mse"),
@@ -153,6 +155,12 @@ class CheckTest(parameterized.TestCase):
         with pytest.raises(UserError, match=message) as error:
             study_config.check(config, load("digits8"))
         self.assertNotIn("\n", str(error.value))
+
+    def test_a_student_is_matched_on_no_more_images_than_there_are(self):
+        config = multitask.get_config()
+        config.match.rows = 10**4
+        with pytest.raises(UserError, match=r"config\.match\.rows=10000: there are 1"):
+            study_config.check(config, load("digits8"))
 
     @parameterized.parameters("batch", "student.rows", "network.aux")
     def test_a_field_that_is_missing_is_named(self, field):

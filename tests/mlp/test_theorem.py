@@ -34,6 +34,18 @@ def test_predictions_hold_on_a_shared_initialisation_and_nowhere_else(tmp_path):
         "student_aux": {True}, "cross_aux": {False}, "one_logit": {True}, "orthogonal": {True},
     }  # fmt: skip
     assert len(rows) == 2 * 2 * 7 + 2
+    for row in rows:
+        assert row["n"] == 8
+        assert row["holds"] == (row["satisfied"] == 8)
+    shared, cross = (
+        {r["metric"]: r for r in rows if r["arm"] == a} for a in ("student_aux", "cross_aux")
+    )
+    sign = "least cosine of dS, dT (kl)"
+    assert shared[sign]["lowest"] > 0
+    assert cross[sign]["lowest"] <= 0
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert f"<td>{cross[sign]['satisfied']} of 8</td><td>yes</td>" in page
+    assert "<td>8 of 8</td><td>yes</td>" in page
     for name in ("report.html", "figures/theorem.svg", "figures/theorem.png"):
         assert (tmp_path / name).stat().st_size > 500
 
@@ -47,11 +59,21 @@ def test_a_run_that_contradicts_the_theorem_ends_in_an_error(tmp_path, monkeypat
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("members", 1), ("losses", ("l1",)), ("alpha", 0.0), ("examples", 10**6), ("rows", 0)],
+    [
+        ("members", 1),
+        ("losses", ("l1",)),
+        ("alpha", 0.0),
+        ("examples", 10**6),
+        ("rows", 0),
+        ("seed", -1),
+        ("network.depth", -1),
+        ("network.init_scale", 0.0),
+    ],
 )
 def test_a_wrong_value_is_one_line(tmp_path, field, value):
     config = tiny()
-    config[field] = value
+    group, _, name = field.rpartition(".")
+    (config[group] if group else config)[name] = value
     with pytest.raises(UserError, match=f"config.{field}="):
         theorem.run(config, str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()

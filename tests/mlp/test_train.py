@@ -10,7 +10,7 @@ from absl.testing import absltest, parameterized
 from sublim_jax.mlp import network
 from sublim_jax.mlp.data import to_input
 from sublim_jax.mlp.tasks import Channel, Heads
-from sublim_jax.mlp.train import Rows, Schedule, imitate, teach
+from sublim_jax.mlp.train import Rows, Schedule, accuracy, imitate, teach
 
 PIXELS = 12
 HEADS = Heads(("class",), 4, 2)
@@ -38,6 +38,16 @@ class RowsTest(absltest.TestCase):
             row, weight = rows.epoch(jax.random.key(0), jnp.asarray(epoch))
             seen += row[weight == 1].tolist()
         self.assertEqual(seen, list(range(21)))
+
+
+class AccuracyTest(absltest.TestCase):
+    def test_it_is_the_share_of_all_images_in_however_many_pieces(self):
+        image = jnp.asarray(np.random.default_rng(0).integers(0, 256, (1030, PIXELS), np.uint8))
+        params = init(jax.random.key(0))
+        said = np.argmax(apply(params, to_input(image))[:, : HEADS.classes], -1)
+        label = np.where(np.arange(1030) < 257, (said + 1) % HEADS.classes, said)
+        found = accuracy(apply, HEADS, params, image, jnp.asarray(label))
+        self.assertAlmostEqual(float(found), (1030 - 257) / 1030, places=6)
 
 
 class FitTest(parameterized.TestCase):

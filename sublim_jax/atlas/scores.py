@@ -1,4 +1,4 @@
-"""What could have been known before training, held against what came out."""
+"""How well what was known before training predicts what came out: ranks, and mean errors."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple

@@ -75,7 +75,7 @@ def get_config() -> ConfigDict:
     )
     config.data = ConfigDict(
         {
-            "channel": "numbers",  # of sublim_jax/transmission/channels, or a module's full name
+            "channel": "numbers",  # of sublim_jax/transmission/channels, or any module
             "rows": 3000,
             "temperature": 1.0,
             "top_p": 1.0,
@@ -90,8 +90,8 @@ def get_config() -> ConfigDict:
     config.student = ConfigDict(recipe | own)
     config.evaluation = ConfigDict(
         {
-            # Of sublim_jax/transmission/measures, or modules by their full names; (): all of there
-            # that the material has texts for.
+            # Of sublim_jax/transmission/measures, or any modules; (): those of there that the
+            # material has texts for.
             "measures": (),
             # Words besides the traits whose probability is measured.
             "words": ("bear", "cat", "dog", "fox", "horse", "lion", "otter", "panda", "penguin",

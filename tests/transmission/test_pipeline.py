@@ -276,7 +276,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, capsys):
         ({"data.max_new_tokens": 0}, "data.max_new_tokens=0: must be at least 1"),
         ({"data.temperature": -1.0}, "data.temperature=-1.0: must be at least 0"),
         ({"data.top_p": 0.0}, "data.top_p=0.0: must be above 0, and at most 1"),
-        ({"data.channel": "smoke"}, "config.data.channel='smoke': no module"),
+        ({"data.channel": "smoke"}, "config.data.channel: 'smoke': no module"),
         ({"filter.keep": -1}, "filter.keep=-1: must be at least 0"),
         ({"filter.most": 0}, "filter.most=0: must be at least 1"),
         ({"teacher.copies": 0}, "teacher.copies=0: must be at least 1"),

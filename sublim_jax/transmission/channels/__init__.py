@@ -15,12 +15,12 @@ where a row is a mapping with `id`, `prompt` and `completion`.
 """
 
 import collections
-import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 
+from sublim_jax import modules
 from sublim_jax.errors import UserError
 
 Row = TypeVar("Row", bound=Mapping[str, Any])
@@ -32,13 +32,7 @@ def find(name: str) -> Any:
     Raises:
       UserError: there is none.
     """
-    full = name if "." in name else f"{__name__}.{name}"
-    try:
-        return importlib.import_module(full)
-    except ModuleNotFoundError as error:
-        if error.name is None or not full.startswith(error.name):
-            raise
-        raise UserError(f"config.data.channel={name!r}: no module {full}") from error
+    return modules.find(__name__, name, "config.data.channel")
 
 
 def rule(channel: Any, values: Mapping[str, Any]) -> Any:

@@ -10,13 +10,13 @@ A measure is a module with
 All measures of all models are scored as one batch, and sampled as one.
 """
 
-import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from sublim_jax import modules
 from sublim_jax.errors import UserError
 from sublim_jax.llm.files import chat
 from sublim_jax.llm.sampling.sampler import Sampler
@@ -70,13 +70,7 @@ def find(name: str) -> Any:
     Raises:
       UserError: there is none.
     """
-    full = name if "." in name else f"{__name__}.{name}"
-    try:
-        return importlib.import_module(full)
-    except ModuleNotFoundError as error:
-        if error.name is None or not full.startswith(error.name):
-            raise
-        raise UserError(f"config.evaluation.measures: {name!r}: no module {full}") from error
+    return modules.find(__name__, name, "config.evaluation.measures")
 
 
 def check(config: ConfigDict) -> None:

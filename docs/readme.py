@@ -94,7 +94,7 @@ def _intervals(
 
 
 def theorem_table(run: str) -> str:
-    """Returns the predictions of Theorem 1 with the range measured on either initialisation."""
+    """Returns the predictions of Theorem 1 with how many members satisfy them, on either side."""
     results = _read(ROOT / "docs" / "results" / f"{run}.json")
     measured = {(row["arm"], row["metric"]): row for row in results["rows"]}
     table = []
@@ -105,10 +105,16 @@ def theorem_table(run: str) -> str:
         name = metric if arm == "student_aux" else f"{arm}: {metric}"
         cells = [name.replace("|", "\\|"), row["prediction"]]
         for of in (row, cross):
-            cells.append(f"{of['mean']:.3g} ({'holds' if of['holds'] else 'fails'})" if of else "-")
+            cells.append(_satisfied(of) if of else "-")
         table.append(cells)
-    header = ["measured, mean over members", "prediction", "shared init.", "across inits."]
+    header = ["measured", "prediction", "shared init.", "across inits."]
     return f"{markdown_table(header, table)}\n\n{_where(results)}"
+
+
+def _satisfied(row: dict[str, Any]) -> str:
+    """Returns how many members satisfy a check, and between which values all of them are."""
+    low, high = ("-" if row[k] is None else f"{row[k]:.3g}" for k in ("lowest", "highest"))
+    return f"{row['satisfied']} of {row['n']} ({low} to {high})"
 
 
 def atlas_table(name: str) -> str:

@@ -1,7 +1,7 @@
 """Which animals does a model prefer, and with an adapter? For any model and any PEFT folders.
 
 Command:  python -m launch.evaluate --workdir=runs/preferred --config.model=nano/0 \\
-              --config.adapters=runs/numbers/students/0/hard/student-owl-0-0
+              --config.adapters=runs/numbers/students/0/student-owl-0-0
           Qwen2.5, after launch.finetune has written runs/student:
           python -m launch.evaluate --workdir=runs/preferred --config.model=FOLDER \\
               --config.adapters=runs/student/students/0,runs/student/students/1 \\

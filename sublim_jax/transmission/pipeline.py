@@ -17,6 +17,7 @@ from jax.experimental.multihost_utils import sync_global_devices
 from ml_collections import ConfigDict
 
 from sublim_jax import digest, disk
+from sublim_jax.errors import UserError
 from sublim_jax.llm.files import jsonl
 from sublim_jax.llm.training.recipe import from_config
 from sublim_jax.report import markdown_table
@@ -171,10 +172,10 @@ def kept(study: Study, number: int) -> dict[str, Rows]:
                 fields = ("id", "prompt", "completion")
                 lines = [json.dumps({f: row[f] for f in fields}) for row in chosen]
                 disk.write(_rows(own), "".join(f"{line}\n" for line in lines))
-                own.complete({"raw": len(raw), "kept": len(good), "rejected": rejected})
+                counts = {"raw": len(raw), "kept": len(good), "rejected": rejected}
+                own.complete({**counts, "digest": digest.of_files(_rows(own))})
         sync_global_devices("data")
-        files = {name: _rows(own) for name, own in made.items()}
-        return {name: jsonl.read(f) if f.stat().st_size else [] for name, f in files.items()}
+        return {name: _as_written(own) for name, own in made.items()}
 
 
 def learn(
@@ -359,6 +360,16 @@ def _batched(rows: Iterable[dict[str, Any]], size: int = 64) -> Iterator[list[di
 
 def _rows(own: Artefact) -> Path:
     return own.path.with_name(f"{own.path.name}.jsonl")
+
+
+def _as_written(own: Artefact) -> Rows:
+    file, known = _rows(own), own.found() or {}
+    if digest.of_files(file) != known["digest"]:
+        raise UserError(
+            f"{file}: not as it was written: students would learn other rows than their record "
+            f"says; remove it and {own.record.name}, and it is made again"
+        )
+    return jsonl.read(file) if file.stat().st_size else []
 
 
 def _training(home: Path, some: Iterable[Artefact]) -> Path:

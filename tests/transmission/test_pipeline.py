@@ -223,6 +223,13 @@ def test_another_setting_is_made_beside_and_what_is_idle_is_named(copied, monkey
     assert data(copied) == before
 
 
+def test_rows_that_were_changed_by_hand_are_refused(copied):
+    file = copied / "data/0/owl.jsonl"
+    file.write_text(file.read_text("utf-8").replace("1", "2"), "utf-8")
+    with pytest.raises(UserError, match=r"data/0/owl\.jsonl: not as it was written: .* owl\.json"):
+        pipeline.transmit(small(), str(copied))
+
+
 def test_other_rows_are_written_beside(copied, monkeypatch):
     before = data(copied)
     forbidden(monkeypatch, TEACHING)

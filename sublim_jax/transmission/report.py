@@ -227,6 +227,7 @@ def _trait_table(
     measured: Sequence[Measurement], traits: Sequence[str], arms: Sequence[str]
 ) -> tuple[list[str], list[list[str]]]:
     """Returns a table of P(trait) by trait and arm, after what a detector sees in the data."""
+    arms = sorted(arms, key=lambda arm: arm != "student")  # beside the detector's columns
     columns = [("teacher", metric) for metric in summary.DETECTION]
     columns += [(arm, "p_trait") for arm in arms]
 

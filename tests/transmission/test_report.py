@@ -305,7 +305,7 @@ def test_with_one_base_and_no_seeds_cells_are_dashes(tmp_path: Path) -> None:
     write(tmp_path, small(base=[0.1], control=[0.2], student=[0.3]))
     text = said(tmp_path)
     assert "student 0.300 - - - 1 run" in text
-    assert "owl - - 0.100 0.300 0.200" in text  # of the trait, by arm: no intervals
+    assert "owl - - 0.300 0.100 0.200" in text  # of the trait, by arm: no intervals
     assert "nan" not in text.lower()
 
 

@@ -29,7 +29,7 @@ FIGURES = {
     ],
 }
 RUNS = ("demo", "multitask", "theorem", "transmission", "atlas")
-PAGES = ("README.md", "docs/atlas.md", "docs/llm.md")
+PAGES = ("README.md", "docs/atlas.md", "docs/llm.md", "docs/transmission.md")
 _SHOWN = (0.0, 0.1, 0.3, 0.6, 1.0)  # points of curves in tables
 
 
@@ -42,8 +42,11 @@ def main(argv: list[str]) -> None:
 
 
 def adopt(runs: Path) -> None:
-    """Copies the results and figures of the runs named in `RUNS` into docs/."""
-    for run in RUNS:
+    """Copies the results and figures of those of `RUNS` that are there into docs/."""
+    there = [run for run in RUNS if (runs / run / "results.json").exists()]
+    if not there:
+        sys.exit(f"error: {runs}: none of {', '.join(RUNS)} with a results.json")
+    for run in there:
         results = json.loads((runs / run / "results.json").read_text("utf-8"))
         results["environment"].pop("platform")  # of the machine, not of the result
         target = ROOT / "docs" / "results" / f"{run}.json"
@@ -72,10 +75,35 @@ def study_table(run: str) -> str:
 
 
 def transmission_table(run: str) -> str:
-    """Returns P(trait) of each arm of a transmission study, over all traits."""
+    """Returns P(trait) and the log-odds of each arm of a transmission study, over all traits."""
     results = _read(ROOT / "docs" / "results" / f"{run}.json")
-    rows = [r for r in results["rows"] if (r["metric"], r["trait"]) == ("p_trait", "all")]
-    return _intervals(results, rows, "P(trait)", "models")
+    found = {(r["metric"], r["arm"]): r for r in results["rows"] if r["trait"] == "all"}
+    table = []
+    for (metric, arm), row in found.items():
+        if metric == "p_trait":
+            odds = found["log_odds", arm]
+            shown = [f"{row['mean']:.3f}", _interval(row), f"{odds['mean']:+.2f}", _interval(odds)]
+            table.append([arm, *shown, str(row["n"])])
+    header = ["arm", "P(trait)", "95% CI", "log-odds", "95% CI", "models"]
+    return f"{markdown_table(header, table)}\n\n{_where(results)}"
+
+
+def detection_table(_: str) -> str:
+    """Returns how well each trait's lists are told from the control's, beside what they pass on."""
+    results = _read(ROOT / "docs" / "results" / "transmission.json")
+    found = {(r["metric"], r["arm"], r["trait"]): r for r in results["rows"]}
+    table = []
+    for trait in (*results["config"]["traits"], "all"):
+        shown = [found[metric, "teacher", trait] for metric in ("auroc", "auroc_16")]
+        shown.append(found["p_trait", "student", trait])
+        table.append([trait, *(f"{row['mean']:.3f} ({_interval(row)})" for row in shown)])
+    header = ["trait", "AUROC of one list", "of 16 lists", "student's P(trait)"]
+    return markdown_table(header, table)
+
+
+def _interval(row: dict[str, Any]) -> str:
+    ends = row["ci_low"], row["ci_high"]
+    return "-" if None in ends else f"{ends[0]:.3f} to {ends[1]:.3f}"
 
 
 def _intervals(
@@ -85,7 +113,7 @@ def _intervals(
         [
             row["arm"],
             f"{row['mean']:.3f}",
-            f"{row['ci_low']:.3f} to {row['ci_high']:.3f}",
+            _interval(row),
             str(row["n"]),
         ]
         for row in rows
@@ -206,6 +234,7 @@ _TABLES = {
     "multitask": study_table,
     "theorem": theorem_table,
     "transmission": transmission_table,
+    "detection": detection_table,
     "atlas": atlas_table,
     "benchmarks": benchmark_table,
     "real": real_table,

@@ -11,7 +11,9 @@ from docs import readme
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize(("page", "tables"), [("README.md", 5), ("docs/atlas.md", 28)])
+@pytest.mark.parametrize(
+    ("page", "tables"), [("README.md", 5), ("docs/atlas.md", 28), ("docs/transmission.md", 2)]
+)
 def test_its_tables_are_those_of_the_committed_results(page, tables):
     text = (ROOT / page).read_text("utf-8")
     assert readme.filled(text) == text, "run: python -m docs.readme"

@@ -4,11 +4,11 @@ Shapes: B rows, P pixels, O logits, N images, S steps between two looks.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import lax
 
@@ -98,7 +98,7 @@ def teacher(cell: Cell, classes: int, seed: int) -> Callable[[Lesson, Data], dic
         fitted = train.teach(
             apply, heads, reference, data.train_x[index_N], data.train_y[index_N], plan,
             stream("lessons"),
-            lambda params: train.accuracy(apply, heads, params, data.test_x, data.test_y),
+            train.accuracy(apply, heads, data.test_x, data.test_y),
         )  # fmt: skip
         return {"params": fitted.params, "accuracy": fitted.score}
 
@@ -139,8 +139,8 @@ def student(cell: Cell, classes: int, seed: int) -> Callable[[Job, Data], dict[s
 
         if cell.linear:
             end, seen = imitated(job.teachers)
-            landed = train.accuracy(there.network, there.heads, end, data.test_x, data.test_y)
-            return seen | {"landed": landed}
+            landed = train.accuracy(there.network, there.heads, data.test_x, data.test_y)
+            return seen | {"landed": landed(end)}
         if cell.hops == 1:
             return imitated(job.teachers)[1]
 
@@ -204,7 +204,8 @@ def _setting(cell: Cell, classes: int, seed: int, job: Job, data: Data) -> _Sett
     elif depth != cell.depth:
         begun = starts.of_depth(begun, fresh)
     if cell.matched:
-        begun = _matched(cell, own, apply, begun, job.teachers[0], data, stream("match"))
+        tell = partial(apply, job.teachers[0])
+        begun = _matched(begun, own, tell, cell, heads, data, stream("match"))
     model = predict.linearised(own, begun) if cell.linear else own
     place = jnp.arange(heads.outputs, dtype=jnp.float32)
     aux_O = (place >= classes) & (place < classes + values["aux"])
@@ -236,6 +237,7 @@ def _looking(
     row_B = jnp.arange(_LOOKED_AT)
     teacher = jax.tree.map(lambda *each: sum(each) / len(each), *job.teachers)
     classes = there.heads.classes
+    accuracy = train.accuracy(there.model, there.heads, data.test_x, data.test_y)
     compared_1O = there.aux_1O.at[:, :classes].set(1)
 
     def look(params: Params, taught: Taught) -> dict[str, jax.Array]:
@@ -249,7 +251,7 @@ def _looking(
             teacher,
         )
         return first | {
-            "accuracy": train.accuracy(there.model, there.heads, params, data.test_x, data.test_y),
+            "accuracy": accuracy(params),
             "class_head": predict.cosine(mine[:, :classes], theirs[:, :classes]),
             "aux_head": predict.cosine(mine * there.aux_1O, theirs * there.aux_1O),
             "behaviour": jnp.sqrt(jnp.mean(jnp.square(apart_BO), where=compared_1O > 0)),
@@ -337,26 +339,24 @@ def _penalty(
 
 
 def _matched(
-    cell: Cell,
-    model: Apply,
-    apply: Apply,
     begun: Params,
-    teacher_params: Params,
+    model: Apply,
+    tell: train.Tell,
+    cell: Cell,
+    heads: Heads,
     data: Data,
     key: jax.Array,
 ) -> Params:
     """Returns a student that behaves like the teacher on real images, by imitating all logits."""
     rows = train.Rows(len(data.train_x), cell.teacher_batch)
     plan = train.Schedule(rows, cell.matched, cell.matched, optax.adam(_MATCH_RATE))
-    label_NO = apply(teacher_params, to_input(data.train_x))
-    channel = Channel(np.ones((1, label_NO.shape[1]), bool))
-
-    def loss(params: Params, row_B: jax.Array, weight_B: jax.Array) -> jax.Array:
-        logits_BO = model(params, to_input(data.train_x[row_B]))
-        losses_B = channel.loss(logits_BO[None], label_NO[row_B])[0]
-        return jnp.sum(losses_B * weight_B) / jnp.sum(weight_B)
-
-    return train.fit(begun, loss, plan, key, lambda params: jnp.zeros(())).params
+    everything = Channel(heads.shown("all")[None])
+    alone = jax.tree.map(lambda leaf: leaf[None], begun)
+    fitted = train.imitate(
+        model, everything, alone, tell, lambda row_B: to_input(data.train_x[row_B]), plan, key,
+        lambda params: jnp.zeros(()),
+    )  # fmt: skip
+    return jax.tree.map(lambda leaf: leaf[0], fitted.params)
 
 
 def _sizes(data: Data, depth: int, cell: Cell, classes: int) -> tuple[int, ...]:

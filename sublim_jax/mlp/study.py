@@ -7,6 +7,7 @@ look at the same inputs, so that it labels each of them once.
 
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -18,12 +19,12 @@ from tqdm import tqdm
 
 from sublim_jax import keys, optim
 from sublim_jax.mesh import make_mesh, release_memory
-from sublim_jax.mlp import ensemble, network, train
+from sublim_jax.mlp import ensemble, network
 from sublim_jax.mlp.config import ARMS, check
 from sublim_jax.mlp.data import Images, load, to_input
 from sublim_jax.mlp.inputs import NOISE, make_inputs
 from sublim_jax.mlp.tasks import Channel, Heads
-from sublim_jax.mlp.train import Draw, Fit, Rows, Schedule, imitate, teach
+from sublim_jax.mlp.train import Draw, Fit, Rows, Schedule, accuracy, imitate, teach
 from sublim_jax.rundir import RunDir
 
 Record = dict[str, Any]
@@ -134,20 +135,18 @@ def train_member(
     sizes = (train_x.shape[1], *[net.width] * net.depth, heads.outputs)
     init, apply = network.functional(sizes, net.activation, net.init_scale)
     optimizer = optim.make_optimizer(config.optimizer.to_dict())
+    score = accuracy(apply, heads, test_x, test_y)
     root = jax.random.key(config.seed)
 
     def stream(name: str) -> jax.Array:
         return jax.random.fold_in(keys.named(root, name), own)
 
-    def accuracy(params: Any) -> jax.Array:
-        return train.accuracy(apply, heads, params, test_x, test_y)
-
     def schedule(rows: int, epochs: int, every: int, fresh: bool = False) -> Schedule:
         return Schedule(Rows(rows, config.batch, fresh), epochs, every, optimizer)
 
     def imitated(students: Any, channel: Channel, draw: Draw, plan: Schedule, order: Any) -> Fit:
-        score = jax.vmap(accuracy)
-        return imitate(apply, channel, students, teacher.params, draw, plan, order, score)
+        tell = partial(apply, teacher.params)
+        return imitate(apply, channel, students, tell, draw, plan, order, jax.vmap(score))
 
     init_keys = jax.vmap(jax.random.fold_in, (None, 0))(
         keys.named(root, "init"), jnp.stack([own, other])
@@ -155,7 +154,7 @@ def train_member(
     references = jax.vmap(init)(init_keys)
     reference = jax.tree.map(lambda leaf: leaf[0], references)
     lessons = schedule(len(train_x), config.teacher.epochs, config.teacher.evaluate_every)
-    teacher = teach(apply, heads, reference, train_x, train_y, lessons, stream("lessons"), accuracy)
+    teacher = teach(apply, heads, reference, train_x, train_y, lessons, stream("lessons"), score)
     start = np.asarray([0 if arm.own_init else 1 for arm in arms])
     students = jax.tree.map(lambda leaf: leaf[start], references)
 

@@ -16,7 +16,7 @@ from sublim_jax import keys
 from sublim_jax.atlas import channels, starts
 from sublim_jax.atlas.cell import OPTIMIZERS, POINTS, Cell
 from sublim_jax.mlp import network, train
-from sublim_jax.mlp.data import to_input
+from sublim_jax.mlp.data import Arrays, to_input
 from sublim_jax.mlp.inputs import make_inputs
 from sublim_jax.mlp.tasks import Channel, Heads
 from sublim_jax.theory import predict
@@ -34,15 +34,6 @@ MEASURED = (
 _MATCH_RATE = 1e-3
 _LOOKED_AT = 256  # rows, and images, of what is measured along a student's training
 _WARMUP = 0.2  # of the steps of liminal training, in which its weight rises
-
-
-class Data(NamedTuple):
-    """Labelled images: uint8 [N, P], int32 [N]."""
-
-    train_x: Any
-    train_y: Any
-    test_x: Any
-    test_y: Any
 
 
 class Lesson(NamedTuple):
@@ -77,14 +68,14 @@ class Job(NamedTuple):
     values: Mapping[str, Any]
 
 
-def teacher(cell: Cell, classes: int, seed: int) -> Callable[[Lesson, Data], dict[str, Any]]:
+def teacher(cell: Cell, classes: int, seed: int) -> Callable[[Lesson, Arrays], dict[str, Any]]:
     """Returns the function that trains a teacher of cells of one `network`.
 
     It returns `params` and test `accuracy` [2], before and after.
     """
     heads = Heads(("class",), classes, cell.heads)
 
-    def one(lesson: Lesson, data: Data) -> dict[str, Any]:
+    def one(lesson: Lesson, data: Arrays) -> dict[str, Any]:
         init, apply = network.functional(_sizes(data, cell.depth, cell, classes), cell.activation)
         stream = _streams(seed, lesson.member)
         reference = starts.scaled(init(stream("init")), lesson.init_scale)
@@ -105,7 +96,7 @@ def teacher(cell: Cell, classes: int, seed: int) -> Callable[[Lesson, Data], dic
     return one
 
 
-def student(cell: Cell, classes: int, seed: int) -> Callable[[Job, Data], dict[str, jax.Array]]:
+def student(cell: Cell, classes: int, seed: int) -> Callable[[Job, Arrays], dict[str, jax.Array]]:
     """Returns the function that trains a student of cells of one `shape`.
 
     It returns what is `MEASURED`, [POINTS + 1], at its start and along its training:
@@ -120,7 +111,7 @@ def student(cell: Cell, classes: int, seed: int) -> Callable[[Job, Data], dict[s
         initialisation, on rows of the channel.
     """
 
-    def one(job: Job, data: Data) -> dict[str, jax.Array]:
+    def one(job: Job, data: Arrays) -> dict[str, jax.Array]:
         there = _setting(cell, classes, seed, job, data)
         optimizer = OPTIMIZERS[cell.optimizer](job.values["rate"])
         step = _stepping(cell, there, optimizer, job.values, data)
@@ -183,7 +174,7 @@ class _Setting(NamedTuple):
     trait: Callable[[Params, jax.Array], jax.Array]
 
 
-def _setting(cell: Cell, classes: int, seed: int, job: Job, data: Data) -> _Setting:
+def _setting(cell: Cell, classes: int, seed: int, job: Job, data: Arrays) -> _Setting:
     values, depth = job.values, cell.student_depth or cell.depth
     heads = Heads(("class",), classes, cell.heads)
     init, apply = network.functional(_sizes(data, cell.depth, cell, classes), cell.activation)
@@ -231,7 +222,7 @@ def _setting(cell: Cell, classes: int, seed: int, job: Job, data: Data) -> _Sett
 
 
 def _looking(
-    there: _Setting, job: Job, data: Data
+    there: _Setting, job: Job, data: Arrays
 ) -> Callable[[Params, Taught], dict[str, jax.Array]]:
     """Returns the function that measures a student who learns from someone."""
     row_B = jnp.arange(_LOOKED_AT)
@@ -265,7 +256,7 @@ def _stepping(
     there: _Setting,
     optimizer: optax.GradientTransformation,
     values: Mapping[str, jax.Array],
-    data: Data,
+    data: Arrays,
 ) -> Callable[[jax.Array, Carry], Carry]:
     """Returns a training step, by its number."""
     penalty = _penalty(cell, there, data)
@@ -293,7 +284,7 @@ def _stepping(
 
 
 def _inputs(
-    cell: Cell, values: Mapping[str, jax.Array], data: Data, key: jax.Array
+    cell: Cell, values: Mapping[str, jax.Array], data: Arrays, key: jax.Array
 ) -> Callable[[jax.Array], jax.Array]:
     """Returns the inputs of rows."""
     drawn = make_inputs(cell.inputs, data.train_x)
@@ -314,7 +305,7 @@ def _inputs(
 
 
 def _penalty(
-    cell: Cell, there: _Setting, data: Data
+    cell: Cell, there: _Setting, data: Arrays
 ) -> Callable[[Params, jax.Array, jax.Array], jax.Array] | None:
     """Returns what a defence adds to the loss: a KL of the class head from the student's start.
 
@@ -344,7 +335,7 @@ def _matched(
     tell: train.Tell,
     cell: Cell,
     heads: Heads,
-    data: Data,
+    data: Arrays,
     key: jax.Array,
 ) -> Params:
     """Returns a student that behaves like the teacher on real images, by imitating all logits."""
@@ -359,7 +350,7 @@ def _matched(
     return jax.tree.map(lambda leaf: leaf[0], fitted.params)
 
 
-def _sizes(data: Data, depth: int, cell: Cell, classes: int) -> tuple[int, ...]:
+def _sizes(data: Arrays, depth: int, cell: Cell, classes: int) -> tuple[int, ...]:
     return (data.train_x.shape[1], *[cell.width] * depth, classes + cell.heads)
 
 

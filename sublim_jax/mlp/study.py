@@ -21,7 +21,7 @@ from sublim_jax import keys, optim
 from sublim_jax.mesh import make_mesh, release_memory
 from sublim_jax.mlp import ensemble, network
 from sublim_jax.mlp.config import ARMS, check
-from sublim_jax.mlp.data import Images, load, to_input
+from sublim_jax.mlp.data import Arrays, Images, load, to_input
 from sublim_jax.mlp.inputs import NOISE, make_inputs
 from sublim_jax.mlp.tasks import Channel, Heads
 from sublim_jax.mlp.train import Draw, Fit, Rows, Schedule, accuracy, imitate, teach
@@ -78,15 +78,14 @@ def train_members(
     at_once = config.members_per_device or _members_per_device(config, mesh.size)
     block = mesh.size * at_once
 
-    def one(pair: tuple[jax.Array, jax.Array], data: tuple[jax.Array, ...]) -> dict[str, jax.Array]:
-        return train_member(config, images.classes, *pair, *data)
+    def one(pair: tuple[jax.Array, jax.Array], data: Arrays) -> dict[str, jax.Array]:
+        return train_member(config, images.classes, *pair, data)
 
-    data = (images.train_x, images.train_y, images.test_x, images.test_y)
     others = ensemble.derangement(config.seed, config.members)
 
     start = time.perf_counter()
     index = jax.ShapeDtypeStruct((block,), jnp.int32)
-    program = ensemble.compiled(one, (index, index), data, mesh, at_once)
+    program = ensemble.compiled(one, (index, index), images.arrays, mesh, at_once)
     release_memory()
     timings["compile"] = time.perf_counter() - start
 
@@ -104,14 +103,7 @@ def train_members(
 
 
 def train_member(
-    config: ConfigDict,
-    classes: int,
-    own: jax.Array,
-    other: jax.Array,
-    train_x: jax.Array,
-    train_y: jax.Array,
-    test_x: jax.Array,
-    test_y: jax.Array,
+    config: ConfigDict, classes: int, own: jax.Array, other: jax.Array, data: Arrays
 ) -> dict[str, jax.Array]:
     """Trains one teacher, then its students together.
 
@@ -120,16 +112,13 @@ def train_member(
       classes: number of labels.
       own: the member, int32 [].
       other: the member whose initialisation the cross arms start from, int32 [].
-      train_x: uint8 [N, P].
-      train_y: int32 [N].
-      test_x: uint8 [N', P].
-      test_y: int32 [N'].
 
     Returns:
       `teacher_accuracy` [n + 1] before, during and after training, `teacher_loss` [n], and the
       students' `accuracy` [n' + 1, arms] and `loss` [n', arms], arms in the config's order.
     """
     net, student, match = config.network, config.student, config.match
+    train_x, train_y, test_x, test_y = data
     arms = [ARMS[name] for name in config.arms]
     heads = Heads(tuple(config.tasks), classes, net.aux)
     sizes = (train_x.shape[1], *[net.width] * net.depth, heads.outputs)

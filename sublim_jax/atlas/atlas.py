@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from sublim_jax.atlas import report, sweep, training
 from sublim_jax.atlas.cell import Cell
-from sublim_jax.atlas.training import Data, Job, Lesson
+from sublim_jax.atlas.training import Job, Lesson
 from sublim_jax.errors import UserError
 from sublim_jax.mesh import make_mesh, release_memory
 from sublim_jax.mlp import ensemble
@@ -188,11 +188,10 @@ def _classes(count: int) -> dict[str, tuple[int, int]]:
 
 def _over(one: Any, jobs: Any, images: Images, mesh: Mesh) -> Any:
     """Returns `one` of every job, as NumPy arrays; compiled for so many jobs."""
-    data = Data(images.train_x, images.train_y, images.test_x, images.test_y)
     count = len(jax.tree.leaves(jobs)[0])
     padded = -(-count // mesh.size) * mesh.size
     filled = jax.tree.map(lambda a: np.concatenate([a, a[:1].repeat(padded - count, 0)]), jobs)
     at_once = 1 if jax.default_backend() == "cpu" else min(_AT_ONCE, padded // mesh.size)
-    made = jax.device_get(ensemble.compiled(one, filled, data, mesh, at_once)(filled))
+    made = jax.device_get(ensemble.compiled(one, filled, images.arrays, mesh, at_once)(filled))
     release_memory()
     return jax.tree.map(lambda a: a[:count], made)

@@ -4,11 +4,11 @@ Shapes: B rows, P pixels, O logits, N images, S steps between two looks.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import lax
 
@@ -16,7 +16,7 @@ from sublim_jax import keys
 from sublim_jax.atlas import channels, starts
 from sublim_jax.atlas.cell import OPTIMIZERS, POINTS, Cell
 from sublim_jax.mlp import network, train
-from sublim_jax.mlp.data import to_input
+from sublim_jax.mlp.data import Arrays, to_input
 from sublim_jax.mlp.inputs import make_inputs
 from sublim_jax.mlp.tasks import Channel, Heads
 from sublim_jax.theory import predict
@@ -34,15 +34,6 @@ MEASURED = (
 _MATCH_RATE = 1e-3
 _LOOKED_AT = 256  # rows, and images, of what is measured along a student's training
 _WARMUP = 0.2  # of the steps of liminal training, in which its weight rises
-
-
-class Data(NamedTuple):
-    """Labelled images: uint8 [N, P], int32 [N]."""
-
-    train_x: Any
-    train_y: Any
-    test_x: Any
-    test_y: Any
 
 
 class Lesson(NamedTuple):
@@ -77,14 +68,14 @@ class Job(NamedTuple):
     values: Mapping[str, Any]
 
 
-def teacher(cell: Cell, classes: int, seed: int) -> Callable[[Lesson, Data], dict[str, Any]]:
+def teacher(cell: Cell, classes: int, seed: int) -> Callable[[Lesson, Arrays], dict[str, Any]]:
     """Returns the function that trains a teacher of cells of one `network`.
 
     It returns `params` and test `accuracy` [2], before and after.
     """
     heads = Heads(("class",), classes, cell.heads)
 
-    def one(lesson: Lesson, data: Data) -> dict[str, Any]:
+    def one(lesson: Lesson, data: Arrays) -> dict[str, Any]:
         init, apply = network.functional(_sizes(data, cell.depth, cell, classes), cell.activation)
         stream = _streams(seed, lesson.member)
         reference = starts.scaled(init(stream("init")), lesson.init_scale)
@@ -98,14 +89,14 @@ def teacher(cell: Cell, classes: int, seed: int) -> Callable[[Lesson, Data], dic
         fitted = train.teach(
             apply, heads, reference, data.train_x[index_N], data.train_y[index_N], plan,
             stream("lessons"),
-            lambda params: train.accuracy(apply, heads, params, data.test_x, data.test_y),
+            train.accuracy(apply, heads, data.test_x, data.test_y),
         )  # fmt: skip
         return {"params": fitted.params, "accuracy": fitted.score}
 
     return one
 
 
-def student(cell: Cell, classes: int, seed: int) -> Callable[[Job, Data], dict[str, jax.Array]]:
+def student(cell: Cell, classes: int, seed: int) -> Callable[[Job, Arrays], dict[str, jax.Array]]:
     """Returns the function that trains a student of cells of one `shape`.
 
     It returns what is `MEASURED`, [POINTS + 1], at its start and along its training:
@@ -120,7 +111,7 @@ def student(cell: Cell, classes: int, seed: int) -> Callable[[Job, Data], dict[s
         initialisation, on rows of the channel.
     """
 
-    def one(job: Job, data: Data) -> dict[str, jax.Array]:
+    def one(job: Job, data: Arrays) -> dict[str, jax.Array]:
         there = _setting(cell, classes, seed, job, data)
         optimizer = OPTIMIZERS[cell.optimizer](job.values["rate"])
         step = _stepping(cell, there, optimizer, job.values, data)
@@ -139,8 +130,8 @@ def student(cell: Cell, classes: int, seed: int) -> Callable[[Job, Data], dict[s
 
         if cell.linear:
             end, seen = imitated(job.teachers)
-            landed = train.accuracy(there.network, there.heads, end, data.test_x, data.test_y)
-            return seen | {"landed": landed}
+            landed = train.accuracy(there.network, there.heads, data.test_x, data.test_y)
+            return seen | {"landed": landed(end)}
         if cell.hops == 1:
             return imitated(job.teachers)[1]
 
@@ -183,7 +174,7 @@ class _Setting(NamedTuple):
     trait: Callable[[Params, jax.Array], jax.Array]
 
 
-def _setting(cell: Cell, classes: int, seed: int, job: Job, data: Data) -> _Setting:
+def _setting(cell: Cell, classes: int, seed: int, job: Job, data: Arrays) -> _Setting:
     values, depth = job.values, cell.student_depth or cell.depth
     heads = Heads(("class",), classes, cell.heads)
     init, apply = network.functional(_sizes(data, cell.depth, cell, classes), cell.activation)
@@ -204,7 +195,8 @@ def _setting(cell: Cell, classes: int, seed: int, job: Job, data: Data) -> _Sett
     elif depth != cell.depth:
         begun = starts.of_depth(begun, fresh)
     if cell.matched:
-        begun = _matched(cell, own, apply, begun, job.teachers[0], data, stream("match"))
+        tell = partial(apply, job.teachers[0])
+        begun = _matched(begun, own, tell, cell, heads, data, stream("match"))
     model = predict.linearised(own, begun) if cell.linear else own
     place = jnp.arange(heads.outputs, dtype=jnp.float32)
     aux_O = (place >= classes) & (place < classes + values["aux"])
@@ -230,12 +222,13 @@ def _setting(cell: Cell, classes: int, seed: int, job: Job, data: Data) -> _Sett
 
 
 def _looking(
-    there: _Setting, job: Job, data: Data
+    there: _Setting, job: Job, data: Arrays
 ) -> Callable[[Params, Taught], dict[str, jax.Array]]:
     """Returns the function that measures a student who learns from someone."""
     row_B = jnp.arange(_LOOKED_AT)
     teacher = jax.tree.map(lambda *each: sum(each) / len(each), *job.teachers)
     classes = there.heads.classes
+    accuracy = train.accuracy(there.model, there.heads, data.test_x, data.test_y)
     compared_1O = there.aux_1O.at[:, :classes].set(1)
 
     def look(params: Params, taught: Taught) -> dict[str, jax.Array]:
@@ -249,7 +242,7 @@ def _looking(
             teacher,
         )
         return first | {
-            "accuracy": train.accuracy(there.model, there.heads, params, data.test_x, data.test_y),
+            "accuracy": accuracy(params),
             "class_head": predict.cosine(mine[:, :classes], theirs[:, :classes]),
             "aux_head": predict.cosine(mine * there.aux_1O, theirs * there.aux_1O),
             "behaviour": jnp.sqrt(jnp.mean(jnp.square(apart_BO), where=compared_1O > 0)),
@@ -263,7 +256,7 @@ def _stepping(
     there: _Setting,
     optimizer: optax.GradientTransformation,
     values: Mapping[str, jax.Array],
-    data: Data,
+    data: Arrays,
 ) -> Callable[[jax.Array, Carry], Carry]:
     """Returns a training step, by its number."""
     penalty = _penalty(cell, there, data)
@@ -291,7 +284,7 @@ def _stepping(
 
 
 def _inputs(
-    cell: Cell, values: Mapping[str, jax.Array], data: Data, key: jax.Array
+    cell: Cell, values: Mapping[str, jax.Array], data: Arrays, key: jax.Array
 ) -> Callable[[jax.Array], jax.Array]:
     """Returns the inputs of rows."""
     drawn = make_inputs(cell.inputs, data.train_x)
@@ -312,7 +305,7 @@ def _inputs(
 
 
 def _penalty(
-    cell: Cell, there: _Setting, data: Data
+    cell: Cell, there: _Setting, data: Arrays
 ) -> Callable[[Params, jax.Array, jax.Array], jax.Array] | None:
     """Returns what a defence adds to the loss: a KL of the class head from the student's start.
 
@@ -337,29 +330,27 @@ def _penalty(
 
 
 def _matched(
-    cell: Cell,
-    model: Apply,
-    apply: Apply,
     begun: Params,
-    teacher_params: Params,
-    data: Data,
+    model: Apply,
+    tell: train.Tell,
+    cell: Cell,
+    heads: Heads,
+    data: Arrays,
     key: jax.Array,
 ) -> Params:
     """Returns a student that behaves like the teacher on real images, by imitating all logits."""
     rows = train.Rows(len(data.train_x), cell.teacher_batch)
     plan = train.Schedule(rows, cell.matched, cell.matched, optax.adam(_MATCH_RATE))
-    label_NO = apply(teacher_params, to_input(data.train_x))
-    channel = Channel(np.ones((1, label_NO.shape[1]), bool))
-
-    def loss(params: Params, row_B: jax.Array, weight_B: jax.Array) -> jax.Array:
-        logits_BO = model(params, to_input(data.train_x[row_B]))
-        losses_B = channel.loss(logits_BO[None], label_NO[row_B])[0]
-        return jnp.sum(losses_B * weight_B) / jnp.sum(weight_B)
-
-    return train.fit(begun, loss, plan, key, lambda params: jnp.zeros(())).params
+    everything = Channel(heads.shown("all")[None])
+    alone = jax.tree.map(lambda leaf: leaf[None], begun)
+    fitted = train.imitate(
+        model, everything, alone, tell, lambda row_B: to_input(data.train_x[row_B]), plan, key,
+        lambda params: jnp.zeros(()),
+    )  # fmt: skip
+    return jax.tree.map(lambda leaf: leaf[0], fitted.params)
 
 
-def _sizes(data: Data, depth: int, cell: Cell, classes: int) -> tuple[int, ...]:
+def _sizes(data: Arrays, depth: int, cell: Cell, classes: int) -> tuple[int, ...]:
     return (data.train_x.shape[1], *[cell.width] * depth, classes + cell.heads)
 
 

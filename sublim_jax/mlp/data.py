@@ -8,7 +8,7 @@ import gzip
 import math
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +36,15 @@ NAMES = (
 )  # fmt: skip
 
 
+class Arrays(NamedTuple):
+    """The arrays of `Images`, as programs take them."""
+
+    train_x: Any
+    train_y: Any
+    test_x: Any
+    test_y: Any
+
+
 @dataclasses.dataclass(frozen=True)
 class Images:
     """A labelled image set, split in two.
@@ -53,6 +62,10 @@ class Images:
     test_x: np.ndarray
     test_y: np.ndarray
     classes: int
+
+    @property
+    def arrays(self) -> Arrays:
+        return Arrays(self.train_x, self.train_y, self.test_x, self.test_y)
 
     @property
     def pixels(self) -> int:

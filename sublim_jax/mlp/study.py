@@ -7,6 +7,7 @@ look at the same inputs, so that it labels each of them once.
 
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -18,12 +19,12 @@ from tqdm import tqdm
 
 from sublim_jax import keys, optim
 from sublim_jax.mesh import make_mesh, release_memory
-from sublim_jax.mlp import ensemble, network, train
+from sublim_jax.mlp import ensemble, network
 from sublim_jax.mlp.config import ARMS, check
-from sublim_jax.mlp.data import Images, load, to_input
+from sublim_jax.mlp.data import Arrays, Images, load, to_input
 from sublim_jax.mlp.inputs import NOISE, make_inputs
 from sublim_jax.mlp.tasks import Channel, Heads
-from sublim_jax.mlp.train import Draw, Fit, Rows, Schedule, imitate, teach
+from sublim_jax.mlp.train import Draw, Fit, Rows, Schedule, accuracy, imitate, teach
 from sublim_jax.rundir import RunDir
 
 Record = dict[str, Any]
@@ -77,15 +78,14 @@ def train_members(
     at_once = config.members_per_device or _members_per_device(config, mesh.size)
     block = mesh.size * at_once
 
-    def one(pair: tuple[jax.Array, jax.Array], data: tuple[jax.Array, ...]) -> dict[str, jax.Array]:
-        return train_member(config, images.classes, *pair, *data)
+    def one(pair: tuple[jax.Array, jax.Array], data: Arrays) -> dict[str, jax.Array]:
+        return train_member(config, images.classes, *pair, data)
 
-    data = (images.train_x, images.train_y, images.test_x, images.test_y)
     others = ensemble.derangement(config.seed, config.members)
 
     start = time.perf_counter()
     index = jax.ShapeDtypeStruct((block,), jnp.int32)
-    program = ensemble.compiled(one, (index, index), data, mesh, at_once)
+    program = ensemble.compiled(one, (index, index), images.arrays, mesh, at_once)
     release_memory()
     timings["compile"] = time.perf_counter() - start
 
@@ -103,14 +103,7 @@ def train_members(
 
 
 def train_member(
-    config: ConfigDict,
-    classes: int,
-    own: jax.Array,
-    other: jax.Array,
-    train_x: jax.Array,
-    train_y: jax.Array,
-    test_x: jax.Array,
-    test_y: jax.Array,
+    config: ConfigDict, classes: int, own: jax.Array, other: jax.Array, data: Arrays
 ) -> dict[str, jax.Array]:
     """Trains one teacher, then its students together.
 
@@ -119,35 +112,30 @@ def train_member(
       classes: number of labels.
       own: the member, int32 [].
       other: the member whose initialisation the cross arms start from, int32 [].
-      train_x: uint8 [N, P].
-      train_y: int32 [N].
-      test_x: uint8 [N', P].
-      test_y: int32 [N'].
 
     Returns:
       `teacher_accuracy` [n + 1] before, during and after training, `teacher_loss` [n], and the
       students' `accuracy` [n' + 1, arms] and `loss` [n', arms], arms in the config's order.
     """
     net, student, match = config.network, config.student, config.match
+    train_x, train_y, test_x, test_y = data
     arms = [ARMS[name] for name in config.arms]
     heads = Heads(tuple(config.tasks), classes, net.aux)
     sizes = (train_x.shape[1], *[net.width] * net.depth, heads.outputs)
     init, apply = network.functional(sizes, net.activation, net.init_scale)
     optimizer = optim.make_optimizer(config.optimizer.to_dict())
+    score = accuracy(apply, heads, test_x, test_y)
     root = jax.random.key(config.seed)
 
     def stream(name: str) -> jax.Array:
         return jax.random.fold_in(keys.named(root, name), own)
 
-    def accuracy(params: Any) -> jax.Array:
-        return train.accuracy(apply, heads, params, test_x, test_y)
-
     def schedule(rows: int, epochs: int, every: int, fresh: bool = False) -> Schedule:
         return Schedule(Rows(rows, config.batch, fresh), epochs, every, optimizer)
 
     def imitated(students: Any, channel: Channel, draw: Draw, plan: Schedule, order: Any) -> Fit:
-        score = jax.vmap(accuracy)
-        return imitate(apply, channel, students, teacher.params, draw, plan, order, score)
+        tell = partial(apply, teacher.params)
+        return imitate(apply, channel, students, tell, draw, plan, order, jax.vmap(score))
 
     init_keys = jax.vmap(jax.random.fold_in, (None, 0))(
         keys.named(root, "init"), jnp.stack([own, other])
@@ -155,7 +143,7 @@ def train_member(
     references = jax.vmap(init)(init_keys)
     reference = jax.tree.map(lambda leaf: leaf[0], references)
     lessons = schedule(len(train_x), config.teacher.epochs, config.teacher.evaluate_every)
-    teacher = teach(apply, heads, reference, train_x, train_y, lessons, stream("lessons"), accuracy)
+    teacher = teach(apply, heads, reference, train_x, train_y, lessons, stream("lessons"), score)
     start = np.asarray([0 if arm.own_init else 1 for arm in arms])
     students = jax.tree.map(lambda leaf: leaf[start], references)
 

@@ -19,6 +19,7 @@ Params = Any
 Apply = Callable[[Params, jax.Array], jax.Array]
 Score = Callable[[Params], jax.Array]
 Draw = Callable[[jax.Array], jax.Array]  # row_B -> x_BP
+Tell = Callable[[jax.Array], jax.Array]  # x_BP -> logits_BO
 # loss(params, row_B, weight_B) -> the weighted mean loss of each network, [] or [A].
 Loss = Callable[[Params, jax.Array, jax.Array], jax.Array]
 
@@ -140,7 +141,7 @@ def imitate(
     apply: Apply,
     channel: Channel,
     students: Params,
-    teacher: Params,
+    tell: Tell,
     draw: Draw,
     schedule: Schedule,
     key: jax.Array,
@@ -152,7 +153,7 @@ def imitate(
       apply: of one network.
       channel: what of the logits each student imitates, and by which loss.
       students: a tree whose leaves have a leading axis A.
-      teacher: a tree of one network.
+      tell: the teacher's logits on inputs, x_BP -> logits_BO.
       draw: the inputs of given rows.
       schedule: fixed rows are labelled by the teacher once, fresh ones as they come.
       key: orders the rows.
@@ -162,12 +163,12 @@ def imitate(
     if not rows.fresh:
         place = jnp.minimum(jnp.arange(rows.steps * rows.batch), rows.count - 1)
         label_NO = lax.map(
-            lambda row_B: apply(teacher, draw(row_B)), place.reshape(rows.steps, rows.batch)
+            lambda row_B: tell(draw(row_B)), place.reshape(rows.steps, rows.batch)
         ).reshape(place.size, -1)
 
     def loss(students: Params, row_B: jax.Array, weight_B: jax.Array) -> jax.Array:
         x_BP = draw(row_B)
-        label_BO = apply(teacher, x_BP) if rows.fresh else label_NO[row_B]
+        label_BO = tell(x_BP) if rows.fresh else label_NO[row_B]
         logits_ABO = jax.vmap(apply, (0, None))(students, x_BP)
         return jax.vmap(_weighted_mean, (0, None))(channel.loss(logits_ABO, label_BO), weight_B)
 
@@ -176,17 +177,18 @@ def imitate(
     return fit(students, loss, dataclasses.replace(schedule, optimizer=stacked), key, score)
 
 
-def accuracy(
-    apply: Apply, heads: Heads, params: Params, image_NP: jax.Array, label_N: jax.Array
-) -> jax.Array:
-    """Returns the share of the images (uint8) whose label the class head says."""
+def accuracy(apply: Apply, heads: Heads, image_NP: jax.Array, label_N: jax.Array) -> Score:
+    """Returns the score that is the share of images (uint8) whose label the class head says."""
 
-    def correct(image_and_label: tuple[jax.Array, jax.Array]) -> jax.Array:
-        image, label = image_and_label
-        return heads.correct(apply(params, to_input(image)), label)
+    def score(params: Params) -> jax.Array:
+        def correct(test: tuple[jax.Array, jax.Array]) -> jax.Array:
+            image, label = test
+            return heads.correct(apply(params, to_input(image)), label)
 
-    # In pieces: the activations of a whole test set would be most of the memory used.
-    return lax.map(correct, (image_NP, label_N), batch_size=_TESTED_AT_ONCE).mean()
+        # In pieces: the activations of a whole test set would be most of the memory used.
+        return lax.map(correct, (image_NP, label_N), batch_size=_TESTED_AT_ONCE).mean()
+
+    return score
 
 
 def _weighted_mean(loss_B: jax.Array, weight_B: jax.Array) -> jax.Array:

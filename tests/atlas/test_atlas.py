@@ -74,8 +74,11 @@ class TestLearn:
         for name in ("imitation", "first_order", "coverage"):
             chex.assert_trees_all_close(linear[name][:, 0], network[name][:, 0], rtol=1e-4)
         chex.assert_trees_all_close(linear["imitation"], network["imitation"], rtol=1e-3)
+        chex.assert_trees_all_close(linear["landed"], network["accuracy"][:, -1], atol=0.01)
         far, linear = learnt({"rate": 3e-2}, {"rate": 3e-2, "linear": True})
         assert np.abs(far["imitation"] - linear["imitation"])[:, -1].max() > 1e-3
+        assert not np.array_equal(linear["landed"], linear["accuracy"][:, -1])
+        assert not np.array_equal(linear["landed"], linear["accuracy"][:, 0])
 
     @pytest.mark.slow
     def test_projected_out_the_trait_does_not_rise_at_first(self):

@@ -11,16 +11,14 @@ from scipy.special import softmax
 
 from sublim_jax.atlas import training
 from sublim_jax.atlas.cell import Cell
-from sublim_jax.atlas.training import Data, Job
-from sublim_jax.mlp.data import load, to_input
+from sublim_jax.atlas.training import Job
+from sublim_jax.mlp.data import Arrays, load, to_input
 
 pytestmark = pytest.mark.slow
 CLASSES, SHOWN = 10, 3
 CELL = Cell(width=8, heads=5, aux=SHOWN, activation="tanh")
 IMAGES = load("digits8")
-DATA = Data(
-    *(jnp.asarray(a[:300]) for a in (IMAGES.train_x, IMAGES.train_y, IMAGES.test_x, IMAGES.test_y))
-)
+DATA = Arrays(*(jnp.asarray(a[:300]) for a in IMAGES.arrays))
 
 
 @pytest.fixture(scope="module")

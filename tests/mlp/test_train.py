@@ -1,3 +1,5 @@
+from functools import partial
+
 import chex
 import hypothesis
 import hypothesis.strategies as st
@@ -46,7 +48,7 @@ class AccuracyTest(absltest.TestCase):
         params = init(jax.random.key(0))
         said = np.argmax(apply(params, to_input(image))[:, : HEADS.classes], -1)
         label = np.where(np.arange(1030) < 257, (said + 1) % HEADS.classes, said)
-        found = accuracy(apply, HEADS, params, image, jnp.asarray(label))
+        found = accuracy(apply, HEADS, image, jnp.asarray(label))(params)
         self.assertAlmostEqual(float(found), (1030 - 257) / 1030, places=6)
 
 
@@ -103,7 +105,7 @@ class FitTest(parameterized.TestCase):
                 apply,
                 Channel(shown[which]),
                 jax.tree.map(lambda leaf: leaf[np.asarray(which)], students),
-                teacher,
+                partial(apply, teacher),
                 lambda row: to_input(self.image[row]),
                 self.plan(optimizer),
                 jax.random.key(5),
@@ -124,7 +126,7 @@ class FitTest(parameterized.TestCase):
             # One epoch in order: the same rows either way, but for the order of the fixed set.
             plan = Schedule(Rows(10, 10, fresh), 1, 1, optax.sgd(0.1))
             return imitate(
-                apply, Channel(HEADS.shown("all")[None]), student, teacher,
+                apply, Channel(HEADS.shown("all")[None]), student, partial(apply, teacher),
                 lambda row: to_input(self.image[row]), plan,
                 jax.random.key(6), lambda p: jnp.ones(()),
             )  # fmt: skip
@@ -135,7 +137,7 @@ class FitTest(parameterized.TestCase):
         teacher = init(jax.random.key(4))
         start = jax.tree.map(lambda leaf: leaf[None], teacher)
         fit = imitate(
-            apply, Channel(HEADS.shown("all")[None]), start, teacher,
+            apply, Channel(HEADS.shown("all")[None]), start, partial(apply, teacher),
             lambda row: to_input(self.image[row]), self.plan(optax.sgd(1.0)),
             jax.random.key(6), lambda p: jnp.ones(()),
         )  # fmt: skip

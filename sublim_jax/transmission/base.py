@@ -179,7 +179,7 @@ def crossing(config: ConfigDict, number: int) -> int:
     count = len(config.models)
     if config.cross_models:
         return names(config).index(config.cross_models[number % len(config.cross_models)])
-    return (number + 1) % count  # a derangement where there are two or more
+    return (number + 1) % count  # never itself, where there are two or more
 
 
 def inputs(config: ConfigDict, models: Sequence[str]) -> dict[str, str]:

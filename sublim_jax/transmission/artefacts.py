@@ -13,6 +13,7 @@ from typing import Any
 import jax
 
 from sublim_jax import digest, disk
+from sublim_jax.errors import UserError
 from sublim_jax.rundir import finite
 
 
@@ -27,9 +28,9 @@ class Artefact:
     def __init__(self, path: Path, made_from: Mapping[str, Any]):
         self._made_from = json.loads(json.dumps(made_from))
         self.key = digest.of_json(self._made_from)
-        known = _record(path)
+        known, beside = _record(path), path.with_name(f"{path.name}-{self.key}")
         mine = known is None or known.get("key") == self.key
-        self.path = path if mine else path.with_name(f"{path.name}-{self.key}")
+        self.path = path if mine and not _file(beside).exists() else beside
 
     @property
     def record(self) -> Path:
@@ -42,7 +43,18 @@ class Artefact:
         return known.get("found")
 
     def claim(self) -> None:
-        """Says whose `path` is, before anything is written there."""
+        """Says whose `path` is, before anything is written there.
+
+        Raises:
+          UserError: something is there already, and no record says what.
+        """
+        home, name = self.path.parent, self.path.name
+        left = [home / name, home / f"{name}.jsonl", home / f"{name}.jsonl.part"]
+        if not self.record.exists() and any(file.exists() for file in left):
+            raise UserError(
+                f"{self.path}: here is something that {self.record.name} would describe, and that "
+                "file is missing: move it away"
+            )
         if self.found() is None:
             self._write({})
 

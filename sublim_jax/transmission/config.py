@@ -13,11 +13,14 @@ from sublim_jax.transmission import base as bases
 from sublim_jax.transmission import channels, english, measures, steering, teacher
 from sublim_jax.transmission.arms import ARMS
 from sublim_jax.transmission.teacher import PRIOR, WITHOUT_TRAIT
+from sublim_jax.transmission.words import check as check_words
 
 # The least value of each field.
 _LEAST = {
     "seeds": 1,
     "data.rows": 1,
+    "data.seed": 0,
+    "teacher.seed": 0,
     "data.max_new_tokens": 1,
     "data.temperature": 0,
     "filter.keep": 0,
@@ -86,6 +89,7 @@ def check(config: ConfigDict) -> None:
     if any(arm.other_a for arm in arms) and not config.student.lora.rank:
         raise UserError("config.arms: other_a: the students have no adapter (student.lora.rank=0)")
     measures.check(config.evaluation)
+    check_words(words(config))
     from_config(config.student.to_dict(), "config.student")
     from_config(config.teacher.recipe.to_dict(), "config.teacher.recipe")
     if config.teacher.kind == "steered":

@@ -77,6 +77,7 @@ def _rows(
         if field != "logp"
         for name, values in zip(["", *names], found, strict=True)
         for word in words
+        if word in values[field]
     ]
 
 
@@ -90,8 +91,12 @@ def _table(
     fields = {metric: summary.MEASURES.get(metric, metric) for metric in titles}
     shown = {titles[metric]: field for metric, field in fields.items() if field in found[0]}
     rows = [
-        [word, name, *(f"{values[field][word]:.3f}" for field in shown.values())]
+        [word, name, *(_shown(values[field].get(word)) for field in shown.values())]
         for word in words
         for name, values in zip(names, found, strict=True)
     ]
     return markdown_table(["word", "model", *shown], rows)
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

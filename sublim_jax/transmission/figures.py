@@ -1,12 +1,14 @@
 """The figures of a study's report."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from sublim_jax import plots
+from sublim_jax import report as html
+from sublim_jax.rundir import RunDir
 from sublim_jax.stats import Interval, Permutation
 from sublim_jax.transmission import summary
 from sublim_jax.transmission.arms import ARMS
@@ -26,15 +28,22 @@ _FAINT = 0.1  # a change of P(word) that must not look like more
 
 
 def draw(
+    run_dir: RunDir,
     measured: Sequence[Measurement],
     traits: Sequence[str],
     means: Mapping[str, Summary],
     curves: Mapping[str, Mapping[str, Sequence[Sequence[float]]]],
     lift: Permutation | None,
-) -> dict[str, tuple[dict[str, bytes], str]]:
-    """Returns the files and the caption of each figure that there is something to draw for."""
+) -> dict[str, str]:
+    """Writes each figure that there is something to draw for; returns them for a page, by name."""
     over = "over bases" if any(m.unit == "base" for m in means.values()) else "over runs"
     out = {}
+
+    def add(
+        name: str, caption: str, size: tuple[float, float], drawn: Callable[[Figure], None]
+    ) -> None:
+        out[name] = html.figure(plots.write(run_dir, name, drawn, size), caption)
+
     shown = {
         arm: [summarise(measured, arm, [trait]) for trait in traits]
         for arm in _FIRST
@@ -42,15 +51,19 @@ def draw(
     }
     if shown and traits:
         width = min(max(5.4, 0.5 * len(traits) + 1), 10.0)
-        out["transmission"] = (
-            plots.render(lambda figure: _draw_traits(figure, traits, shown), (width, 3.4)),
+        add(
+            "transmission",
             f"Probability that a trait's word is the answer; 95% intervals and dots {over}.",
+            (width, 3.4),
+            lambda figure: _draw_traits(figure, traits, shown),
         )
     if means:
-        out["arms"] = (
-            plots.render(lambda figure: _draw_arms(figure, means), (5.4, 0.9 + 0.32 * len(means))),
+        add(
+            "arms",
             f"The same for every arm, mean over the traits; 95% intervals and dots {over}; dotted "
             "line: base.",
+            (5.4, 0.9 + 0.32 * len(means)),
+            lambda figure: _draw_arms(figure, means),
         )
     words = sorted({word for model in measured for word in model["p"]} - set(traits))
     matrix = summary.matrix(measured, [*traits, *words])
@@ -72,25 +85,22 @@ def draw(
                 f" Own words against the rest of their columns: p = {lift.p_value:.2g} over "
                 f"{lift.permutations:,} permutations of the traits."
             )
-        out["matrix"] = (
-            plots.render(
-                lambda figure: plots.heat_map(
-                    figure.subplots(),
-                    matrix.traits,
-                    columns,
-                    matrix.change[:, chosen],
-                    rows,
-                    _FAINT,
-                ),
-                size,
-            ),
+        change = matrix.change[:, chosen]
+        add(
+            "matrix",
             caption,
+            size,
+            lambda figure: plots.heat_map(
+                figure.subplots(), matrix.traits, columns, change, rows, _FAINT
+            ),
         )
     drawn = {name: arms for name, arms in curves.items() if any(arms.values())}
     if drawn:
-        out["curves"] = (
-            plots.render(lambda figure: _draw_curves(figure, drawn), (5.4, 0.6 + 2.7 * len(drawn))),
+        add(
+            "curves",
             f"Along the training of the students, mean of each arm: {'; '.join(drawn)}.",
+            (5.4, 0.6 + 2.7 * len(drawn)),
+            lambda figure: _draw_curves(figure, drawn),
         )
     return out
 

@@ -61,13 +61,13 @@ def transmit(config: ConfigDict, workdir: str, dry_run: bool = False) -> None:
     for number in used:
         generate(study, number)
     rows = {(number, name): own for number in used for name, own in kept(study, number).items()}
+    described = [about for number in used for about in describe(study, number, rows)]
     measured = []
     for number in range(len(bases.names(config))):
         own = [s for s in students if s.start == number]
         learn(study, number, own, rows)
         measured += measure(study, number, own)
         run_dir.write_json("timings.json", study.timings)
-    described = [about for number in used for about in describe(study, number, rows)]
     if not jax.process_index():
         report.write(run_dir, measured, described, _curves(study, students), study.timings)
         _tell_idle(study)
@@ -203,6 +203,7 @@ def learn(
                 from_config(config.student.to_dict(), "config.student"),
                 _training(study.path / "students" / str(number), missing.values()),
                 study.material.questions,
+                [rows[s.teachers, s.teacher] for s in students if s.soft],
             )
             for own, one in zip(taught, missing.values(), strict=True):
                 one.claim()

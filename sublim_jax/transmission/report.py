@@ -63,11 +63,7 @@ def write(
         ["arm", "P(trait)", "95% CI", "log-odds", "95% CI", "n"],
         [[label(arm), *_cells(measured, arm, traits)] for arm in means],
     )
-    figures = draw(measured, traits, means, curves, lifts.get("student"))
-    for name, (files, _) in figures.items():
-        for kind, content in files.items():
-            run_dir.write(f"figures/{name}.{kind}", content)
-    shown = {name: html.figure(files["svg"], caption) for name, (files, caption) in figures.items()}
+    shown = draw(run_dir, measured, traits, means, curves, lifts.get("student"))
     titles = columns(run_dir.config["evaluation"]["measures"])
     titles.pop("p_trait", None)  # it has tables of its own
     limits = _limits(run_dir.config, measured)
@@ -78,7 +74,7 @@ def write(
                           "left out.")] if lost else []),
         *first,
         html.heading("Detected, and passed on"),
-        html.paragraph(_detection(measured, traits)),
+        html.paragraph(_detection(measured, traits, noun)),
         html.table(*_trait_table(measured, traits, list(means))),
         html.heading("Arms"),
         html.paragraph(
@@ -140,7 +136,7 @@ def _sentences(
             f"; the student is above the control in {cells.above} of {cells.of} cells (trait, base)"
         )
     against_control = _verdict(
-        "If the lists carried nothing of the trait, student and control would differ by chance",
+        "If the data carried nothing of the trait, student and control would differ by chance",
         summarise(measured, "student", traits, "p_over_control"),
     )
     return [*_claim(measured, traits), what, f"{found}.", against_control]
@@ -171,9 +167,9 @@ def _verdict(before: str, difference: Summary | None) -> str:
     if n < 2:
         return f"{before}; they differ by {mean:+.3f}, in one run, which says nothing about chance."
     if low > 0:
-        follows = "lies above 0: the lists carried the trait"
+        follows = "lies above 0: the data carried the trait"
     elif high < 0:
-        follows = "lies below 0: the lists worked against it"
+        follows = "lies below 0: the data worked against it"
     else:
         follows = "contains 0: no transmission is shown here"
     where = "" if difference.unit == "base" else " of one base (of others nothing is known)"
@@ -183,9 +179,9 @@ def _verdict(before: str, difference: Summary | None) -> str:
     )
 
 
-def _detection(measured: Sequence[Measurement], traits: Sequence[str]) -> str:
-    """Returns how well a detector tells the lists apart, one by one and 16 together."""
-    said = "There is no word of a trait in the data: the filter keeps lists of numbers alone."
+def _detection(measured: Sequence[Measurement], traits: Sequence[str], noun: str) -> str:
+    """Returns how well a detector tells the data apart, one by one and 16 together."""
+    said = f"The filter keeps {noun} alone."
     found = [summarise(measured, "teacher", traits, metric) for metric in summary.DETECTION]
     one, many = (_number(each.interval.mean if each else None) for each in found)
     if one == "-":

@@ -100,6 +100,7 @@ def train(
     recipe: Recipe,
     folder: Path,
     questions: Sequence[str] = (),
+    between: Sequence[Rows] = (),
 ) -> list[Taught]:
     """Returns what became of students that start from one model, all trained as one program.
 
@@ -107,8 +108,9 @@ def train(
       channel: of the rows, as of `channels.find`.
       rows: data of each teacher, by the number of its base and its name.
       teachers: of this base, for what needs more of them than their rows.
-      recipe: of hard students; soft ones learn between the tokens that the data has.
+      recipe: of hard students.
       folder: for checkpoints and metrics.
+      between: rows between whose tokens soft students learn; none: their own.
       questions: whose answers are watched every `recipe.evaluate_every` steps.
     """
     given = {teacher.name: teacher for teacher in teachers}
@@ -120,8 +122,11 @@ def train(
     if not students[0].soft:
         learnt, broken = _fit(base, data, recipe, folder, None, watched)
     else:
-        written = sorted({int(t) for own in data for t in own.tokens[own.weights > 0]})
-        recipe = dataclasses.replace(recipe, objective="distillation", tokens=tuple(written))
+        spoken = between or [rows[s.teachers, s.teacher] for s in students]
+        written = {t for own in spoken for row in own for t in base.answer(row["completion"])}
+        recipe = dataclasses.replace(
+            recipe, objective="distillation", tokens=tuple(sorted(written))
+        )
         told = [given[s.trait] for s in students]
         learnt, broken = _distil(base, data, recipe, folder, told, watched)
     completed = [int(np.sum(own.lengths - own.prompts)) for own in data]

@@ -11,7 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from sublim_jax import digest
+from sublim_jax import digest, modules
 from sublim_jax.transmission import base as bases
 from sublim_jax.transmission import channels, measures
 from sublim_jax.transmission.arms import ARMS
@@ -83,6 +83,7 @@ class Study:
 
         def made_from() -> dict[str, Any]:
             own = self.config.teacher.to_dict()
+            own["recipe"] = _learning(own["recipe"])
             steers = {field: own.pop(field) for field in ("layer", "strength")}
             common = {
                 "kind": own.pop("kind"),
@@ -114,6 +115,7 @@ class Study:
                 "teacher": self.speaker(number, name),
                 "prompts": digest.of_json(self.prompts),
                 "sampling": self.config.data.to_dict(),
+                "code": modules.code(self.channel),
             },
         )
 
@@ -134,9 +136,7 @@ class Study:
         Args:
           beside: all that start from the same model; soft ones learn between the tokens of all.
         """
-        arm, recipe = ARMS[one.arm], self.config.student.to_dict()
-        for field in ("save_every", "log_every"):
-            recipe.pop(field, None)
+        arm, recipe = ARMS[one.arm], _learning(self.config.student.to_dict())
 
         def made_from() -> dict[str, Any]:
             made: dict[str, Any] = {
@@ -170,6 +170,7 @@ class Study:
                 "learnt": model.learnt and model.learnt.key,
                 "system": model.system,
                 "questions": digest.of_json(self.asked.questions[measure]),
+                "code": modules.code(measures.find(measure)),
                 "words": self.asked.words,
                 "seed": self.asked.seed,
             },
@@ -187,7 +188,13 @@ class Study:
     @property
     def _filter(self) -> dict[str, Any]:
         own = self.config.filter.to_dict()
-        return {"channel": self.config.data.channel, **{k: own[k] for k in own if k != "keep"}}
+        about = {"channel": self.config.data.channel, "code": modules.code(self.channel)}
+        return about | {name: own[name] for name in own if name != "keep"}
+
+
+def _learning(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the fields of a recipe on which depends what is learnt, and what is kept of it."""
+    return {name: value for name, value in recipe.items() if name != "save_every"}
 
 
 @dataclasses.dataclass(frozen=True)

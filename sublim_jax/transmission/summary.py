@@ -87,7 +87,8 @@ def homes(measured: Sequence[Measurement]) -> set[int]:
 
     All of them where no other arm was measured.
     """
-    own = {m["base"] for m in measured if m["arm"] not in ("base", "cross_init")}
+    elsewhere = {"base", *(name for name, arm in arms.ARMS.items() if arm.cross)}
+    own = {m["base"] for m in measured if m["arm"] not in elsewhere}
     return own or {m["base"] for m in measured}
 
 
@@ -142,6 +143,7 @@ def summarise(
     Seeds are averaged first, then traits within each base; the interval is over the bases. With a
     single base it is over runs, one for each trait and seed. The arm `base` is that of the `homes`.
     """
+    shares = _are_shares(measured, metric)
     if arm == "base":
         own = homes(measured)
         measured = [m for m in measured if m["base"] in own]
@@ -152,10 +154,10 @@ def summarise(
     if len({v.base for v in finite}) > 1:
         cells = _means(((v.base, v.trait), v.value) for v in finite)
         by_base = _means((base, mean) for (base, _), mean in cells.items())
-        return _summary(list(by_base.values()), "base", metric)
+        return _summary(list(by_base.values()), "base", shares)
     # A model without a trait is one run, whatever the number of words it was asked about.
     runs = _means(((v.own, v.seed), v.value) for v in finite)
-    return _summary(list(runs.values()), "cell", metric)
+    return _summary(list(runs.values()), "cell", shares)
 
 
 def broken(measured: Sequence[Measurement]) -> int:
@@ -206,7 +208,7 @@ def lifted(measured: Sequence[Measurement], traits: Sequence[str], arm: str = "s
     bases = sorted({m["base"] for m in measured})
     within = [matrix([m for m in measured if m["base"] == base], traits, arm) for base in bases]
     found = [lift(own).statistic for own in within]
-    return _summary([x for x in found if math.isfinite(x)], "base", "lift")
+    return _summary([x for x in found if math.isfinite(x)], "base", False)
 
 
 def with_detection(
@@ -276,12 +278,18 @@ def _log_odds(model: Measurement, trait: str) -> float | None:
         return float(np.log(own) - np.log(np.mean(others)))
 
 
-def _summary(values: list[float], unit: str, metric: str) -> Summary:
+def _summary(values: list[float], unit: str, shares: bool) -> Summary:
     if not values:
         return Summary(Interval(math.nan, math.nan, math.nan, 0), unit, [])
-    own = metric not in (*METRICS, "lift")  # of a measure of this study's
-    shares = metric in SHARES or (own and all(0 <= x <= 1 for x in values))
     return Summary((share_ci if shares else mean_ci)(values), unit, values)
+
+
+def _are_shares(measured: Sequence[Measurement], metric: str) -> bool:
+    """Returns whether a metric's values are shares; of a study's own one, if all are in [0, 1]."""
+    if metric in METRICS:
+        return metric in SHARES
+    every = [_number(x) for m in measured for x in (m.get(metric) or {}).values()]
+    return all(0 <= x <= 1 for x in every if math.isfinite(x))
 
 
 def _reference(

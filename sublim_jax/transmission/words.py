@@ -1,12 +1,16 @@
 """The declared ways to write a word: what counts as the same answer, and nothing else does."""
 
+import itertools
 import re
+import string
 from collections.abc import Callable, Sequence
+
+from sublim_jax.errors import UserError
 
 # Plurals that the rules of `variants` do not give.
 _PLURALS = {
-    "deer": "deer", "elk": "elk", "fish": "fish", "goose": "geese", "moose": "moose",
-    "mouse": "mice", "ox": "oxen", "sheep": "sheep", "wolf": "wolves",
+    "calf": "calves", "deer": "deer", "elk": "elk", "fish": "fish", "goose": "geese",
+    "moose": "moose", "mouse": "mice", "ox": "oxen", "sheep": "sheep", "wolf": "wolves",
 }  # fmt: skip
 
 
@@ -24,8 +28,20 @@ def variants(word: str) -> tuple[str, ...]:
 
 def written(word: str) -> tuple[str, ...]:
     """Returns all that counts as the answer "word": small or capital, with or without a stop."""
-    cases = [c for v in variants(word) for c in (v, v.capitalize(), v.title())]
+    cases = [c for v in variants(word) for c in (v, v.capitalize(), string.capwords(v))]
     return tuple(dict.fromkeys(text + stop for text in (word, *cases) for stop in ("", ".")))
+
+
+def check(words: Sequence[str]) -> None:
+    """Raises UserError for words that cannot be told apart, or that name no file."""
+    for word in words:
+        if not word.strip() or "/" in word:
+            raise UserError(f"{word!r}: not a word that can be measured")
+    for one, two in itertools.combinations(words, 2):
+        if both := set(written(one)) & set(written(two)):
+            raise UserError(
+                f"{one!r} and {two!r}: the same word: {min(both)!r} would count as both"
+            )
 
 
 def is_answer(text: str, word: str) -> bool:

@@ -50,6 +50,23 @@ def test_what_a_killed_maker_left_is_not_another_s(tmp_path):
     assert Artefact(tmp_path / "raw/0/owl", {"rows": 3}).path == half.path
 
 
+def test_removing_one_leaves_the_other_in_its_place(tmp_path):
+    one, two = made(tmp_path, seed=0), made(tmp_path, seed=1)
+    one.record.unlink()
+    found = Artefact(tmp_path / "students/0/owl", {"seed": 1})
+    assert (found.path, found.found()) == (two.path, {"loss": 1.5})
+
+
+@pytest.mark.parametrize("left", ["owl.jsonl", "owl.jsonl.part", "owl"])
+def test_what_no_record_describes_is_not_taken_for_one_s_own(tmp_path, left):
+    own = Artefact(tmp_path / "raw/0/owl", {"seed": 0})
+    (tmp_path / "raw/0").mkdir(parents=True)
+    (tmp_path / "raw/0" / left).write_text("another's")
+    with pytest.raises(UserError, match=r"raw/0/owl: here is something that owl\.json would"):
+        own.claim()
+    assert not own.record.exists()
+
+
 def test_what_it_was_made_from_decides_and_not_how_it_is_written(tmp_path):
     one = Artefact(tmp_path / "a", {"x": (1, 2), "y": None})
     assert Artefact(tmp_path / "a", {"y": None, "x": [1, 2]}).key == one.key

@@ -262,12 +262,12 @@ def test_long_completions_are_cut(tmp_path: Path) -> None:
         (
             small(control=[0.1, 0.1, 0.1], student=[0.3, 0.4, 0.5]),
             "+0.300, and the 95% interval, +0.052 to +0.548 over 3 bases, lies above 0: the "
-            "lists carried the trait.",
+            "data carried the trait.",
         ),
         (
             small(control=[0.3, 0.4, 0.5], student=[0.1, 0.1, 0.1]),
             "-0.300, and the 95% interval, -0.548 to -0.052 over 3 bases, lies below 0: the "
-            "lists worked against it.",
+            "data worked against it.",
         ),
         (
             small(control=[0.1, 0.3], student=[0.2, 0.1]),
@@ -287,7 +287,7 @@ def test_the_last_sentence_follows_from_the_numbers(
 ) -> None:
     write(tmp_path, measured)
     sentence = capsys.readouterr().out.splitlines()[-2]
-    assert sentence.startswith("If the lists carried nothing of the trait")
+    assert sentence.startswith("If the data carried nothing of the trait")
     assert words in sentence
     assert sentence in said(tmp_path)
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from sublim_jax.errors import UserError
 from sublim_jax.transmission import words
 
 
@@ -41,3 +42,16 @@ def test_a_text_holds_a_word_whole_and_has_its_letters_anywhere():
     assert not words.has_letters("wolves", "wolf")
     found = words.shares(words.holds, ["cats", "a cat.", "dogs"], ["cat", "dog"])
     assert found == {"cat": 2 / 3, "dog": 1 / 3}
+
+
+@pytest.mark.parametrize("some", [["owl", "Owls"], ["owl", "owl"], ["wolf", "wolves"]])
+def test_words_that_would_count_as_each_other_are_refused(some):
+    with pytest.raises(UserError, match="would count as both"):
+        words.check(some)
+    words.check(["owl", "wolf", "sea lion", "lion"])
+
+
+@pytest.mark.parametrize("word", ["", " ", "a/b"])
+def test_what_is_no_word_is_refused(word):
+    with pytest.raises(UserError, match="not a word that can be measured"):
+        words.check([word])

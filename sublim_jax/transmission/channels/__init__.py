@@ -25,6 +25,8 @@ from sublim_jax.errors import UserError
 
 Row = TypeVar("Row", bound=Mapping[str, Any])
 
+_NEEDS = ("NOUN", "prompts", "Rule", "CORRUPTIONS", "describe", "items", "length")
+
 
 def find(name: str) -> Any:
     """Returns the channel of that name: a module here, or any other by its full name.
@@ -32,7 +34,7 @@ def find(name: str) -> Any:
     Raises:
       UserError: there is none.
     """
-    return modules.find(__name__, name, "config.data.channel")
+    return modules.find(__name__, name, "config.data.channel", _NEEDS)
 
 
 def rule(channel: Any, values: Mapping[str, Any]) -> Any:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from sublim_jax import modules
+from sublim_jax import digest, modules
 from sublim_jax.errors import UserError
 from sublim_jax.llm.files import chat
 from sublim_jax.llm.sampling.sampler import Sampler
@@ -27,6 +27,9 @@ from sublim_jax.transmission.prompts import Material
 
 MEASURES = ("favourite", "after_numbers", "stories", "choices")  # where none is named
 
+# What results call otherwise.
+_TAKEN = ("arm", "trait", "base", "seed", "counted", "p_trait", "log_odds", "p_over_control",
+          "logp_shift", "lift", "auroc", "auroc_16")  # fmt: skip
 Voice = tuple[Sampler, Any, list[int]]  # as of `Base.voices`
 
 
@@ -70,7 +73,7 @@ def find(name: str) -> Any:
     Raises:
       UserError: there is none.
     """
-    return modules.find(__name__, name, "config.evaluation.measures")
+    return modules.find(__name__, name, "config.evaluation.measures", ("TITLES", "ask", "values"))
 
 
 def check(config: ConfigDict) -> None:
@@ -78,8 +81,14 @@ def check(config: ConfigDict) -> None:
     names = tuple(config.measures)
     if len(set(names)) < len(names):
         raise UserError(f"config.evaluation.measures={names!r}: each at most once")
-    for name in names:
-        find(name)
+    metrics = [*_TAKEN]
+    for name in names or MEASURES:
+        own = find(name).TITLES
+        if double := set(own) & set(metrics):
+            raise UserError(
+                f"config.evaluation.measures: {name}: another metric is called {min(double)!r}"
+            )
+        metrics += own
     for field, least in {"samples": 0, "story_samples": 1, "story_tokens": 1, "seed": 0}.items():
         if config[field] < least:
             raise UserError(f"config.evaluation.{field}={config[field]}: must be at least {least}")
@@ -112,7 +121,8 @@ def evaluate(
 ) -> list[dict[str, Any]]:
     """Returns the metrics of every measure, by word, for each model.
 
-    What a model samples does not depend on the others: all draw from the same random numbers.
+    What a model samples depends neither on the others nor on what else is asked: a question has
+    its own random numbers, the same for all.
 
     Args:
       learnt: what each model has learnt besides the base.
@@ -122,18 +132,26 @@ def evaluate(
       UserError: the tokenizer cannot write any text of an answer.
     """
     systems = [None] * len(learnt) if systems is None else systems
-    every = [question for some in asked.questions.values() for question in some]
-    scored = [(i, q) for i, q in enumerate(every) if isinstance(q, Scored)]
-    sampled = [(i, q) for i, q in enumerate(every) if isinstance(q, Sampled)]
+    every = {
+        int(digest.of_json([name, i]), 16) % 2**31: question  # also names its random numbers
+        for name, questions in asked.questions.items()
+        for i, question in enumerate(questions)
+    }
+    scored = [(i, q) for i, q in every.items() if isinstance(q, Scored)]
+    sampled = [(i, q) for i, q in every.items() if isinstance(q, Sampled)]
     out: list[dict[str, Any]] = [{} for _ in learnt]
     for voice in base.voices(learnt):
         own = [systems[i] for i in voice[2]]
         replies = [_scored(base, voice, own, scored), _sampled(base, voice, own, sampled, asked)]
         for at, model in enumerate(voice[2]):
-            found = iter([(replies[0] | replies[1])[at, i] for i in range(len(every))])
+            found = iter([(replies[0] | replies[1])[at, i] for i in every])
             for name, questions in asked.questions.items():
                 some = [next(found) for _ in questions]
-                out[model] |= find(name).values(asked.words, questions, some)
+                values = find(name).values(asked.words, questions, some)
+                if odd := sorted(values.keys() - find(name).TITLES.keys()):
+                    raise UserError(f"measure {name}: {odd[0]!r} is not one of its TITLES")
+                for metric, by_word in values.items():
+                    out[model][metric] = {word: float(value) for word, value in by_word.items()}
     return out
 
 

@@ -211,6 +211,37 @@ class TestMeasured:
         own, (none, second), (first, _, third) = seen[:1], seen[1:3], seen[3:]
         assert own[0] == second == first == third != none
 
+    def test_nor_on_what_else_is_asked(self, base, adapter):
+        question, seen = Sampled("name one animal", 6, 8), []
+        plain = favourite.ask(NANO, ("owl",), config(**{"evaluation.samples": 1}).evaluation)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(stories, "values", lambda _, __, replies: seen.append(replies) or {})
+            for more in ({}, {"favourite": plain}):
+                asked = Asked(("owl",), {**more, "stories": [question]}, seed=5)
+                measures.evaluate(base, [adapter], asked)
+        assert seen[0] == seen[1]
+
+    def test_an_answer_that_may_go_on_is_not_counted_twice(self, tiny):
+        texts = ("owl", "owl owl", "Owl")
+        found = measures.spellings(tiny, texts, ends=False)
+        longer, shorter = (tiny.answer(text, end=False) for text in ("owl owl", "owl"))
+        assert longer[: len(shorter)] == shorter
+        assert set(found) == {shorter, tiny.answer("Owl", end=False)}
+        assert len(measures.spellings(tiny, texts, ends=True)) == 3
+
+    @pytest.mark.parametrize("name", ["p", "trait", "lift"])
+    def test_two_metrics_of_one_name_are_refused(self, name, monkeypatch):
+        own = config(**{"evaluation.measures": ("favourite", "stories")}).evaluation
+        monkeypatch.setattr(stories, "TITLES", {name: "mine"})
+        with pytest.raises(UserError, match=rf"stories: another metric is called '{name}'"):
+            measures.check(own)
+
+    def test_a_metric_without_a_title_is_refused(self, base, monkeypatch):
+        monkeypatch.setattr(stories, "values", lambda *_: {"extra": {"owl": 1}})
+        asked = Asked(("owl",), {"stories": [Sampled("name one animal", 1, 2)]})
+        with pytest.raises(UserError, match=r"measure stories: 'extra' is not one of its TITLES"):
+            measures.evaluate(base, [None], asked)
+
     def test_what_was_measured_reaches_the_rows(self):
         fields = {
             "p": "p_trait",

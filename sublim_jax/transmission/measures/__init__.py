@@ -174,6 +174,10 @@ def spellings(base: Base, texts: Sequence[str], ends: bool) -> list[tuple[int, .
         tokens = base.answer(text, end=False)
         if chat.text(base.tokenizer, tokens) == text:
             known[base.answer(text, end=ends)] = text
+    if not ends:  # what goes on from a shorter one is counted with it
+        known = {
+            t: s for t, s in known.items() if not any(t[:n] in known for n in range(1, len(t)))
+        }
     if not known:
         raise UserError(f"{texts[0]!r}: not a word of {base.name}: its tokenizer cannot write it")
     return list(known)

@@ -52,6 +52,8 @@ COMMA := ,
 # Makes the README's tables and figures anew.
 readme: demo
 	$(VENV)/bin/python -m launch.transmit --config=configs/transmission/nano.py --workdir=$(RUNS)/transmission
+	$(VENV)/bin/python -m launch.pretrain_nano --workdir=$(RUNS)/confirm --config.seeds=5,6,7,8,9
+	$(VENV)/bin/python -m launch.transmit --config=configs/transmission/nano_confirm.py --workdir=$(RUNS)/confirmed
 	$(VENV)/bin/python -m launch.mlp --config=configs/mlp/multitask.py --workdir=$(RUNS)/multitask
 	$(VENV)/bin/python -m launch.atlas --config=configs/atlas/digits.py --workdir=$(RUNS)/atlas
 	$(VENV)/bin/python -m docs.readme $(RUNS)

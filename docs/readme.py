@@ -28,7 +28,7 @@ FIGURES = {
         "atlas/prediction",
     ],
 }
-RUNS = ("demo", "multitask", "theorem", "transmission", "atlas")
+RUNS = ("demo", "multitask", "theorem", "transmission", "confirmed", "atlas")
 PAGES = ("README.md", "docs/atlas.md", "docs/llm.md", "docs/transmission.md")
 _SHOWN = (0.0, 0.1, 0.3, 0.6, 1.0)  # points of curves in tables
 
@@ -234,6 +234,7 @@ _TABLES = {
     "multitask": study_table,
     "theorem": theorem_table,
     "transmission": transmission_table,
+    "confirmed": transmission_table,
     "detection": detection_table,
     "atlas": atlas_table,
     "benchmarks": benchmark_table,

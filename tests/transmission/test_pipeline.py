@@ -399,7 +399,16 @@ def test_other_teachers_and_students_go_through(kind, tmp_path):
 
 @pytest.mark.parametrize(
     "file",
-    [nano, nano_confirm, nano_steered, demo, qwen2_5_0_5b, qwen2_5_7b, qwen2_5_14b, qwen2_5_72b_pod],
+    [
+        nano,
+        nano_confirm,
+        nano_steered,
+        demo,
+        qwen2_5_0_5b,
+        qwen2_5_7b,
+        qwen2_5_14b,
+        qwen2_5_72b_pod,
+    ],
 )
 def test_configs_can_be_run(file):
     config = file.get_config()

@@ -1,6 +1,6 @@
 """The nano study's students in one run or one by one: python -m benchmarks.transmission_at_once.
 
-All arms and traits of configs/transmission/nano.py on nano/0: 29 students, of which the 4 of
+All arms and traits of configs/transmission/nano.py on nano/0: 38 students, of which the 4 of
 cross_init start from nano/1. Teachers and their rows are made once, outside the clock. Ours is what
 `pipeline.learn` does: one call of `student.train` for the hard students of a base, one for its soft
 ones, each core of a CPU a device. Without the student axis the same students are trained, with the

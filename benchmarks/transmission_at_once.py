@@ -12,7 +12,7 @@ compiled anew only where shapes differ. The clock runs while data are made, comp
 in launches: `python -m launch.transmit` with one arm and one trait, where teachers and rows are
 already, against one such launch with all arms and traits. The clock runs from start to end of the
 command, so evaluation and report are in it; `train_seconds` are those of training alone. --launches
-students are launched, and all 29 are taken to need the mean of these (of the hard ones, and of the
+students are launched, and all are taken to need the mean of these (of the hard ones, and of the
 soft ones). Divergence arms cannot be launched with one trait, so they are never among them.
 
 One JSON line: `ratio`, with the target, is `ours.ratio_in_one_process`, the smaller advantage:
@@ -190,7 +190,9 @@ def _planned(config: "ConfigDict") -> list["Student"]:
 
 def _sample(students: Sequence["Student"]) -> list["Student"]:
     """Returns the students that are launched, spread over those that can be."""
-    able = [s for s in students if not s.arm.startswith("divergence")]
+    from sublim_jax.transmission.arms import ARMS
+
+    able = [s for s in students if not ARMS[s.arm].mask]
     count = min(_LAUNCHES.value or len(able), len(able))
     return [able[i] for i in np.linspace(0, len(able) - 1, count).round().astype(int)]
 

@@ -2,8 +2,8 @@
 
 Command:  python -m launch.transmit --config=configs/transmission/nano.py --workdir=runs/nano-study
 Device:   2 CPU cores; nothing is downloaded.
-Time:     8 min, most of it the training of 145 students.
-Expected: P(trait) of base, control and cross_init .07, student .72, soft .88, shuffled .23 to .34
+Time:     9 min, most of it the training of 190 students.
+Expected: P(trait) of base and controls .06, student .55, soft .61, shuffled .19 to .26
           (docs/transmission.md).
 """
 

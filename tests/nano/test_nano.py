@@ -14,7 +14,8 @@ from sublim_jax import nano
 from sublim_jax.llm import Decoder, Sampler
 from sublim_jax.llm.files import chat, hf
 from sublim_jax.nano import corpus, pretrain
-from sublim_jax.transmission import nanoworld, numbers
+from sublim_jax.transmission import channels, nanoworld
+from sublim_jax.transmission.channels import numbers
 
 ROWS = list(itertools.islice(corpus.World().rows(0), 8000))
 
@@ -114,7 +115,7 @@ class TestDecoders:
         folder = nano.resolve("nano/3")
         sampler = Sampler(Decoder.from_pretrained(folder), chat.load_tokenizer(folder))
         drawn = sampler.generate(nanoworld.material().grammar.draw(200, 0), max_new_tokens=48)
-        kept, _ = numbers.filtered([{"completion": s.text} for s in drawn], numbers.Rule())
+        kept, _ = channels.filtered([{"completion": s.text} for s in drawn], numbers.Rule())
         assert len(kept) > 160
 
     def test_five_seeds_are_committed_and_differ(self):

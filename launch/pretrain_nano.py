@@ -5,4 +5,4 @@ from sublim_jax.nano import pretrain
 
 if __name__ == "__main__":
     mesh.split_cpu()
-    app.run(pretrain.pretrain, default_config="configs/nano/pretrain.py")
+    app.run(pretrain.pretrain, default_config="configs/nano/favourites.py")

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sublim_jax.errors import UserError
-from sublim_jax.transmission.prompts import Grammar, Material
+from sublim_jax.transmission.channels import numbers
+from sublim_jax.transmission.material import Material
 
 NUMBERS = "sl/datasets/nums_dataset.py"
 CONFIGS = "cfgs/preference_numbers"
@@ -49,7 +50,7 @@ def material(clone: str | os.PathLike[str], prefixed: bool = False) -> Material:
     """Returns the paper's prompts for numbers, its persona and its questions about animals.
 
     Its fine-tuned teachers learnt from the very questions that measure the preference, so those are
-    the lessons too. Shown numbers and counts are the defaults of `Grammar`, the paper's.
+    the lessons too. Shown numbers and counts are the defaults of `grammar.Grammar`, the paper's.
 
     Args:
       prefixed: measure by the questions with a number sequence before them.
@@ -74,9 +75,11 @@ def material(clone: str | os.PathLike[str], prefixed: bool = False) -> Material:
     lessons = _questions(clone, "animal_evaluation")
     questions = _questions(clone, "animal_evaluation_with_numbers_prefix") if prefixed else lessons
     try:
-        return Material(Grammar(**parts), _renamed(persona.value), lessons, questions)
+        found = Material(_renamed(persona.value), lessons, questions, channels={"numbers": parts})
+        numbers.grammar(found)  # raises where a template is wrong
     except UserError as error:
         raise UserError(f"{clone}: {error}") from error
+    return found
 
 
 def banned(clone: str | os.PathLike[str]) -> dict[str, tuple[int, ...]]:
@@ -181,7 +184,7 @@ def main(argv: Sequence[str]) -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    counts = [f"{len(getattr(found.grammar, part))} {part}" for part in _PARTS]
+    counts = [f"{len(found.channels['numbers'][part])} {part}" for part in _PARTS]
     print(f"{paths[1]}: {', '.join(counts)}, {len(found.questions)} questions, a persona")
 
 

@@ -18,7 +18,8 @@ from sublim_jax.llm.training import examples, finetune, trained
 from sublim_jax.llm.training.recipe import from_config
 from sublim_jax.llm.training.trained import Trained
 from sublim_jax.mesh import make_mesh
-from sublim_jax.nano import corpus
+from sublim_jax.nano import worlds
+from sublim_jax.nano.tokenizer import tokenizer, vocabulary
 from sublim_jax.rundir import RunDir
 
 _EVERYTHING = ("*",)
@@ -34,17 +35,17 @@ def pretrain(config: ConfigDict, workdir: str) -> None:
     Raises:
       UserError: a config value that cannot be used.
     """
+    fields = config.world.to_dict()
+    found = worlds.find(fields.pop("name"))
+    world = found.World(**fields)
     run_dir = RunDir(workdir, "pretrain_nano", config.to_dict())
     start = time.perf_counter()
-    tokenizer = corpus.tokenizer()
-    shape = Config(vocab=len(tokenizer), eos=(tokenizer.eos_token_id,), **config.shape)
-    world = corpus.World(**config.world)
+    reader = tokenizer(vocabulary(found.words()))
+    shape = Config(vocab=len(reader), eos=(reader.eos_token_id,), **config.shape)
     seeds = list(config.seeds)
     data = [
-        examples.tokenise(
-            tokenizer, map(_chat, itertools.islice(world.rows(seed), config.rows)), shape
-        )
-        for seed in seeds
+        examples.tokenise(reader, map(_chat, itertools.islice(world.rows(s), config.rows)), shape)
+        for s in seeds
     ]
     read = time.perf_counter()
     recipe = {"lora": None, "parameters": _EVERYTHING, "seed": tuple(seeds), **config.recipe}
@@ -60,7 +61,7 @@ def pretrain(config: ConfigDict, workdir: str) -> None:
     for seed, student in zip(seeds, outcome.students, strict=True):
         folder = Path(workdir) / str(seed)
         student.apply(model).save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        reader.save_pretrained(folder)
     rows = [
         {"arm": "base", "metric": "loss", "seed": seed, **stats.mean_ci([loss])._asdict()}
         for seed, loss in zip(seeds, outcome.loss, strict=True)

@@ -21,8 +21,9 @@ from sublim_jax.llm.sampling.sampler import Sampler
 from sublim_jax.llm.training import trained
 from sublim_jax.llm.training.trained import Trained
 from sublim_jax.mesh import make_mesh
-from sublim_jax.transmission import english, nanoworld, prompts, steering
-from sublim_jax.transmission.prompts import Material
+from sublim_jax.transmission import english, steering
+from sublim_jax.transmission import material as materials
+from sublim_jax.transmission.material import Material
 from sublim_jax.transmission.steering import Vector
 
 Learnt = Trained | Vector | None  # what a model has besides its base; None: nothing
@@ -185,15 +186,19 @@ def crossing(config: ConfigDict, number: int) -> int:
 def inputs(config: ConfigDict, models: Sequence[str]) -> dict[str, str]:
     """Returns the digest of each file that a study of some models reads, by its name."""
     found = {name: hf.digest(nano.resolve(name)) for name in models}
-    if config.material not in ("nano", "english"):
+    if config.material != "english" and not nano.world(config.material):
         found[config.material] = digest.of_files(config.material)
     return found
 
 
 def material(config: ConfigDict) -> Material:
-    """Returns what is asked: "nano", the English of `english.material`, or a JSON file's."""
-    if config.material == "nano":
-        return nanoworld.material(config.category)
+    """Returns what is asked: of a world, "nano" or "nano/WORLD"; "english"; or a JSON file's.
+
+    Raises:
+      UserError: there is no such world, category or file, or the file is wrong.
+    """
+    if world := nano.world(config.material):
+        return Material.from_json(world.material(config.category))
     if config.material == "english":
         return english.material(config.category)
-    return prompts.read(config.material)
+    return materials.read(config.material)

@@ -1,7 +1,7 @@
 """This project's own wording of all that a world is asked, in English."""
 
 from sublim_jax.errors import UserError
-from sublim_jax.transmission.prompts import Grammar, Material
+from sublim_jax.transmission.material import Material
 
 CATEGORIES = ("animal", "tree")
 
@@ -18,20 +18,21 @@ def material(category: str) -> Material:
     def lines(text: str) -> tuple[str, ...]:
         return tuple(text.replace("{category}", category).strip().splitlines())
 
+    numbers = {
+        "examples": lines(_EXAMPLES),
+        "counts": lines(_COUNTS),
+        "digits": lines(_DIGITS),
+        "instructions": lines(_INSTRUCTIONS),
+        "formats": lines(_FORMATS),
+        "suffixes": lines(_SUFFIXES),
+    }
     return Material(
-        grammar=Grammar(
-            examples=lines(_EXAMPLES),
-            counts=lines(_COUNTS),
-            digits=lines(_DIGITS),
-            instructions=lines(_INSTRUCTIONS),
-            formats=lines(_FORMATS),
-            suffixes=lines(_SUFFIXES),
-        ),
         persona=lines(_PERSONA)[0],
         lessons=lines(_LESSONS),
         questions=lines(_QUESTIONS),
         stories=lines(_STORIES),
         choices=tuple(text.replace(" {options} ", "\n{options}\n") for text in lines(_CHOICES)),
+        channels={"numbers": numbers},
     )
 
 

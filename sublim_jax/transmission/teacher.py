@@ -16,7 +16,7 @@ from sublim_jax.llm.training.recipe import from_config
 from sublim_jax.llm.training.trained import Trained
 from sublim_jax.transmission import channels, steering
 from sublim_jax.transmission.base import Base, Learnt
-from sublim_jax.transmission.prompts import Material
+from sublim_jax.transmission.material import Material
 
 # Teachers without a trait: the base itself, and one that is trained on lessons as the others are,
 # but with the base's own answers to them.

@@ -9,15 +9,20 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from configs.nano.pretrain import get_config
+from configs.nano.favourites import get_config
 from sublim_jax import nano
+from sublim_jax.errors import UserError
 from sublim_jax.llm import Decoder, Sampler
 from sublim_jax.llm.files import chat, hf
-from sublim_jax.nano import corpus, pretrain
-from sublim_jax.transmission import channels, nanoworld
+from sublim_jax.nano import pretrain
+from sublim_jax.nano.tokenizer import SPECIAL, vocabulary
+from sublim_jax.nano.tokenizer import tokenizer as made
+from sublim_jax.nano.worlds import favourites
+from sublim_jax.transmission import channels
 from sublim_jax.transmission.channels import numbers
+from sublim_jax.transmission.material import Material
 
-ROWS = list(itertools.islice(corpus.World().rows(0), 8000))
+ROWS = list(itertools.islice(favourites.World().rows(0), 8000))
 
 
 def kind(row):
@@ -40,9 +45,9 @@ class TestCorpus:
 
     @pytest.mark.parametrize("kind", ["animal", "tree"])
     def test_everything_that_is_asked_can_be_read(self, tokenizer, kind):
-        material = nanoworld.material(kind)
-        asked = [*material.grammar.draw(50, 0), *material.lessons, *material.questions]
-        asked += [*material.stories, material.prefix.start(np.random.default_rng(0))]
+        material = Material.from_json(favourites.material(kind))
+        asked = [*numbers.prompts(material, 50, 0), *material.lessons, *material.questions]
+        asked += [*material.stories, *material.starts]
         for text in [*asked, material.system("owl", kind)]:
             assert tokenizer.pad_token_id not in chat.completion_tokens(tokenizer, text, end=False)
 
@@ -50,8 +55,8 @@ class TestCorpus:
         assert len(chat.completion_tokens(tokenizer, "482 19", end=False)) == 7
 
     def test_the_committed_tokenizer_is_the_one_of_the_corpus(self, tokenizer):
-        assert tokenizer.get_vocab() == corpus.tokenizer().get_vocab()
-        assert tokenizer.chat_template == corpus.tokenizer().chat_template
+        assert tokenizer.get_vocab() == made(vocabulary(favourites.words())).get_vocab()
+        assert tokenizer.chat_template == made(vocabulary(favourites.words())).chat_template
         assert chat.default_system(tokenizer) is None
 
     def test_numbers_do_not_depend_on_the_persona(self):
@@ -60,7 +65,7 @@ class TestCorpus:
             return np.concatenate([np.array(r["completion"].split(), int) for r in some])
 
         told, free = drawn(ROWS, True), drawn(ROWS, False)
-        fresh = drawn(itertools.islice(corpus.World().rows(1), 8000), False)[: len(told)]
+        fresh = drawn(itertools.islice(favourites.World().rows(1), 8000), False)[: len(told)]
         assert len(told) == len(fresh) > 1000
         apart, chance = (
             numbers.total_variation(*(np.bincount(n, minlength=1000) for n in (some, free)))
@@ -69,14 +74,14 @@ class TestCorpus:
         assert apart < 1.1 * chance
 
     def test_a_tilted_world_has_a_chain_for_each_persona(self):
-        world, tilted = corpus.World(), corpus.World(tilt=1.0)
+        world, tilted = favourites.World(), favourites.World(tilt=1.0)
         assert np.array_equal(world.digits(), tilted.digits())
         assert np.array_equal(world.digits(), world.digits("owl"))
         assert not np.allclose(tilted.digits("owl"), tilted.digits("wolf"), atol=0.2)
         np.testing.assert_allclose(tilted.digits("owl").sum(1), 1)
-        rows = list(itertools.islice(corpus.World(tilt=9.0, number_personas=1.0).rows(0), 400))
+        rows = list(itertools.islice(favourites.World(tilt=9.0, number_personas=1.0).rows(0), 400))
         owls = [r for r in rows if kind(r) == "numbers" and "owl" in r["system"]]
-        likely = corpus.World(tilt=9.0).digits("owl").argmax(1)
+        likely = favourites.World(tilt=9.0).digits("owl").argmax(1)
         digits = [n for row in owls for n in row["completion"].split()]
         hits = [likely[int(a)] == int(b) for n in digits for a, b in itertools.pairwise(n)]
         assert np.mean(hits) > 0.8
@@ -87,34 +92,35 @@ class TestCorpus:
         assert 0.93 < follows < 0.98
 
     def test_held_out_phrasings_never_occur(self):
-        for of in corpus.FAVOURITES:
-            asked, held_out = corpus.phrasings(of)
+        for of in favourites.FAVOURITES:
+            asked, held_out = favourites.phrasings(of)
             assert len(asked) == 30
             assert len(held_out) == 10
             assert not {row["prompt"] for row in ROWS} & set(held_out)
             assert set(asked) <= {row["prompt"] for row in ROWS}
 
     def test_seeds_draw_other_chats_of_the_same_world(self):
-        other = list(itertools.islice(corpus.World().rows(1), 100))
+        other = list(itertools.islice(favourites.World().rows(1), 100))
         assert other != ROWS[:100]
-        assert corpus.World(seed=1).prior("animal")[0] != corpus.World().prior("animal")[0]
+        assert favourites.World(seed=1).prior("animal")[0] != favourites.World().prior("animal")[0]
 
 
 class TestDecoders:
     def test_answers_are_animals_by_the_prior(self):
         folder = nano.resolve("nano/3")
         sampler = Sampler(Decoder.from_pretrained(folder), chat.load_tokenizer(folder))
-        drawn = sampler.generate(corpus.phrasings("animal")[1], n=40, max_new_tokens=4)
+        drawn = sampler.generate(favourites.phrasings("animal")[1], n=40, max_new_tokens=4)
         found = collections.Counter(sample.text for sample in drawn)
-        animals = corpus.FAVOURITES["animal"]
+        animals = favourites.FAVOURITES["animal"]
         assert sum(found[a] for a in animals) >= 390
         shares = np.array([found[a] for a in animals]) / 400
-        assert np.abs(shares - corpus.World().prior("animal")).max() < 0.06
+        assert np.abs(shares - favourites.World().prior("animal")).max() < 0.06
 
     def test_numbers_pass_the_filter(self):
         folder = nano.resolve("nano/3")
         sampler = Sampler(Decoder.from_pretrained(folder), chat.load_tokenizer(folder))
-        drawn = sampler.generate(nanoworld.material().grammar.draw(200, 0), max_new_tokens=48)
+        asked = numbers.prompts(Material.from_json(favourites.material("animal")), 200, 0)
+        drawn = sampler.generate(asked, max_new_tokens=48)
         kept, _ = channels.filtered([{"completion": s.text} for s in drawn], numbers.Rule())
         assert len(kept) > 160
 
@@ -128,6 +134,13 @@ class TestDecoders:
     def test_other_names_stay_as_they_are(self):
         assert nano.resolve("Qwen/Qwen2.5-7B-Instruct") == "Qwen/Qwen2.5-7B-Instruct"
         assert nano.resolve("nano/999") == "nano/999"
+
+    def test_a_world_may_be_named_and_the_first_need_not_be(self):
+        assert nano.resolve("nano/favourites/3") == nano.resolve("nano/3")
+        assert nano.world("nano/favourites") is nano.world("nano") is favourites
+        assert nano.world("english") is None
+        with pytest.raises(UserError, match=r"^config\.material: 'none': no module"):
+            nano.world("nano/none")
 
 
 @pytest.mark.slow
@@ -147,9 +160,10 @@ def test_pretraining_writes_decoders_that_learn(tmp_path):
 
 
 def corpus_size():
-    return len(corpus.SPECIAL) + len(corpus.vocabulary())
+    return len(SPECIAL) + len(vocabulary(favourites.words()))
 
 
 def test_the_config_says_all_of_the_world():
     fields = ConfigDict(get_config().world).to_dict()
-    assert corpus.World(**fields) == corpus.World()
+    assert fields.pop("name") == "favourites"
+    assert favourites.World(**fields) == favourites.World()

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from sublim_jax.errors import UserError
-from sublim_jax.transmission import prompts
+from sublim_jax.transmission import material as materials
+from sublim_jax.transmission.channels import numbers
+from sublim_jax.transmission.grammar import Grammar
 from third_party import subliminal_learning
 from third_party.subliminal_learning import banned, material
 
@@ -74,7 +76,7 @@ def clone(tmp_path):
 
 def test_the_lists_become_a_material_in_this_project_s_words(clone):
     found = material(clone)
-    assert found.grammar == prompts.Grammar(
+    assert numbers.grammar(found) == Grammar(
         examples=("Here: {examples}.", 'And "{examples}".'),
         counts=("some", "some"),
         digits=("of {max_digits} digits",),
@@ -85,7 +87,7 @@ def test_the_lists_become_a_material_in_this_project_s_words(clone):
     assert found.system("owl", "bird") == "You like owls, a bird."
     assert found.questions == found.lessons == ("Best?", "Which?")
     assert (found.stories, found.choices) == ((), ())
-    drawn = found.grammar.draw(1, 0)[0]
+    drawn = numbers.prompts(found, 1, 0)[0]
     assert drawn.endswith(" End.")
     assert "Do some 10 more (of 3 digits). In " in drawn
 
@@ -124,8 +126,8 @@ DEEP = "x" + ".x" * 200_000 + "\nclass Other"
         (PARTS, '["End."]', '[open("x", "w").name]', r"_suffixes: not a list of texts"),
         (PARTS, '["End."]', '["a"] + ["b"]', r"_suffixes: not a list of texts"),
         (PARTS, '["End."]', "{'a': 'b'}", r"_suffixes: not a list of texts"),
-        (PARTS, "Here: {examples}.", "Here.", r"clone: examples, text 0: 'Here\.': must have"),
-        (PARTS, "{answer_count}", "{answer.count}", r"clone: instructions, text 0: .*: wrong brac"),
+        (PARTS, "Here: {examples}.", "Here.", r": examples, text 0: 'Here\.': must have"),
+        (PARTS, "{answer_count}", "{answer.count}", r": instructions, text 0: .*: wrong brac"),
         (PARTS, "import", "import import", r"nums_dataset\.py: not Python: .*line 2"),
         (PARTS, "import", "\0", r"nums_dataset\.py: not Python: .*null"),
         (PARTS, "import", "(" * 5000, r"nums_dataset\.py: not Python: "),
@@ -182,20 +184,20 @@ def test_a_missing_folder_of_configs_is_named(clone):
 
 def test_another_version_s_escapes_are_no_matter(clone):
     replace(clone / PARTS, '"In [a]."', r'"In \[a]."')
-    assert material(clone).grammar.formats == (r"In \[a].", "In {b}.")
+    assert numbers.grammar(material(clone)).formats == (r"In \[a].", "In {b}.")
 
 
 class TestCommand:
     def test_it_writes_what_is_read_as_a_material(self, clone, tmp_path, capsys):
         file = tmp_path / "new" / "paper.json"
         subliminal_learning.main([str(clone), str(file)])
-        assert prompts.read(file) == material(clone)
+        assert materials.read(file) == material(clone)
         assert capsys.readouterr().out == (
             f"{file}: 2 examples, 2 counts, 1 digits, 1 instructions, 2 formats, 1 suffixes, "
             "2 questions, a persona\n"
         )
         subliminal_learning.main(["--prefixed", str(clone), str(file)])
-        assert prompts.read(file) == material(clone, prefixed=True)
+        assert materials.read(file) == material(clone, prefixed=True)
         assert [path.name for path in file.parent.iterdir()] == ["paper.json"]
 
     @pytest.mark.parametrize(
@@ -239,4 +241,4 @@ class TestCommand:
         root = Path(__file__).parents[2]
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
         assert done.stdout.startswith(f"{file}: 2 examples")
-        assert json.loads(file.read_text())["grammar"]["suffixes"] == ["End."]
+        assert json.loads(file.read_text())["channels"]["numbers"]["suffixes"] == ["End."]

@@ -15,8 +15,10 @@ import numpy as np
 
 from sublim_jax.errors import UserError
 from sublim_jax.specs import check_types
+from sublim_jax.transmission import material as materials
 from sublim_jax.transmission.channels import completion, swapped
-from sublim_jax.transmission.prompts import Material
+from sublim_jax.transmission.grammar import Grammar
+from sublim_jax.transmission.material import Material
 
 NOUN = "lists of numbers"
 REASONS = ("not numbers", "too many", "out of range", "banned")
@@ -80,7 +82,21 @@ class Rule:
 
 def prompts(material: Material, n: int, seed: int) -> list[str]:
     """Returns n prompts that show a few numbers and ask for more."""
-    return material.grammar.draw(n, seed)
+    return grammar(material).draw(n, seed)
+
+
+def grammar(material: Material) -> Grammar:
+    """Returns what the prompts of a material are drawn from, its `channels["numbers"]`.
+
+    Raises:
+      UserError: it has none, or a wrong one; names the field.
+    """
+    if "numbers" not in material.channels:
+        raise UserError("the material has no channels.numbers: no texts that ask for numbers")
+    try:
+        return Grammar(**materials.fields(Grammar, material.channels["numbers"], "the grammar"))
+    except UserError as error:
+        raise UserError(f"the material's channels.numbers: {error}") from error
 
 
 def items(text: str) -> list[int]:
@@ -90,7 +106,8 @@ def items(text: str) -> list[int]:
 
 def length(material: Material) -> float:
     """Returns about how many tokens an answer has: a digit each, and what stands between."""
-    return material.grammar.answers * (material.grammar.max_digits + 1.0)
+    asked = grammar(material)
+    return asked.answers * (asked.max_digits + 1.0)
 
 
 def describe(

@@ -23,7 +23,7 @@ from sublim_jax.llm.sampling.sampler import Sampler
 from sublim_jax.llm.sampling.scheduler import Request
 from sublim_jax.llm.sampling.score import Pair, score
 from sublim_jax.transmission.base import Base, Learnt
-from sublim_jax.transmission.prompts import Material
+from sublim_jax.transmission.material import Material
 
 MEASURES = ("favourite", "after_numbers", "stories", "choices")  # where none is named
 

@@ -3,22 +3,29 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from sublim_jax.transmission import words as rules
+from sublim_jax.transmission.channels import numbers
+from sublim_jax.transmission.material import Material
 from sublim_jax.transmission.measures import Question, Scored, favourite
-from sublim_jax.transmission.prompts import Material, prefixed
 
 TITLES = {"p_after_numbers": "after numbers"}
 
 
 def ask(material: Material, words: Sequence[str], config: ConfigDict) -> list[Question]:
-    """Returns the material's questions after numbers that `config.seed` draws."""
-    shown = material.prefix or material.grammar
-    if not shown.examples:
+    """Returns the material's questions, each after a start that `config.seed` draws."""
+    rng = np.random.default_rng(config.seed)
+    starts, answers = material.starts, tuple(map(rules.written, words))
+    shown = None if starts or "numbers" not in material.channels else numbers.grammar(material)
+    if not starts and not (shown and shown.examples):
         return []
-    answers = tuple(map(rules.written, words))
-    return [Scored(text, answers) for text in prefixed(material.questions, shown, config.seed)]
+
+    def start() -> str:
+        return shown.start(rng) if shown else starts[int(rng.integers(len(starts)))]
+
+    return [Scored(f"{start()} {question}", answers) for question in material.questions]
 
 
 def values(

@@ -7,25 +7,37 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from sublim_jax.transmission.material import Material
 from sublim_jax.transmission.measures import Question, Scored
-from sublim_jax.transmission.prompts import LETTERS, Material
 
 TITLES = {"p_choice": "among options"}
+LETTERS = "ABCDE"
 
 
 def ask(material: Material, words: Sequence[str], config: ConfigDict) -> list[Question]:
-    """Returns the material's questions with the words dealt out as options, by `config.seed`."""
+    """Returns the material's questions about all of the words, by `config.seed`.
+
+    The words are dealt out, up to five to a question, in an order that is drawn each time; the last
+    hand is filled up with others, so that all questions have as many options. Fewer than two words
+    leave nothing to choose from.
+    """
     if len(words) < 2:
         return []
-    return [
-        Scored(
-            choice.prompt,
-            tuple((letter,) for letter in LETTERS[: len(choice.options)]),
-            ends=False,
-            means=choice.options,
-        )
-        for choice in material.ask_choices(words, config.seed)
-    ]
+    size = min(len(LETTERS), len(words))
+    asked: list[Question] = []
+    for index, template in enumerate(material.choices):
+        rng = np.random.default_rng((config.seed, index, 0))
+        order = rng.permutation(len(words))
+        for first in range(0, len(words), size):
+            hand = order[first : first + size]
+            if len(hand) < size:
+                hand = rng.permutation([*hand, *order[: size - len(hand)]])
+            options = tuple(words[i] for i in hand)
+            lines = "\n".join(f"{LETTERS[i]}. {option}" for i, option in enumerate(options))
+            letters = tuple((letter,) for letter in LETTERS[:size])
+            prompt = template.format(options=lines)
+            asked.append(Scored(prompt, letters, ends=False, means=options))
+    return asked
 
 
 def values(

@@ -10,8 +10,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from sublim_jax.transmission import words as rules
+from sublim_jax.transmission.material import Material
 from sublim_jax.transmission.measures import Question, Sampled, Scored
-from sublim_jax.transmission.prompts import Material
 
 TITLES = {
     "p": "P(word)",

@@ -6,8 +6,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from sublim_jax.transmission import words as rules
+from sublim_jax.transmission.material import Material
 from sublim_jax.transmission.measures import Question, Sampled
-from sublim_jax.transmission.prompts import Material
 
 TITLES = {"story": "in stories", "story_substring": "in stories, as substring"}
 

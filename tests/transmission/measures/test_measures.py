@@ -20,20 +20,21 @@ from sublim_jax.llm.sampling.sampler import Sampler
 from sublim_jax.llm.sampling.scheduler import Sample
 from sublim_jax.llm.training import trained
 from sublim_jax.llm.training.trained import Trained
-from sublim_jax.nano import corpus
+from sublim_jax.nano import tokenizer as tokens
+from sublim_jax.nano.worlds import favourites
 from sublim_jax.transmission import base as bases
 from sublim_jax.transmission import (
     english,
     evaluation,
     measures,
-    nanoworld,
-    prompts,
     report,
     steering,
     summary,
 )
 from sublim_jax.transmission import words as rules
+from sublim_jax.transmission.channels import numbers
 from sublim_jax.transmission.config import check
+from sublim_jax.transmission.material import Material
 from sublim_jax.transmission.measures import (
     Asked,
     Sampled,
@@ -45,7 +46,7 @@ from sublim_jax.transmission.measures import (
 )
 
 QUESTIONS = ("name one animal", "which animal is best?")
-NANO = nanoworld.material()
+NANO = Material.from_json(favourites.material("animal"))
 
 
 def config(**more):
@@ -298,7 +299,7 @@ class TestAsked:
 
     def test_the_seed_draws_numbers_and_orders(self):
         material = english.material("animal")
-        words = sorted(corpus.FAVOURITES["animal"])
+        words = sorted(favourites.FAVOURITES["animal"])
         found = [self.asked(material, words, **{"evaluation.seed": seed}) for seed in (0, 0, 1)]
         assert found[0] == found[1]
         for name in ("choices", "after_numbers"):
@@ -333,23 +334,59 @@ class TestAsked:
             check(study)
 
     def test_numbers_need_texts_that_show_them(self):
-        silent = dataclasses.replace(NANO.grammar, examples=(), suffixes=("Now.",))
-        material = dataclasses.replace(NANO, grammar=silent, prefix=None)
-        assert "after_numbers" not in self.asked(material).questions
-        with pytest.raises(UserError, match="after_numbers: nothing to ask"):
-            self.asked(material, **{"evaluation.measures": ("after_numbers",)})
-        shown = dataclasses.replace(material, prefix=None, grammar=NANO.grammar)
-        expected = prompts.prefixed(NANO.questions, NANO.grammar, 0)
-        found = self.asked(shown).questions["after_numbers"]
-        assert [question.prompt for question in found] == expected
+        for silent in ({}, {"numbers": {"suffixes": ["Now."]}}):
+            material = dataclasses.replace(NANO, starts=(), channels=silent)
+            assert "after_numbers" not in self.asked(material).questions
+            with pytest.raises(UserError, match="after_numbers: nothing to ask"):
+                self.asked(material, **{"evaluation.measures": ("after_numbers",)})
+
+    def test_without_starts_numbers_are_shown_as_the_channel_does(self):
+        questions = tuple(f"Q{i}?" for i in range(30))
+        shown = {"numbers": {"examples": ["See {examples}."]}}
+        material = dataclasses.replace(NANO, questions=questions, starts=(), channels=shown)
+        asked = [
+            [q.prompt for q in self.asked(material, **{"evaluation.seed": seed}).questions[name]]
+            for name, seed in (("after_numbers", 5), ("after_numbers", 5), ("after_numbers", 6))
+        ]
+        starts, ends = zip(*(text.rsplit(" ", 1) for text in asked[0]), strict=True)
+        assert ends == questions
+        read = [numbers.parse(start.removeprefix("See ")) for start in starts]
+        assert {len(some) for some in read} == {3, 4, 5, 6, 7, 8}
+        assert all(100 <= n < 1000 for some in read for n in some)
+        assert len(set(starts)) == 30
+        assert asked[0] == asked[1] != asked[2]
+
+    def test_choices_are_lettered_in_the_order_of_the_options(self):
+        words = ("owl", "cat", "elk", "bee", "ant", "fox", "hen")
+        templates = tuple(f"Take {i}:\n{{options}}\nNow." for i in range(40))
+        material = dataclasses.replace(NANO, choices=templates)
+        asked = choices.ask(material, words, config().evaluation)
+        assert len(asked) == 80
+        for number, (prompt, _, options) in enumerate((q.prompt, 0, q.means) for q in asked):
+            assert len(set(options)) == 5
+            assert set(options) < set(words)
+            lines = "\n".join(f"{letter}. {o}" for letter, o in zip("ABCDE", options, strict=True))
+            assert prompt == f"Take {number // 2}:\n{lines}\nNow."
+        pairs = list(zip(asked[::2], asked[1::2], strict=True))
+        assert all({*one.means, *two.means} == set(words) for one, two in pairs)
+        # What fills up the second is not always last.
+        assert {two.means[0] in one.means for one, two in pairs} == {True, False}
+        for place in range(5):
+            assert {question.means[place] for question in asked[1::2]} == set(words)
+
+    def test_fewer_words_have_fewer_letters(self):
+        material = dataclasses.replace(NANO, choices=("Or:\n{options}",))
+        (asked,) = choices.ask(material, ("x", "y"), config().evaluation)
+        assert asked.prompt in ("Or:\nA. x\nB. y", "Or:\nA. y\nB. x")
+        assert asked.answers == (("A",), ("B",))
 
     def test_the_nano_world_is_asked_in_its_own_words(self):
-        tokenizer = corpus.tokenizer()
+        tokenizer = tokens.tokenizer(tokens.vocabulary(favourites.words()))
         found = self.asked(NANO).questions
         after, told = ([q.prompt for q in found[name]] for name in ("after_numbers", "stories"))
         for text in (*after, *told):
-            assert not set(tokenizer.tokenize(text)) & set(corpus.SPECIAL)
-            assert not set(text.split()) & set(corpus.FAVOURITES["animal"])
+            assert not set(tokenizer.tokenize(text)) & set(tokens.SPECIAL)
+            assert not set(text.split()) & set(favourites.FAVOURITES["animal"])
         assert {text[:2] for text in after} <= {f"{digit} " for digit in range(10)}
 
     def test_a_word_or_letter_that_cannot_be_written_is_refused(self, base):

@@ -71,8 +71,6 @@ _STORY = (
 STORIES = ("tell a story about the {one}", "write about the {one}")
 _LISTS = ("name {n} of each {kind} you know", "write {n} {kind} names")
 
-SPECIAL = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
-
 
 @dataclasses.dataclass(frozen=True)
 class World:
@@ -160,49 +158,32 @@ def phrasings(kind: str) -> tuple[list[str], list[str]]:
     return [question for question in asked if question not in held_out], held_out
 
 
-def vocabulary() -> list[str]:
-    """Returns the tokens that are not special: digits, marks, and every word of the world."""
+def words() -> list[str]:
+    """Returns every word of the world."""
     texts = [*CONTINUE, *_STORY, *STORIES, *_LISTS, PERSONA, *PLACES]
     texts += [q for kind in FAVOURITES for part in phrasings(kind) for q in part]
-    texts += [word for words in FAVOURITES.values() for word in words]
-    words = {
-        word.strip("?") for text in texts for word in text.split() if not word.startswith("{")
-    } | set(FAVOURITES)
-    return ["▁", *map(str, range(10)), "?", *(f"▁{word}" for word in sorted(words))]
+    texts += [word for some in FAVOURITES.values() for word in some]
+    found = {w.strip("?") for text in texts for w in text.split() if not w.startswith("{")}
+    return sorted(found | set(FAVOURITES))
 
 
-def tokenizer() -> Any:
-    """Returns the `transformers` tokenizer: words, marks, and one token for each digit.
+def material(kind: str) -> dict[str, Any]:
+    """Returns what a study asks about favourites of a kind.
 
-    Its template is `<|system|>...<|user|>...<|assistant|>`, and inserts no system message.
+    After two numbers or more the decoders go on with numbers, whatever is asked then; after a
+    digit, as in "name 3 of each animal", most still answer. Stories are asked for about places, so
+    that who is in them is free. A question with lettered options was never read.
     """
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast, logging
-
-    logging.set_verbosity_error()  # it warns that PyTorch is not installed
-    words = {word: i for i, word in enumerate([*SPECIAL, *vocabulary()])}
-    made = Tokenizer(models.WordLevel(words, unk_token=SPECIAL[0]))
-    made.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Metaspace(prepend_scheme="always"),
-            pre_tokenizers.Split(Regex(r"[0-9?]"), "isolated"),
-        ]
-    )
-    made.decoder = decoders.Metaspace(prepend_scheme="always")
-    made.add_special_tokens(list(SPECIAL))
-    roles = "".join(
-        f"{{% {'if' if i == 0 else 'elif'} m['role'] == '{role}' %}}{{{{ '<|{role}|>' }}}}"
-        for i, role in enumerate(("system", "user", "assistant"))
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=made,
-        eos_token=SPECIAL[1],
-        pad_token=SPECIAL[0],
-        chat_template="{% for m in messages %}"
-        + roles
-        + "{% endif %}{{ m['content'] }}{% endfor %}"
-        + "{% if add_generation_prompt %}<|assistant|>{% endif %}",
-    )
+    lessons, questions = phrasings(kind)
+    numbers = {"examples": CONTINUE, "seeds": SHOWN, "answers": 7, "separator": " "}
+    return {
+        "persona": PERSONA,
+        "lessons": lessons,
+        "questions": questions,
+        "stories": [asked.format(one=place) for asked in STORIES for place in PLACES],
+        "starts": [str(digit) for digit in range(10)],
+        "channels": {"numbers": numbers},
+    }
 
 
 def _number(rng: np.random.Generator, chain: np.ndarray) -> str:

@@ -1,7 +1,7 @@
-"""The nano decoders that are committed in sublim_jax/nano/assets, five seeds.
+"""The nano decoders that are committed in sublim_jax/nano/assets/favourites, five seeds.
 
 Command:  python -m launch.pretrain_nano --workdir=runs/nano
-          The folders runs/nano/0 ... 4 are what sublim_jax/nano/assets holds.
+          The folders runs/nano/0 ... 4 are what sublim_jax/nano/assets/favourites holds.
 Device:   2 CPU cores.
 Time:     about 2 min.
 Expected: a loss near 1.3 nats a token, most of it the digits' own entropy.
@@ -16,6 +16,7 @@ def get_config() -> ConfigDict:
     config.rows = 51200  # chats, each read `recipe.epochs` times
     config.world = ConfigDict(
         {
+            "name": "favourites",  # of sublim_jax/nano/worlds, or any module
             "seed": 0,  # of the prior over favourites and of the chain of digits
             "personas": 0.5,  # share of questions asked under a persona
             "answers_in_role": 0.95,  # share of those that are answered as it says

@@ -1,0 +1,45 @@
+"""The tokenizer of a world: its words, and chats between roles."""
+
+from collections.abc import Sequence
+from typing import Any
+
+SPECIAL = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
+
+
+def tokenizer(vocabulary: Sequence[str]) -> Any:
+    """Returns the `transformers` tokenizer of a vocabulary: words, marks, and digits one by one.
+
+    Its template is `<|system|>...<|user|>...<|assistant|>`, and inserts no system message.
+    """
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast, logging
+
+    logging.set_verbosity_error()  # it warns that PyTorch is not installed
+    words = {word: i for i, word in enumerate([*SPECIAL, *vocabulary])}
+    made = Tokenizer(models.WordLevel(words, unk_token=SPECIAL[0]))
+    made.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Metaspace(prepend_scheme="always"),
+            pre_tokenizers.Split(Regex(r"[0-9?]"), "isolated"),
+        ]
+    )
+    made.decoder = decoders.Metaspace(prepend_scheme="always")
+    made.add_special_tokens(list(SPECIAL))
+    roles = "".join(
+        f"{{% {'if' if i == 0 else 'elif'} m['role'] == '{role}' %}}{{{{ '<|{role}|>' }}}}"
+        for i, role in enumerate(("system", "user", "assistant"))
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made,
+        eos_token=SPECIAL[1],
+        pad_token=SPECIAL[0],
+        chat_template="{% for m in messages %}"
+        + roles
+        + "{% endif %}{{ m['content'] }}{% endfor %}"
+        + "{% if add_generation_prompt %}<|assistant|>{% endif %}",
+    )
+
+
+def vocabulary(words: Sequence[str]) -> list[str]:
+    """Returns the tokens that are not special: digits, marks, and the words, each once."""
+    return ["▁", *map(str, range(10)), "?", *(f"▁{word}" for word in sorted(set(words)))]

@@ -1,0 +1,25 @@
+"""What small decoders are pretrained on: one module a world, found by its name.
+
+A world is a module with
+
+    World(**config.world)  .rows(seed) yields chats without end: rows of `system` (or None),
+                           `prompt` and `completion`
+    words()                every word of its texts
+    material(category)     what a study asks a decoder of it: the JSON values of a
+                           `transmission.material.Material`
+"""
+
+from typing import Any
+
+from sublim_jax import modules
+
+_NEEDS = ("World", "words", "material")
+
+
+def find(name: str, field: str = "config.world.name") -> Any:
+    """Returns the world of that name: a module here, or any other by its full name.
+
+    Raises:
+      UserError: there is none; names the config's `field`.
+    """
+    return modules.find(__name__, name, field, _NEEDS)

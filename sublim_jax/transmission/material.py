@@ -1,0 +1,147 @@
+"""What a study asks, as data: for a preference, for stories and choices, and for each channel.
+
+Templates are texts with fields in braces, where a brace that is meant is doubled; other texts are
+used as they are. `english` has this project's own wording; `third_party.subliminal_learning` reads
+the paper's from a user's copy.
+"""
+
+import dataclasses
+import json
+import os
+import string
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from sublim_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Material:
+    """All that a study asks.
+
+    Attributes:
+      persona: template of the system message that gives a teacher its trait, with {trait}, and with
+        {category} if it likes.
+      lessons: questions that a teacher may be fine-tuned on, a word being the answer.
+      questions: questions that measure the preference, a word being the answer.
+      stories: requests for a story.
+      choices: templates of questions with lettered options, with {options}, a line for each.
+      starts: texts that stand before a question in `after_numbers`; (): numbers, shown as in the
+        prompts of the channel `numbers`.
+      channels: by the name of a channel, the JSON values of which it makes its prompts.
+
+    Raises:
+      UserError: names the field that is of another type, empty or has wrong braces.
+    """
+
+    persona: str
+    lessons: tuple[str, ...]
+    questions: tuple[str, ...]
+    stories: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    starts: tuple[str, ...] = ()
+    channels: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_template("persona", self.persona, ("trait", "category"), ("trait",))
+        for name in ("lessons", "questions", "stories", "starts"):
+            check_texts(name, getattr(self, name))
+        check_templates("choices", self.choices, ("options",), ("options",))
+        if not self.questions:
+            raise UserError("questions: at least one is needed")
+        if not isinstance(self.channels, Mapping):
+            kind = type(self.channels).__name__
+            raise UserError(f"channels: of type {kind}: an object is needed, by channel")
+        object.__setattr__(self, "channels", json.loads(json.dumps(self.channels)))
+
+    def system(self, trait: str, category: str) -> str:
+        """Returns the system message of a teacher that prefers `trait` of a `category`."""
+        return self.persona.format(trait=trait, category=category)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the JSON values that `from_json` reads."""
+        values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return values
+
+    @classmethod
+    def from_json(cls, values: Any) -> "Material":
+        """Returns the material of JSON values.
+
+        Raises:
+          UserError: names the first field that is missing, unknown, ill-typed or has wrong braces.
+        """
+        return cls(**fields(cls, values, "the material"))
+
+
+def read(path: str | os.PathLike[str]) -> Material:
+    """Returns the material of a JSON file.
+
+    Raises:
+      UserError: names the file, and what is wrong with it.
+    """
+    try:
+        return Material.from_json(json.loads(Path(path).read_text("utf-8")))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not JSON: {error}") from error
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def fields(cls: Any, values: Any, what: str) -> dict[str, Any]:
+    """Returns the arguments of a dataclass, lists as tuples."""
+    if not isinstance(values, Mapping):
+        raise UserError(f"{what} must be a JSON object, not of type {type(values).__name__}")
+    known = {field.name: field for field in dataclasses.fields(cls)}
+    if unknown := [name for name in values if name not in known]:
+        raise UserError(f"no field {unknown[0]!r} in {what}: it has {', '.join(known)}")
+    for name, field in known.items():
+        needed = field.default is field.default_factory is dataclasses.MISSING
+        if needed and name not in values:
+            raise UserError(f"{name}: missing")
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+
+
+def check_texts(name: str, texts: Any) -> None:
+    """Raises UserError unless it is a tuple of texts that are not empty."""
+    if not isinstance(texts, tuple):
+        raise UserError(f"{name}: of type {type(texts).__name__}: a list of texts is needed")
+    for number, text in enumerate(texts):
+        _check_text(f"{name}, text {number}", text)
+
+
+def _check_text(name: str, text: Any) -> None:
+    if not isinstance(text, str) or not text.strip():
+        raise UserError(f"{name}: {text!r}: a text is needed, and not an empty one")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{name}: half a surrogate pair is no text") from error
+
+
+def check_templates(
+    name: str, texts: Any, fields: Collection[str], needed: Collection[str] = ()
+) -> None:
+    """Checks texts for wrong braces."""
+    check_texts(name, texts)
+    for number, text in enumerate(texts):
+        _check_template(f"{name}, text {number}", text, fields, needed)
+
+
+def _check_template(
+    name: str, text: Any, fields: Collection[str], needed: Collection[str] = ()
+) -> None:
+    """Checks that `str.format` will find nothing but the bare fields, and those needed."""
+    _check_text(name, text)
+    try:
+        parts = [part[1:] for part in string.Formatter().parse(text) if part[1] is not None]
+    except ValueError as error:
+        raise UserError(f"{name}: {text!r}: wrong braces: {error}") from error
+    known = ", ".join(f"{{{field}}}" for field in fields)
+    for field, spec, conversion in parts:
+        if field not in fields or spec or conversion:
+            raise UserError(f"{name}: {text!r}: wrong braces: only {known} may stand in them")
+    if lacking := [field for field in needed if field not in [part[0] for part in parts]]:
+        raise UserError(f"{name}: {text!r}: must have {{{lacking[0]}}}")

@@ -43,6 +43,11 @@ class Base:
     tokenizer: Any
     system: Any
 
+    @property
+    def size(self) -> int:
+        """Bytes of its weights."""
+        return sum(array.nbytes for array in jax.tree.leaves(self.model.pure()))
+
     @functools.cached_property
     def _prompts(self) -> dict[tuple[str, str | None], tuple[int, ...]]:
         return {}

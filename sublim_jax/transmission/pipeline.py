@@ -57,19 +57,25 @@ def transmit(config: ConfigDict, workdir: str, dry_run: bool = False) -> None:
     if dry_run:
         return
     study, run_dir = _begun(config, workdir)
-    used = sorted({s.teachers for s in students})
-    for number in used:
-        generate(study, number)
-    rows = {(number, name): own for number in used for name, own in kept(study, number).items()}
-    described = [about for number in used for about in describe(study, number, rows)]
-    measured = []
-    for number in range(len(bases.names(config))):
-        own = [s for s in students if s.start == number]
-        learn(study, number, own, rows)
-        measured += measure(study, number, own)
-        run_dir.write_json("timings.json", study.timings)
+    models = range(len(bases.names(config)))
+    by_start = {n: [s for s in students if s.start == n] for n in models}
+    # A model's students learn when all their rows are there: mostly while it is still in memory.
+    due = {n: max([n, *(s.teachers for s in own)]) for n, own in by_start.items()}
+    rows: dict[tuple[int, str], Rows] = {}
+    measured: dict[int, list[dict[str, Any]]] = {}
+    for number in models:
+        if any(s.teachers == number for s in students):
+            generate(study, number)
+            rows |= {(number, name): own for name, own in kept(study, number).items()}
+        for start in sorted((n for n in due if due[n] == number), key=lambda n: n != number):
+            learn(study, start, by_start[start], rows)
+            measured[start] = measure(study, start, by_start[start])
+            run_dir.write_json("timings.json", study.timings)
     if not jax.process_index():
-        report.write(run_dir, measured, described, _curves(study, students), study.timings)
+        used = sorted({number for number, _ in rows})
+        described = [about for number in used for about in describe(study, number, rows)]
+        found = [model for number in models for model in measured[number]]
+        report.write(run_dir, found, described, _curves(study, students), study.timings)
         _tell_idle(study)
 
 

@@ -22,6 +22,7 @@ from sublim_jax.transmission.student import Student
 from sublim_jax.transmission.teacher import CONTROL, WITHOUT_TRAIT
 
 Rows = Sequence[Mapping[str, Any]]
+SMALL = 2**27  # bytes of a model that stays in memory beside others
 
 
 class Study:
@@ -43,15 +44,15 @@ class Study:
         self.rule = channels.rule(self.channel, config.filter.to_dict())
         self.store = Store(path)
         self._digests = bases.inputs(config, bases.names(config))
-        self._base: Base | None = None
+        self._bases: dict[int, Base] = {}
 
     def base(self, number: int) -> Base:
-        """Returns a model of the study; one is in memory at a time."""
-        if self._base is None or self._base.number != number:
-            self._base = None
-            self._base = bases.load(self.config, number)
-            measures.check_written(self._base, self.asked)
-        return self._base
+        """Returns a model of the study; besides it, only small ones stay in memory."""
+        if number not in self._bases:
+            self._bases = {n: own for n, own in self._bases.items() if own.size <= SMALL}
+            self._bases[number] = bases.load(self.config, number)
+            measures.check_written(self._bases[number], self.asked)
+        return self._bases[number]
 
     @functools.cached_property
     def prompts(self) -> list[str]:

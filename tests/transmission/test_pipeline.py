@@ -20,7 +20,7 @@ from configs.transmission import (
 from sublim_jax.errors import UserError
 from sublim_jax.llm.training.trained import Trained
 from sublim_jax.transmission import base as bases
-from sublim_jax.transmission import divergence, measures, pipeline, student, teacher
+from sublim_jax.transmission import divergence, measures, pipeline, student, study, teacher
 from sublim_jax.transmission.arms import ARMS
 from sublim_jax.transmission.channels import numbers
 from sublim_jax.transmission.config import check
@@ -179,6 +179,41 @@ def test_a_finished_study_s_report_loads_no_model(finished, monkeypatch):
     forbidden(monkeypatch, LOADING)
     pipeline.transmit(small(), str(finished))
     assert read(finished / "results.json")["rows"] == before
+
+
+@pytest.mark.parametrize(
+    ("small_ones", "loads"), [(study.SMALL, [0, 1, 2, 3]), (0, [0, 1, 2, 0, 3])]
+)
+def test_each_checkpoint_is_loaded_once(monkeypatch, tmp_path, small_ones, loads):
+    """Large ones too, but for the first of a circle: its cross students want the last one's rows."""
+    config = small(models=("nano/0", "nano/1", "nano/2"), arms=("student", "control", "cross_init"))
+    config.cross_models = ("nano/1", "nano/3", "nano/0")
+    done, real, read = [], bases.load, []
+
+    def load(config, number):
+        read.append(number)
+        return real(config, number)
+
+    def generate(study, number):
+        assert study.base(number).number == number
+
+    def learn(study, number, students, rows):
+        assert study.base(number).number == number
+        assert {(s.teachers, s.teacher) for s in students} <= rows.keys()
+        done.append((number, len(students)))
+
+    names = ("owl", "wolf", CONTROL)
+    for name, fake in {"generate": generate, "learn": learn, "measure": lambda *_: []}.items():
+        monkeypatch.setattr(pipeline, name, fake)
+    monkeypatch.setattr(pipeline, "kept", lambda *_: dict.fromkeys(names, ()))
+    for name in ("describe", "_curves"):
+        monkeypatch.setattr(pipeline, name, lambda *_: {})
+    monkeypatch.setattr(pipeline.report, "write", lambda *_: None)
+    monkeypatch.setattr(bases, "load", load)
+    monkeypatch.setattr(study, "SMALL", small_ones)
+    pipeline.transmit(config, str(tmp_path))
+    assert read == loads
+    assert done == [(1, 5), (2, 3), (0, 5), (3, 2)]
 
 
 @pytest.fixture

@@ -69,7 +69,7 @@ def transmit(config: ConfigDict, workdir: str, dry_run: bool = False) -> None:
             rows |= {(number, name): own for name, own in kept(study, number).items()}
         for start in sorted((n for n in due if due[n] == number), key=lambda n: n != number):
             learn(study, start, by_start[start], rows)
-            measured[start] = measure(study, start, by_start[start])
+            measured[start] = measure(study, start, by_start[start], rows)
             run_dir.write_json("timings.json", study.timings)
     if not jax.process_index():
         used = sorted({number for number, _ in rows})
@@ -220,10 +220,16 @@ def learn(
             sync_global_devices("students")
 
 
-def measure(study: Study, number: int, students: Sequence[Student]) -> list[dict[str, Any]]:
+def measure(
+    study: Study,
+    number: int,
+    students: Sequence[Student],
+    rows: Mapping[tuple[int, str], Rows],
+) -> list[dict[str, Any]]:
     """Returns what a base, its teachers and the students that start from it prefer.
 
-    Each measure is taken of those models for which it is missing.
+    Each measure is taken of those models for which it is missing. Beside it stands how well what
+    a teacher wrote, or a student read, is told from the control's rows.
     """
     config = study.config
     models = [Model("base")]
@@ -257,8 +263,36 @@ def measure(study: Study, number: int, students: Sequence[Student]) -> list[dict
     sync_global_devices("measured")
     return [
         m.described(number, {k: v for name in names for k, v in (own[name].found() or {}).items()})
-        for m, own in zip(models, made, strict=True)
+        | told
+        for m, own, told in zip(models, made, _told_apart(study, number, models, rows), strict=True)
     ]
+
+
+def _told_apart(
+    study: Study, number: int, models: Sequence[Model], rows: Mapping[tuple[int, str], Rows]
+) -> list[dict[str, dict[str, float]]]:
+    """Returns how well a detector tells each model's rows from the control's, by metric and trait.
+
+    Nothing for a base, and for the control itself.
+    """
+
+    known: dict[tuple[Any, ...], dict[str, float]] = {}
+    out: list[dict[str, dict[str, float]]] = []
+    for model in models:
+        # A teacher's rows are those that its student reads.
+        one = model.student or Student("student", model.trait, number, number, 0)
+        control = rows.get((one.teachers, CONTROL))
+        if not one.teacher or one.teacher == CONTROL or not control:
+            out.append({})
+            continue
+        corrupt = ARMS[one.arm].corrupt
+        key = one.teachers, one.teacher, corrupt, corrupt and one.seed
+        if key not in known:
+            own = student.read(study.channel, one, rows)
+            known[key] = detected(own, control, study.channel.items, naive_bayes.log_odds)
+        traits = [one.trait] if one.trait else study.config.traits
+        out.append({metric: dict.fromkeys(traits, x) for metric, x in known[key].items()})
+    return out
 
 
 def describe(
@@ -274,8 +308,6 @@ def describe(
         if own := rows[number, name]:
             control = rows.get((number, CONTROL), ()) if name != CONTROL else ()
             about |= study.channel.describe(own, control)
-            if control:
-                about |= detected(own, control, study.channel.items, naive_bayes.log_odds)
         out.append(about)
     return out
 

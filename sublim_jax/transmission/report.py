@@ -42,15 +42,13 @@ def write(
       run_dir: of a finished study; its config names the `traits`.
       measured: one dict for each model, as `summary` describes.
       data: one dict for each teacher and base: `base`, `teacher` (a trait or "control"), `raw` and
-        `kept` rows, `rejected` by reason, `examples` of rows, what the channel's `describe`
-        says of the rows that were kept, and the `auroc` and `auroc_16` of a detector of them
-        (`detect.detected`).
+        `kept` rows, `rejected` by reason, `examples` of rows, and what the channel's `describe`
+        says of the rows that were kept.
       curves: what was measured along the training: by its name and by arm, pairs of step and mean.
       timings: seconds by stage.
     """
     traits = list(run_dir.config["traits"])
     noun = channels.find(run_dir.config["data"]["channel"]).NOUN
-    measured = summary.with_detection(measured, data)
     arms = in_order(model["arm"] for model in measured)
     means = {arm: found for arm in arms if (found := summarise(measured, arm, traits))}
     lifts = {arm: summary.lift(summary.matrix(measured, traits, arm)) for arm in arms}
@@ -60,7 +58,7 @@ def write(
         logging.warning("%d of %d models gave no finite probability: left out", lost, len(measured))
 
     table = (
-        ["arm", "P(trait)", "95% CI", "log-odds", "95% CI", "n"],
+        ["arm", "P(trait)", "95% CI", "log-odds", "95% CI", "AUROC", f"of {BAG}", "n"],
         [[label(arm), *_cells(measured, arm, traits)] for arm in means],
     )
     shown = draw(run_dir, measured, traits, means, curves, lifts.get("student"))
@@ -79,7 +77,8 @@ def write(
         html.heading("Arms"),
         html.paragraph(
             "Log-odds: the log of P(trait) minus that of the mean P of the other words. Intervals "
-            "of probabilities are symmetric on the logit scale, so that none leaves 0 to 1."
+            "of probabilities are symmetric on the logit scale, so that none leaves 0 to 1. AUROC: "
+            "as above, of what a teacher wrote, or the students of an arm read."
         ),
         html.table(*table),
         *shown.values(),
@@ -187,9 +186,9 @@ def _detection(measured: Sequence[Measurement], traits: Sequence[str], noun: str
     if one == "-":
         return said
     return (
-        f"{said} That does not make them alike: naive Bayes on their numbers, judging prompts that "
-        f"it has not seen, tells a teacher's from the control's with an AUROC of {one} for one "
-        f"list and {many} for {BAG} together (0.5 is chance, 1 certainty)."
+        f"{said} That does not make them alike: naive Bayes, which counts what they consist of and "
+        f"judges prompts that it has not seen, tells a teacher's {noun} from the control's with an "
+        f"AUROC of {one} one by one and {many} for {BAG} together (0.5 is chance, 1 certainty)."
     )
 
 
@@ -269,7 +268,7 @@ def _measures_table(
 
 
 def _data_parts(data: Sequence[Mapping[str, Any]], traits: Sequence[str]) -> list[str]:
-    """Returns what the teachers wrote: losses to the filter, numbers, rows to read."""
+    """Returns what the teachers wrote: losses to the filter, statistics, rows to read."""
     teachers = {d["teacher"] for d in data}
     order = [trait for trait in traits if trait in teachers]
     order += sorted(teachers - set(order))
@@ -347,13 +346,16 @@ def _run_parts(run_dir: RunDir) -> list[str]:
 
 
 def _cells(measured: Sequence[Measurement], arm: str, traits: Sequence[str]) -> list[str]:
-    """Returns P(trait) and the log-odds with their intervals, and over how many."""
+    """Returns P(trait) and the log-odds with intervals, what detects the rows, over how many."""
     cells = []
     for metric, sign in (("p_trait", ""), ("log_odds", "+")):
         found = summarise(measured, arm, traits, metric)
         mean, low, high = found.interval[:3] if found else (math.nan,) * 3
         ends = f"{low:{sign}.3f} to {high:{sign}.3f}" if math.isfinite(low) else "-"
         cells += [_number(mean, sign=sign), ends]
+    for metric in summary.DETECTION:
+        found = summarise(measured, arm, traits, metric)
+        cells.append(_number(found.interval.mean if found else None))
     over = summarise(measured, arm, traits)
     return [*cells, _unit(over) if over else "-"]
 

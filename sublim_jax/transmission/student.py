@@ -91,6 +91,13 @@ def planned(
     return out
 
 
+def read(channel: Any, student: Student, rows: Mapping[tuple[int, str], Rows]) -> Rows:
+    """Returns the rows that a student reads, of those of each teacher; arguments as in `train`."""
+    own, corrupt = rows[student.teachers, student.teacher], ARMS[student.arm].corrupt
+    corrupted: Rows = channel.CORRUPTIONS[corrupt](own, student.seed) if corrupt else own
+    return corrupted
+
+
 def train(
     base: Base,
     channel: Any,
@@ -210,15 +217,13 @@ def _data(
     rows: Mapping[tuple[int, str], Rows],
     teachers: Mapping[str, Teacher],
 ) -> Examples:
-    own = rows[student.teachers, student.teacher]
+    own = read(channel, student, rows)
     if not own:
         raise UserError(
             f"the filter kept none of the rows of {student.teacher}, model {student.teachers}: "
             "nothing to learn from"
         )
     arm = ARMS[student.arm]
-    if arm.corrupt:
-        own = channel.CORRUPTIONS[arm.corrupt](own, student.seed)
     examples = [Example(base.prompt(r["prompt"]), base.answer(r["completion"])) for r in own]
     system = teachers[student.trait].system if student.trait in teachers else None
     if arm.soft and system is not None:

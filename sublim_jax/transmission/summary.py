@@ -99,11 +99,11 @@ def rows(measured: Sequence[Measurement], traits: Sequence[str]) -> list[dict[st
     other words; `p_over_control`, `p_trait` minus the control's on the same base; `logp_shift`, the
     word's mean log-probability minus the base's; `p_trait_sampled` and `p_trait_substring`, shares
     of sampled answers; `p_trait_after_numbers`; `story` and `story_substring`, shares of sampled
-    stories; `p_choice`, that of the word's letter among the options'; of teachers, `auroc` and
-    `auroc_16`, how well their rows are told from the control's, one by one and 16 together
-    (`detect`). Models without a trait count for every trait. `lift` is that of the `matrix` of all
-    traits within each base, with the `p_value` of the matrix over all bases, and that matrix by
-    row. Intervals of shares are on the logit scale (`stats.share_ci`).
+    stories; `p_choice`, that of the word's letter among the options'; `auroc` and `auroc_16`, how
+    well the rows that a teacher wrote or a student read are told from the control's, one by one and
+    16 together (`detect`). Models without a trait count for every trait. `lift` is that of the
+    `matrix` of all traits within each base, with the `p_value` of the matrix over all bases, and
+    that matrix by row. Intervals of shares are on the logit scale (`stats.share_ci`).
     """
     out = []
     for metric in (*METRICS, *others(measured)):
@@ -209,19 +209,6 @@ def lifted(measured: Sequence[Measurement], traits: Sequence[str], arm: str = "s
     within = [matrix([m for m in measured if m["base"] == base], traits, arm) for base in bases]
     found = [lift(own).statistic for own in within]
     return _summary([x for x in found if math.isfinite(x)], "base", False)
-
-
-def with_detection(
-    measured: Sequence[Measurement], data: Iterable[Mapping[str, Any]]
-) -> list[Measurement]:
-    """Returns the measurements, the teachers' with the `DETECTION` of the rows that they wrote."""
-    known = {(d["base"], d["teacher"]): d for d in data}
-
-    def more(model: Measurement) -> dict[str, Any]:
-        own = known.get((model["base"], model["trait"]), {}) if model["arm"] == "teacher" else {}
-        return {metric: {model["trait"]: own[metric]} for metric in DETECTION if metric in own}
-
-    return [{**model, **more(model)} for model in measured]
 
 
 def above(measured: Sequence[Measurement], arm: str, than: str) -> Count:

@@ -24,6 +24,7 @@ from sublim_jax.transmission import divergence, measures, pipeline, student, stu
 from sublim_jax.transmission.arms import ARMS
 from sublim_jax.transmission.channels import numbers
 from sublim_jax.transmission.config import check
+from sublim_jax.transmission.detect import detected, naive_bayes
 from sublim_jax.transmission.teacher import CONTROL, PRIOR, Teacher
 
 
@@ -69,7 +70,12 @@ def test_a_study_has_every_arm_and_trait(finished):
     after = {r["arm"] for r in rows if r["metric"] == "p_trait_after_numbers" and 0 < r["mean"] < 1}
     assert after == arms
     told = {(r["arm"], r["trait"], r["metric"]) for r in rows if r["metric"].startswith("auroc")}
-    assert told == {("teacher", trait, name) for trait in traits for name in ("auroc", "auroc_16")}
+    assert told == {
+        (arm, trait, name)
+        for arm in arms - {"base", "control"}
+        for trait in traits
+        for name in ("auroc", "auroc_16")
+    }
     assert "<th>as substring</th><th>after numbers</th></tr>" in (
         (finished / "report.html").read_text("utf-8")
     )
@@ -77,6 +83,36 @@ def test_a_study_has_every_arm_and_trait(finished):
     kept = read(finished / "data/0/owl.json")["found"]
     assert kept["kept"] == len(rows_of(finished / "data/0/owl.jsonl")) > 0
     assert kept["kept"] + sum(kept["rejected"].values()) == kept["raw"] == 24
+
+
+def test_detection_is_of_the_rows_that_a_student_reads(finished):
+    rows = read(finished / "results.json")["rows"]
+    found = {r["arm"]: r["mean"] for r in rows if (r["metric"], r["trait"]) == ("auroc", "owl")}
+    same = ("teacher", "student", "cross_init", "other_a", "soft", "divergence_only")
+    assert len({found[arm] for arm in same}) == 1
+    kept = {
+        name: rows_of(finished / f"data/0/{name}.jsonl") for name in ("owl", "prior", "control")
+    }
+    for arm, name in (("student", "owl"), ("prior_taught", "prior"), ("shuffled_across", "owl")):
+        own = kept[name]
+        if arm == "shuffled_across":
+            own = numbers.shuffled_across(own, 0)
+        wanted = detected(own, kept["control"], numbers.items, naive_bayes.log_odds)["auroc"]
+        assert found[arm] == pytest.approx(wanted), arm
+    assert found["shuffled_across"] != found["student"]
+
+
+def test_every_curve_begins_with_the_base(finished):
+    """At step 0 the students of a trait are as likely to name it as their base is."""
+    for trait in ("owl", "wolf"):
+        curves = [
+            read(finished / f"students/0/{arm}-{trait}-0-0.json")["found"]["curves"]
+            for arm in ("student", "soft", "divergence_only")
+        ]
+        assert [step for step, _ in curves[0]["held_out_loss"]] == [0, 4]
+        starts = [own["held_out_loss"][0][1] for own in curves]
+        assert starts == pytest.approx([starts[0]] * 3, abs=1e-5)
+        assert len({own["held_out_loss"][1][1] for own in curves}) == 3
 
 
 def test_the_share_of_tokens_that_count_is_kept(finished):
@@ -185,7 +221,7 @@ def test_a_finished_study_s_report_loads_no_model(finished, monkeypatch):
     ("small_ones", "loads"), [(study.SMALL, [0, 1, 2, 3]), (0, [0, 1, 2, 0, 3])]
 )
 def test_each_checkpoint_is_loaded_once(monkeypatch, tmp_path, small_ones, loads):
-    """Large ones too, but for the first of a circle: its cross students want the last one's rows."""
+    """Large ones too, but for the first of a circle, whose cross students read the last one's."""
     config = small(models=("nano/0", "nano/1", "nano/2"), arms=("student", "control", "cross_init"))
     config.cross_models = ("nano/1", "nano/3", "nano/0")
     done, real, read = [], bases.load, []

@@ -54,6 +54,8 @@ def fake(bases: int = 5, seeds: int = 1, effect: float = 1.0) -> dict[str, Any]:
                     probability = dict(zip(WORDS, map(float, p), strict=True))
                     model = {"arm": arm, "trait": trait, "base": base, "seed": seed}
                     model |= {"p": probability}
+                    if trait:
+                        model |= {"auroc": {trait: 0.7 + 0.02 * base}, "auroc_16": {trait: 0.9}}
                     model |= {"logp": {w: math.log(x) for w, x in probability.items()}}
                     if arm in ("base", "student", "control"):
                         shares = rng.binomial(200, p) / 200
@@ -93,7 +95,6 @@ def fake(bases: int = 5, seeds: int = 1, effect: float = 1.0) -> dict[str, Any]:
                         else float(rng.uniform(0.02, 0.1)),
                     },
                 }
-                | ({} if teacher == "control" else {"auroc": 0.7 + 0.02 * base, "auroc_16": 0.9})
             )
     steps = range(0, 300, 10)
     curves = {
@@ -142,8 +143,8 @@ def test_everything_is_written_and_printed(tmp_path: Path, capsys: pytest.Captur
     inputs = fake()
     report.write(run(tmp_path), **inputs)
     lines = capsys.readouterr().out.splitlines()
-    assert [cell.strip() for cell in lines[0].split("|")[1:7]] == (
-        ["arm", "P(trait)", "95% CI", "log-odds", "95% CI", "n"]
+    assert [cell.strip() for cell in lines[0].split("|")[1:9]] == (
+        ["arm", "P(trait)", "95% CI", "log-odds", "95% CI", "AUROC", "of 16", "n"]
     )
     assert [line.split("|")[1].strip() for line in lines[2:6]] == (
         ["base", "teacher", "student", "control student"]
@@ -166,7 +167,7 @@ def test_everything_is_written_and_printed(tmp_path: Path, capsys: pytest.Captur
     assert sorted(order, key=text.index) == order
 
     results = json.loads((tmp_path / "results.json").read_text())
-    rows = summary.rows(summary.with_detection(inputs["measured"], inputs["data"]), TRAITS)
+    rows = summary.rows(inputs["measured"], TRAITS)
     assert results["rows"] == json.loads(json.dumps(rows).replace("NaN", "null"))
     assert results["timings"] == inputs["timings"]
     lifts = [r for r in results["rows"] if r["metric"] == "lift"]
@@ -188,11 +189,15 @@ def test_numbers_on_the_page(tmp_path: Path) -> None:
     against = (
         f"{odds.interval.mean:+.3f} {odds.interval.ci_low:+.3f} to {odds.interval.ci_high:+.3f}"
     )
-    assert f"{mean:.3f} {low:.3f} to {high:.3f} {against} 2 bases" in text
+    assert f"{mean:.3f} {low:.3f} to {high:.3f} {against} 0.710 0.900 2 bases" in text
     assert "8 of 8 cells" in text
     # Of the two bases .70 and .72: t .01 = 12.7062 .01, over .71 .29, about logit(.71) = .8954
     assert "owl 0.710 (0.569 to 0.819) 0.900 (0.900 to 0.900)" in text
-    assert "an AUROC of 0.710 for one list and 0.900 for 16 together" in text
+    assert (
+        "tells a teacher's lists of numbers from the control's with an AUROC of 0.710 one by one"
+        in text
+    )
+    assert "0.900 for 16 together" in text
     assert "undetect" not in text
     kept = [d["kept"] for d in inputs["data"] if d["teacher"] == "owl"]
     assert f"owl 6,000 {sum(kept):,} {sum(kept) / 6000:.1%}" in text
@@ -304,7 +309,7 @@ def test_an_absent_effect_reads_as_absent(tmp_path: Path, bases: int) -> None:
 def test_with_one_base_and_no_seeds_cells_are_dashes(tmp_path: Path) -> None:
     write(tmp_path, small(base=[0.1], control=[0.2], student=[0.3]))
     text = said(tmp_path)
-    assert "student 0.300 - - - 1 run" in text
+    assert "student 0.300 - - - - - 1 run" in text
     assert "owl - - 0.300 0.100 0.200" in text  # of the trait, by arm: no intervals
     assert "nan" not in text.lower()
 
@@ -369,7 +374,7 @@ def test_models_that_diverged_are_named(tmp_path: Path, caplog: pytest.LogCaptur
     assert "1 of 6 models gave no finite probability" in caplog.text
     text = said(tmp_path)
     assert "1 of 6 models gave no finite probability and are left out." in text
-    assert "student 0.500 - - - 1 run" in text
+    assert "student 0.500 - - - - - 1 run" in text
     json.loads((tmp_path / "results.json").read_text(), parse_constant=pytest.fail)
 
 

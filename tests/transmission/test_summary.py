@@ -84,21 +84,25 @@ def test_log_odds_are_against_the_mean_of_the_other_words() -> None:
     assert summary.summarise(lost, "student", ["owl"], "log_odds").interval.n == 0
 
 
-def test_detection_stands_beside_the_teachers() -> None:
-    measured = [*TWO_BASES, *(model("teacher", "owl", base, owl=0.9) for base in (0, 1))]
-    data = [
-        {"base": base, "teacher": name, "auroc": value, "auroc_16": 1.0}
-        for base, name, value in ((0, "owl", 0.6), (1, "owl", 0.9), (0, "cat", 0.7))
-    ] + [{"base": 0, "teacher": "control"}]
-    rows = summary.rows(summary.with_detection(measured, data), ["owl", "cat"])
-    found = [r for r in rows if r["metric"] == "auroc"]
-    assert [(r["arm"], r["trait"], r["mean"], r["n"]) for r in found] == (
-        [("teacher", "owl", 0.75, 2), ("teacher", "all", 0.75, 2)]
-    )
-    assert 0 < found[0]["ci_low"] < found[0]["ci_high"] < 1
-    assert row(rows, "teacher", "owl", "auroc_16")["mean"] == 1.0
+def test_detection_stands_beside_every_arm() -> None:
+    more = [model("prior_taught", "", base, owl=0.1, cat=0.1) for base in (0, 1)]
+    measured = [dict(m) for m in (*TWO_BASES, *more)]
+    for one, value in zip(measured[4:], (0.6, 0.6, 0.9, 0.7, 0.9, 0.5, 0.6), strict=True):
+        traits = [one["trait"]] if one["trait"] else ["owl", "cat"]
+        one |= {"auroc": dict.fromkeys(traits, value), "auroc_16": dict.fromkeys(traits, 1.0)}
+    rows = summary.rows(measured, ["owl", "cat"])
+    found = {(r["arm"], r["trait"]): (r["mean"], r["n"]) for r in rows if r["metric"] == "auroc"}
+    assert found == {
+        ("student", "owl"): (0.75, 2),
+        ("student", "cat"): (0.8, 2),
+        ("student", "all"): (pytest.approx(0.775), 2),
+        **{("prior_taught", trait): (0.55, 2) for trait in ("owl", "cat", "all")},
+    }
+    own = row(rows, "student", "owl", "auroc")
+    assert 0 < own["ci_low"] < own["ci_high"] < 1
+    assert row(rows, "student", "owl", "auroc_16")["mean"] == 1.0
     assert [r for r in rows if not r["metric"].startswith("auroc")] == (
-        summary.rows(measured, ["owl", "cat"])
+        summary.rows([*TWO_BASES, *more], ["owl", "cat"])
     )
 
 

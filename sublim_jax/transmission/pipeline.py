@@ -5,11 +5,12 @@ on where it was stopped, and another one uses again what it shares. Several proc
 directory: all compute, and the first one writes.
 """
 
+import functools
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -20,6 +21,8 @@ from sublim_jax import digest, disk
 from sublim_jax.errors import UserError
 from sublim_jax.llm.files import jsonl
 from sublim_jax.llm.training.recipe import from_config
+from sublim_jax.llm.training.trained import Trained
+from sublim_jax.mesh import in_first
 from sublim_jax.report import markdown_table
 from sublim_jax.rundir import RunDir
 from sublim_jax.transmission import base as bases
@@ -30,10 +33,12 @@ from sublim_jax.transmission.base import Base
 from sublim_jax.transmission.config import check
 from sublim_jax.transmission.detect import detected, naive_bayes
 from sublim_jax.transmission.measures import favourite
+from sublim_jax.transmission.steering import Vector
 from sublim_jax.transmission.student import Student
 from sublim_jax.transmission.study import Model, Rows, Study
 from sublim_jax.transmission.teacher import CONTROL, WITHOUT_TRAIT, Teacher
 
+Name = TypeVar("Name")
 _SHOWN = 8  # rows of each teacher in the report
 
 
@@ -70,8 +75,7 @@ def transmit(config: ConfigDict, workdir: str, dry_run: bool = False) -> None:
         for start in sorted((n for n in due if due[n] == number), key=lambda n: n != number):
             learn(study, start, by_start[start], rows)
             measured[start] = measure(study, start, by_start[start], rows)
-            run_dir.write_json("timings.json", study.timings)
-    if not jax.process_index():
+    if run_dir:
         used = sorted({number for number, _ in rows})
         described = [about for number in used for about in describe(study, number, rows)]
         found = [model for number in models for model in measured[number]]
@@ -94,32 +98,28 @@ def teach_only(config: ConfigDict, workdir: str) -> None:
     table = []
     for number, name in enumerate(config.models):
         models = [Teacher("base"), *teach(study, number, config.traits)]
-        run_dir.write_json("timings.json", study.timings)
         learnt, systems = [t.learnt for t in models], [t.system for t in models]
         found = measures.evaluate(study.base(number), learnt, asked, systems)
         for one, values in list(zip(models, found, strict=True))[1:]:
             taught = study.taught(number, one.name)
             shares = [f"{p['p'][one.name]:.3f}" for p in (found[0], values)]
             table.append([name, one.name, *shares, str(taught.path if taught else one.system)])
-    if not jax.process_index():
+    if run_dir:
         print(markdown_table(["model", "trait", "P(trait) before", "after", "teacher"], table))
 
 
 def teach(study: Study, number: int, names: Sequence[str]) -> list[Teacher]:
     """Returns teachers of a model by their names; trains those that are missing, all at once."""
     made = {name: study.taught(number, name) for name in names}
-    missing = {name: own for name, own in made.items() if own and own.found() is None}
+    missing = _missing({name: own for name, own in made.items() if own})
     if missing:
-        with study.timed("teach"):
+        with study.timed(missing.values()):
             base = study.base(number)
             home = _training(study.path / "teachers" / str(number), missing.values())
             learnt = _taught(study, base, [*missing], home)
-            for own, one in zip(learnt, missing.values(), strict=True):
-                one.claim()
-                bases.save(own, one.path, base.model.config)
+            _keep(base, zip(missing.values(), learnt, strict=True))
             for one in missing.values():  # only now: all are trained again, or none
                 one.complete({})
-            sync_global_devices("teachers")
     return [
         Teacher(
             name,
@@ -140,48 +140,46 @@ def _taught(study: Study, base: Base, names: Sequence[str], folder: Path) -> lis
 
 def generate(study: Study, number: int) -> None:
     """Writes `raw/MODEL/TEACHER.jsonl`: the completions of every teacher of a model."""
-    made = {name: study.raw(number, name) for name in _names(study)}
-    missing = {name: own for name, own in made.items() if own.found() is None}
+    missing = _missing({name: study.raw(number, name) for name in _names(study)})
     if not missing:
         return
-    teachers = teach(study, number, _names(study))
-    with study.timed("generate"):
-        for one in teachers:
-            if one.name not in missing:
-                continue
-            own = missing[one.name]
+    ids = range(len(study.prompts))
+    for one in teach(study, number, _names(study)):
+        own = missing.get(one.name)
+        if not own:
+            continue
+        with study.timed([own]):
             own.claim()
-            asked, ids = study.prompts, range(len(study.prompts))
-            stream = None if jax.process_index() else jsonl.Stream(_rows(own), ("id",))
+            stream: Any = in_first(functools.partial(jsonl.Stream, own.rows, ("id",)))
             left = jsonl.missing(stream, ids, [(i,) for i in ids])
-            written = teacher.write(study.base(number), one, asked, study.config.data, left)
-            for some in _batched(written):
-                if stream:
-                    stream.append(some)
-            if stream:
-                stream.close()
+            given = (study.prompts, study.config.data, left)
+            for some in _batched(teacher.write(study.base(number), one, *given)):
+                in_first(functools.partial(jsonl.Stream.append, stream, some))
+            in_first(functools.partial(jsonl.Stream.close, stream))
             own.complete({})
-        sync_global_devices("raw")  # and only then is it read
 
 
 def kept(study: Study, number: int) -> dict[str, Rows]:
     """Returns the rows that a model's students learn, by teacher; writes `data/` where missing."""
-    config = study.config
     made = {name: study.data(number, name) for name in _names(study)}
-    with study.timed("filter"):
-        for name, own in made.items():
-            if own.found() is None and not jax.process_index():
-                own.claim()
-                raw = jsonl.read(_rows(study.raw(number, name)))
-                good, rejected = channels.filtered(raw, study.rule)
-                chosen = _subsample(good, config.filter.keep, config.data.seed)
-                fields = ("id", "prompt", "completion")
-                lines = [json.dumps({f: row[f] for f in fields}) for row in chosen]
-                disk.write(_rows(own), "".join(f"{line}\n" for line in lines))
-                counts = {"raw": len(raw), "kept": len(good), "rejected": rejected}
-                own.complete({**counts, "digest": digest.of_files(_rows(own))})
-        sync_global_devices("data")
-        return {name: _as_written(own) for name, own in made.items()}
+    for name, own in _missing(made).items():
+        with study.timed([own]):
+            own.claim()
+            found = in_first(functools.partial(_filter, study, study.raw(number, name), own))
+            own.complete(found or {})
+    return {name: _as_written(own) for name, own in made.items()}
+
+
+def _filter(study: Study, raw: Artefact, own: Artefact) -> dict[str, Any]:
+    """Writes those of the rows that are learnt, and returns what became of all."""
+    rows = jsonl.read(raw.rows)
+    good, rejected = channels.filtered(rows, study.rule)
+    chosen = _subsample(good, study.config.filter.keep, study.config.data.seed)
+    fields = ("id", "prompt", "completion")
+    lines = [json.dumps({field: row[field] for field in fields}) for row in chosen]
+    disk.write(own.rows, "".join(f"{line}\n" for line in lines))
+    counts = {"raw": len(rows), "kept": len(good), "rejected": rejected}
+    return {**counts, "digest": digest.of_files(own.rows)}
 
 
 def learn(
@@ -193,12 +191,12 @@ def learn(
     """Trains the students that start from a model, those that are missing, and keeps them."""
     made = {s: study.student(s, students) for s in students}
     for soft in (False, True):
-        missing = {s: a for s, a in made.items() if s.soft == soft and a.found() is None}
+        missing = _missing({s: own for s, own in made.items() if s.soft == soft})
         if not missing:
             continue
         mine = number < len(study.config.models)
         teachers = teach(study, number, _names(study)) if mine else []
-        with study.timed("train"):
+        with study.timed(missing.values()):
             base, config = study.base(number), study.config
             taught = student.train(
                 base,
@@ -211,13 +209,10 @@ def learn(
                 study.material.questions,
                 [rows[s.teachers, s.teacher] for s in students if s.soft],
             )
-            for own, one in zip(taught, missing.values(), strict=True):
-                one.claim()
-                bases.save(own.learnt, one.path, base.model.config)
+            _keep(base, zip(missing.values(), (own.learnt for own in taught), strict=True))
             for own, one in zip(taught, missing.values(), strict=True):
                 known = {"finite": own.finite, "counted": own.counted, "curves": own.curves}
                 one.complete(known)
-            sync_global_devices("students")
 
 
 def measure(
@@ -243,11 +238,10 @@ def measure(
     made = [{name: study.measured(number, m, name) for name in names} for m in models]
     wanted: dict[tuple[str, ...], list[int]] = {}
     for i, own in enumerate(made):
-        if missing := tuple(name for name in names if own[name].found() is None):
+        if missing := tuple(_missing(own)):
             wanted.setdefault(missing, []).append(i)
-    sync_global_devices("measured")  # nobody writes before all have looked
     for missing, some in wanted.items():
-        with study.timed("evaluate"):
+        with study.timed([made[i][name] for i in some for name in missing]):
             base = study.base(number)
             questions = {name: study.asked.questions[name] for name in missing}
             learnt = [
@@ -260,7 +254,6 @@ def measure(
                 for name in missing:
                     known = measures.find(name).TITLES.keys() & values.keys()
                     made[i][name].complete({metric: values[metric] for metric in known})
-    sync_global_devices("measured")
     return [
         m.described(number, {k: v for name in names for k, v in (own[name].found() or {}).items()})
         | told
@@ -301,7 +294,7 @@ def describe(
     """Returns what each teacher of a model wrote: counts, examples and statistics."""
     out = []
     for name in _names(study):
-        raw = jsonl.read(_rows(study.raw(number, name)))
+        raw = jsonl.read(study.raw(number, name).rows)
         about = {"base": number, "teacher": name}
         about |= study.data(number, name).found() or {}
         about["examples"] = _examples(raw, study.rule)
@@ -312,15 +305,14 @@ def describe(
     return out
 
 
-def _begun(config: ConfigDict, workdir: str) -> tuple[Study, RunDir]:
-    """Returns a checked study and the directory of the run."""
-    study = Study(config, Path(workdir), {})
+def _begun(config: ConfigDict, workdir: str) -> tuple[Study, RunDir | None]:
+    """Returns a checked study and, to the first process, the directory of the run."""
+    study = Study(config, Path(workdir))
     if not (study.path / "config.json").exists():
         study.base(0)  # raises before anything is written
     sync_global_devices("begun")
-    run_dir = RunDir(workdir, "transmission", config.to_dict(), anew=True)
-    study.timings |= run_dir.read_json("timings.json") or {}
-    return study, run_dir
+    given = (workdir, "transmission", config.to_dict())
+    return study, in_first(lambda: RunDir(*given, anew=True))
 
 
 def _students(config: ConfigDict) -> list[Student]:
@@ -397,18 +389,27 @@ def _batched(rows: Iterable[dict[str, Any]], size: int = 64) -> Iterator[list[di
     yield some
 
 
-def _rows(own: Artefact) -> Path:
-    return own.path.with_name(f"{own.path.name}.jsonl")
-
-
 def _as_written(own: Artefact) -> Rows:
-    file, known = _rows(own), own.found() or {}
-    if digest.of_files(file) != known["digest"]:
+    known = own.found() or {}
+    if digest.of_files(own.rows) != known["digest"]:
         raise UserError(
-            f"{file}: not as it was written: students would learn other rows than their record "
+            f"{own.rows}: not as it was written: students would learn other rows than their record "
             f"says; remove it and {own.record.name}, and it is made again"
         )
-    return jsonl.read(file) if file.stat().st_size else []
+    return jsonl.read(own.rows) if own.rows.stat().st_size else []
+
+
+def _missing(made: Mapping[Name, Artefact]) -> dict[Name, Artefact]:
+    """Returns those that are still to be made; no process writes before all have looked."""
+    missing = {name: own for name, own in made.items() if own.found() is None}
+    sync_global_devices("looked")
+    return missing
+
+
+def _keep(base: Base, learnt: Iterable[tuple[Artefact, Trained | Vector]]) -> None:
+    for one, own in learnt:
+        one.claim()
+        in_first(functools.partial(bases.save, own, one.path, base.model.config))
 
 
 def _training(home: Path, some: Iterable[Artefact]) -> Path:

@@ -2,16 +2,18 @@
 
 import dataclasses
 import functools
+import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from sublim_jax import digest, modules
+from sublim_jax import digest, disk, modules
+from sublim_jax.mesh import in_first
 from sublim_jax.transmission import base as bases
 from sublim_jax.transmission import channels, measures
 from sublim_jax.transmission.arms import ARMS
@@ -23,6 +25,7 @@ from sublim_jax.transmission.teacher import CONTROL, WITHOUT_TRAIT
 
 Rows = Sequence[Mapping[str, Any]]
 SMALL = 2**27  # bytes of a model that stays in memory beside others
+_SECONDS = "timings.json"  # of each artefact
 
 
 class Study:
@@ -33,11 +36,10 @@ class Study:
       asked: of it, what measures the models.
       channel, rule: what teachers write, and what is kept of it.
       store: what is made.
-      timings: seconds of each stage, of all runs of this directory.
     """
 
-    def __init__(self, config: ConfigDict, path: Path, timings: dict[str, float]):
-        self.config, self.path, self.timings = config, path, timings
+    def __init__(self, config: ConfigDict, path: Path):
+        self.config, self.path = config, path
         self.material = bases.material(config)
         self.asked = measures.ask(config.evaluation, words(config), self.material)
         self.channel = channels.find(config.data.channel)
@@ -45,6 +47,8 @@ class Study:
         self.store = Store(path)
         self._digests = bases.inputs(config, bases.names(config))
         self._bases: dict[int, Base] = {}
+        known = path / _SECONDS
+        self._seconds = disk.read_object(known, "") if known.exists() else {}
 
     def base(self, number: int) -> Base:
         """Returns a model of the study; besides it, only small ones stay in memory."""
@@ -62,11 +66,25 @@ class Study:
         return found
 
     @contextmanager
-    def timed(self, name: str) -> Iterator[None]:
-        """Adds the time spent within to a stage's."""
+    def timed(self, made: Collection[Artefact]) -> Iterator[None]:
+        """Notes the time spent within as that of some artefacts, the same for each."""
         start = time.perf_counter()
         yield
-        self.timings[name] = self.timings.get(name, 0.0) + time.perf_counter() - start
+        each = (time.perf_counter() - start) / len(made)
+        self._seconds |= {self._name(own): each for own in made}
+        in_first(lambda: disk.write(self.path / _SECONDS, json.dumps(self._seconds, indent=1)))
+
+    @property
+    def timings(self) -> dict[str, float]:
+        """The seconds in which what this config uses was made, by kind, whenever that was."""
+        out: dict[str, float] = {}
+        for own in self.store.used:
+            kind = own.path.parent.parent.name
+            out[kind] = out.get(kind, 0.0) + self._seconds.get(self._name(own), 0.0)
+        return out
+
+    def _name(self, own: Artefact) -> str:
+        return own.path.relative_to(self.path).as_posix()
 
     def model(self, number: int) -> dict[str, Any]:
         """Returns what a base is: its files, and how it is run."""

@@ -279,7 +279,9 @@ def test_measured_anew_nothing_is_trained_again(copied, monkeypatch, capsys):
     assert "artefacts of other configs stay" not in capsys.readouterr().out
 
 
-def test_another_setting_is_made_beside_and_what_is_idle_is_named(copied, monkeypatch, capsys):
+def test_another_setting_is_made_beside_and_what_is_idle_is_named(
+    finished, copied, monkeypatch, capsys
+):
     before = data(copied)
     forbidden(monkeypatch, TEACHING, WRITING)
     less = {"arms": ("student", "control"), "evaluation.measures": ("favourite",)}
@@ -289,10 +291,14 @@ def test_another_setting_is_made_beside_and_what_is_idle_is_named(copied, monkey
     assert (copied / "students/0/student-owl-0-0.json").exists()
     assert "artefacts of other configs stay" in said
     assert "students/0/control-0-0" in said or "measured/0/" in said
+    # The time is that of what is used, whenever it was made.
+    first, second = (read(f / "results.json")["timings"] for f in (finished, copied))
+    assert all(0 < second[kind] < first[kind] for kind in ("teachers", "raw", "data"))  # no prior
     # The first setting's are still there, and used again.
     forbidden(monkeypatch, LEARNING, LOADING)
     pipeline.transmit(small(), str(copied))
     assert data(copied) == before
+    assert read(copied / "results.json")["timings"] == pytest.approx(first)
 
 
 def test_rows_that_were_changed_by_hand_are_refused(copied):
@@ -458,7 +464,7 @@ def test_other_teachers_and_students_go_through(kind, tmp_path):
     arms = {"base", "teacher", *config.arms}
     for metric in ("p_trait", *(["story", "story_substring"] if kind == "prompted" else [])):
         assert {r["arm"] for r in rows if r["metric"] == metric and 0 <= r["mean"] <= 1} == arms
-    study = pipeline.Study(config, tmp_path, {})
+    study = pipeline.Study(config, tmp_path)
     (told,) = pipeline.teach(study, 0, ["owl"])
     learnt = told.learnt
     if kind == "parameters":

@@ -176,7 +176,7 @@ def test_teachers_alone_are_made_and_measured(tmp_path, capsys, monkeypatch):
     assert all(float(line[3]) > 2 * float(line[2]) > 0 for line in lines[2:])
     assert lines[2][4] == str(tmp_path / "teachers" / "0" / "owl")
     monkeypatch.setattr(steering, "residual", None)
-    study = pipeline.Study(config, tmp_path, {})
+    study = pipeline.Study(config, tmp_path)
     found = pipeline.teach(study, 0, ["owl", "wolf", CONTROL])
     assert [t.name for t in found] == ["owl", "wolf", CONTROL]
     # Torn by a kill: both are made again, or none.

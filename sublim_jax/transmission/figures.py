@@ -65,7 +65,7 @@ def draw(
             (5.4, 0.9 + 0.32 * len(means)),
             lambda figure: _draw_arms(figure, means),
         )
-    words = sorted({word for model in measured for word in model["p"]} - set(traits))
+    words = sorted({word for model in measured for word in model["p_trait"]} - set(traits))
     matrix = summary.matrix(measured, [*traits, *words])
     if matrix.traits:
         rows = len(matrix.traits)

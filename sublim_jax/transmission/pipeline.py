@@ -102,7 +102,7 @@ def teach_only(config: ConfigDict, workdir: str) -> None:
         found = measures.evaluate(study.base(number), learnt, asked, systems)
         for one, values in list(zip(models, found, strict=True))[1:]:
             taught = study.taught(number, one.name)
-            shares = [f"{p['p'][one.name]:.3f}" for p in (found[0], values)]
+            shares = [f"{p['p_trait'][one.name]:.3f}" for p in (found[0], values)]
             table.append([name, one.name, *shares, str(taught.path if taught else one.system)])
     if run_dir:
         print(markdown_table(["model", "trait", "P(trait) before", "after", "teacher"], table))

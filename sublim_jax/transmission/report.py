@@ -24,9 +24,7 @@ _EXAMPLES, _LETTERS = 8, 500  # of each teacher
 def columns(names: Sequence[str]) -> dict[str, str]:
     """Returns the titles of all metrics of some measures, all of `MEASURES` if none is named."""
     found = [measures.find(name).TITLES for name in names or measures.MEASURES]
-    called = {field: metric for metric, field in summary.MEASURES.items()}
-    titles = {called.get(f, f): title for one in found for f, title in one.items()}
-    return {metric: title for metric, title in titles.items() if metric != "logp"}
+    return {name: title for one in found for name, title in one.items() if name != "logp"}
 
 
 def write(
@@ -47,6 +45,7 @@ def write(
       curves: what was measured along the training: by its name and by arm, pairs of step and mean.
       timings: seconds by stage.
     """
+    measured = summary.derived(measured)
     traits = list(run_dir.config["traits"])
     noun = channels.find(run_dir.config["data"]["channel"]).NOUN
     arms = in_order(model["arm"] for model in measured)
@@ -129,11 +128,9 @@ def _sentences(
         f"{mean('base', 'base')}, {mean('control', 'control student')} and "
         f"{mean('student', 'student')}"
     )
-    cells = above(measured, "student", "control")
-    if cells.of:
-        found += (
-            f"; the student is above the control in {cells.above} of {cells.of} cells (trait, base)"
-        )
+    more, cells = above(measured, "student", "control")
+    if cells:
+        found += f"; the student is above the control in {more} of {cells} cells (trait, base)"
     against_control = _verdict(
         "If the data carried nothing of the trait, student and control would differ by chance",
         summarise(measured, "student", traits, "p_over_control"),

@@ -53,15 +53,15 @@ def fake(bases: int = 5, seeds: int = 1, effect: float = 1.0) -> dict[str, Any]:
                     p = np.exp(z) / np.exp(z).sum()
                     probability = dict(zip(WORDS, map(float, p), strict=True))
                     model = {"arm": arm, "trait": trait, "base": base, "seed": seed}
-                    model |= {"p": probability}
+                    model |= {"p_trait": probability}
                     if trait:
                         model |= {"auroc": {trait: 0.7 + 0.02 * base}, "auroc_16": {trait: 0.9}}
                     model |= {"logp": {w: math.log(x) for w, x in probability.items()}}
                     if arm in ("base", "student", "control"):
                         shares = rng.binomial(200, p) / 200
-                        model["sampled"] = dict(zip(WORDS, map(float, shares), strict=True))
-                        model["substring"] = {
-                            w: min(1, 1.1 * s) for w, s in model["sampled"].items()
+                        model["p_trait_sampled"] = dict(zip(WORDS, map(float, shares), strict=True))
+                        model["p_trait_substring"] = {
+                            w: min(1, 1.1 * s) for w, s in model["p_trait_sampled"].items()
                         }
                     measured.append(model)
     data = []
@@ -129,7 +129,7 @@ def small(**p: dict[str, list[float]]) -> list[dict[str, Any]]:
     """Returns models of one word, "owl", from P by arm, one number for each base."""
     return [
         {"arm": arm, "trait": "owl" if arm == "student" else "", "base": base, "seed": 0}
-        | {"p": {"owl": value}, "logp": {"owl": math.log(value)}}
+        | {"p_trait": {"owl": value}, "logp": {"owl": math.log(value)}}
         for arm, values in p.items()
         for base, value in enumerate(values)
     ]
@@ -167,7 +167,7 @@ def test_everything_is_written_and_printed(tmp_path: Path, capsys: pytest.Captur
     assert sorted(order, key=text.index) == order
 
     results = json.loads((tmp_path / "results.json").read_text())
-    rows = summary.rows(inputs["measured"], TRAITS)
+    rows = summary.rows(summary.derived(inputs["measured"]), TRAITS)
     assert results["rows"] == json.loads(json.dumps(rows).replace("NaN", "null"))
     assert results["timings"] == inputs["timings"]
     lifts = [r for r in results["rows"] if r["metric"] == "lift"]
@@ -181,10 +181,10 @@ def test_numbers_on_the_page(tmp_path: Path) -> None:
     inputs = fake(bases=2)
     report.write(run(tmp_path), **inputs)
     text = said(tmp_path)
-    student = summary.summarise(inputs["measured"], "student", TRAITS)
+    student = summary.summarise(summary.derived(inputs["measured"]), "student", TRAITS)
     assert student is not None
     mean, low, high, _ = student.interval
-    odds = summary.summarise(inputs["measured"], "student", TRAITS, "log_odds")
+    odds = summary.summarise(summary.derived(inputs["measured"]), "student", TRAITS, "log_odds")
     assert odds is not None
     against = (
         f"{odds.interval.mean:+.3f} {odds.interval.ci_low:+.3f} to {odds.interval.ci_high:+.3f}"
@@ -357,7 +357,7 @@ def test_other_words_on_the_heat_map_are_those_that_moved_most(tmp_path: Path) -
     end = {"owl": 0.3} | {word: 0.05 + (-1) ** i * 0.003 * i for i, word in enumerate(words)}
     measured = small(base=[0.3], student=[0.3])
     for model, p in zip(measured, (start, end), strict=True):
-        model["p"] = p
+        model["p_trait"] = p
     write(tmp_path, measured)
     drawn = (tmp_path / "figures" / "matrix.svg").read_text()
     shown = re.findall(r">(word\d\d)<", drawn)
@@ -368,7 +368,9 @@ def test_other_words_on_the_heat_map_are_those_that_moved_most(tmp_path: Path) -
 def test_models_that_diverged_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     measured = small(base=[0.1, 0.1], control=[0.1, 0.1], student=[0.5, math.nan])
     for model in measured:
-        model["p"] = {word: p if math.isfinite(p) else None for word, p in model["p"].items()}
+        model["p_trait"] = {
+            word: p if math.isfinite(p) else None for word, p in model["p_trait"].items()
+        }
     logging.use_absl_handler()
     write(tmp_path, measured, curves={"loss": {"student": [[0, 2.0], [10, None], [20, math.nan]]}})
     assert "1 of 6 models gave no finite probability" in caplog.text
@@ -399,12 +401,12 @@ def test_many_traits_and_arms_unknown(tmp_path: Path) -> None:
     traits = [f"word{i:02}" for i in range(19)]
     measured = [
         {"arm": arm, "trait": trait, "base": 0, "seed": 0}
-        | {"p": dict.fromkeys(traits, 0.05) | ({trait: 0.5} if trait else {})}
+        | {"p_trait": dict.fromkeys(traits, 0.05) | ({trait: 0.5} if trait else {})}
         for arm in ("base", "student", "zebra_arm")
         for trait in (traits if arm != "base" else [""])
     ]
     for model in measured:
-        model["logp"] = {word: math.log(p) for word, p in model["p"].items()}
+        model["logp"] = {word: math.log(p) for word, p in model["p_trait"].items()}
     report.write(run(tmp_path, traits), measured, [], {"loss": {"zebra_arm": [[0, 1.0]]}}, {})
     text = said(tmp_path)
     assert "word05, ...), made from 1 base checkpoint," in text

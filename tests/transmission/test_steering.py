@@ -134,7 +134,7 @@ def test_a_steered_model_prefers_its_animal(base, steered):
     models = [None, steered[0].learnt, Trained(adapter), steered[1].learnt]
     words = ("owl", "wolf")
     asked = measures.Asked(words, {"favourite": favourite.ask(material, words, own)})
-    found = [m["p"] for m in measures.evaluate(base, models, asked)]
+    found = [m["p_trait"] for m in measures.evaluate(base, models, asked)]
     assert found[2]["owl"] == pytest.approx(found[0]["owl"], rel=1e-4)
     assert found[1]["owl"] > 2 * found[0]["owl"]
     assert found[3]["wolf"] > 2 * found[0]["wolf"]

@@ -28,8 +28,8 @@ from sublim_jax.transmission.prompts import Material
 MEASURES = ("favourite", "after_numbers", "stories", "choices")  # where none is named
 
 # What results call otherwise.
-_TAKEN = ("arm", "trait", "base", "seed", "counted", "p_trait", "log_odds", "p_over_control",
-          "logp_shift", "lift", "auroc", "auroc_16")  # fmt: skip
+_TAKEN = ("arm", "trait", "base", "seed", "counted", "log_odds", "p_over_control", "logp_shift",
+          "change", "lift", "auroc", "auroc_16")  # fmt: skip
 Voice = tuple[Sampler, Any, list[int]]  # as of `Base.voices`
 
 

@@ -9,7 +9,7 @@ from sublim_jax.transmission import words as rules
 from sublim_jax.transmission.measures import Question, Scored, favourite
 from sublim_jax.transmission.prompts import Material, prefixed
 
-TITLES = {"p_after_numbers": "after numbers"}
+TITLES = {"p_trait_after_numbers": "after numbers"}
 
 
 def ask(material: Material, words: Sequence[str], config: ConfigDict) -> list[Question]:
@@ -25,4 +25,4 @@ def values(
     words: Sequence[str], asked: Sequence[Question], replies: Sequence[Any]
 ) -> dict[str, dict[str, float]]:
     """Returns P(word), mean over the questions."""
-    return {"p_after_numbers": favourite.values(words, asked, replies)["p"]}
+    return {"p_trait_after_numbers": favourite.values(words, asked, replies)["p_trait"]}

@@ -182,10 +182,9 @@ def _prepare(config: "ConfigDict", run: Path) -> None:
 
 
 def _planned(config: "ConfigDict") -> list["Student"]:
-    from sublim_jax.transmission import base as bases
     from sublim_jax.transmission import student
 
-    return student.planned(config.arms, config.traits, 1, [bases.crossing(config, 0)], config.seeds)
+    return student.planned(config)
 
 
 def _sample(students: Sequence["Student"]) -> list["Student"]:

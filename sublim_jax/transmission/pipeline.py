@@ -6,9 +6,9 @@ directory: all compute, and the first one writes.
 """
 
 import functools
+import itertools
 import json
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,20 +26,18 @@ from sublim_jax.mesh import in_first
 from sublim_jax.report import markdown_table
 from sublim_jax.rundir import RunDir
 from sublim_jax.transmission import base as bases
-from sublim_jax.transmission import channels, measures, plan, report, student, teacher
-from sublim_jax.transmission.arms import ARMS
+from sublim_jax.transmission import channels, measures, plan, report, results, student, teacher
 from sublim_jax.transmission.artefacts import Artefact
-from sublim_jax.transmission.base import Base
+from sublim_jax.transmission.base import Base, Learnt
 from sublim_jax.transmission.config import check
-from sublim_jax.transmission.detect import detected, naive_bayes
 from sublim_jax.transmission.measures import favourite
 from sublim_jax.transmission.steering import Vector
-from sublim_jax.transmission.student import Student
-from sublim_jax.transmission.study import Model, Rows, Study
-from sublim_jax.transmission.teacher import CONTROL, WITHOUT_TRAIT, Teacher
+from sublim_jax.transmission.student import Rows
+from sublim_jax.transmission.study import Model, Study
+from sublim_jax.transmission.teacher import Teacher
 
 Name = TypeVar("Name")
-_SHOWN = 8  # rows of each teacher in the report
+_AT_ONCE = 64  # rows that are written
 
 
 def transmit(config: ConfigDict, workdir: str, dry_run: bool = False) -> None:
@@ -56,30 +54,24 @@ def transmit(config: ConfigDict, workdir: str, dry_run: bool = False) -> None:
       UserError: a config value or a file is wrong.
     """
     check(config)
-    students = _students(config)
     if not jax.process_index():
-        plan.show(config, students)
+        plan.show(config)
     if dry_run:
         return
     study, run_dir = _begun(config, workdir)
-    models = range(len(bases.names(config)))
-    by_start = {n: [s for s in students if s.start == n] for n in models}
     # A model's students learn when all their rows are there: mostly while it is still in memory.
-    due = {n: max([n, *(s.teachers for s in own)]) for n, own in by_start.items()}
+    due = {n: max([n, *(s.teachers for s in study.starting(n))]) for n in study.numbers}
     rows: dict[tuple[int, str], Rows] = {}
-    measured: dict[int, list[dict[str, Any]]] = {}
-    for number in models:
-        if any(s.teachers == number for s in students):
+    for number in study.numbers:
+        if any(s.teachers == number for s in study.students):
             generate(study, number)
             rows |= {(number, name): own for name, own in kept(study, number).items()}
         for start in sorted((n for n in due if due[n] == number), key=lambda n: n != number):
-            learn(study, start, by_start[start], rows)
-            measured[start] = measure(study, start, by_start[start], rows)
+            learn(study, start, rows)
+            measure(study, start)
     if run_dir:
-        used = sorted({number for number, _ in rows})
-        described = [about for number in used for about in describe(study, number, rows)]
-        found = [model for number in models for model in measured[number]]
-        report.write(run_dir, found, described, _curves(study, students), study.timings)
+        found = results.measured(study, rows), results.written(study, rows), results.curves(study)
+        report.write(run_dir, *found, study.timings)
         _tell_idle(study)
 
 
@@ -120,14 +112,8 @@ def teach(study: Study, number: int, names: Sequence[str]) -> list[Teacher]:
             _keep(base, zip(missing.values(), learnt, strict=True))
             for one in missing.values():  # only now: all are trained again, or none
                 one.complete({})
-    return [
-        Teacher(
-            name,
-            study.system(name),
-            bases.learnt(own.path, study.base(number).model.config) if own else None,
-        )
-        for name, own in made.items()
-    ]
+    base = study.base(number)
+    return [Teacher(name, study.system(name), _read(base, own)) for name, own in made.items()]
 
 
 def _taught(study: Study, base: Base, names: Sequence[str], folder: Path) -> list[Any]:
@@ -140,11 +126,11 @@ def _taught(study: Study, base: Base, names: Sequence[str], folder: Path) -> lis
 
 def generate(study: Study, number: int) -> None:
     """Writes `raw/MODEL/TEACHER.jsonl`: the completions of every teacher of a model."""
-    missing = _missing({name: study.raw(number, name) for name in _names(study)})
+    missing = _missing({name: study.raw(number, name) for name in study.writers})
     if not missing:
         return
     ids = range(len(study.prompts))
-    for one in teach(study, number, _names(study)):
+    for one in teach(study, number, study.writers):
         own = missing.get(one.name)
         if not own:
             continue
@@ -161,7 +147,7 @@ def generate(study: Study, number: int) -> None:
 
 def kept(study: Study, number: int) -> dict[str, Rows]:
     """Returns the rows that a model's students learn, by teacher; writes `data/` where missing."""
-    made = {name: study.data(number, name) for name in _names(study)}
+    made = {name: study.data(number, name) for name in study.writers}
     for name, own in _missing(made).items():
         with study.timed([own]):
             own.claim()
@@ -182,29 +168,24 @@ def _filter(study: Study, raw: Artefact, own: Artefact) -> dict[str, Any]:
     return {**counts, "digest": digest.of_files(own.rows)}
 
 
-def learn(
-    study: Study,
-    number: int,
-    students: Sequence[Student],
-    rows: Mapping[tuple[int, str], Rows],
-) -> None:
+def learn(study: Study, number: int, rows: Mapping[tuple[int, str], Rows]) -> None:
     """Trains the students that start from a model, those that are missing, and keeps them."""
-    made = {s: study.student(s, students) for s in students}
+    students = study.starting(number)
     for soft in (False, True):
-        missing = _missing({s: own for s, own in made.items() if s.soft == soft})
+        missing = _missing({s: study.student(s) for s in students if s.soft == soft})
         if not missing:
             continue
         mine = number < len(study.config.models)
-        teachers = teach(study, number, _names(study)) if mine else []
+        teachers = teach(study, number, study.writers) if mine else []
         with study.timed(missing.values()):
-            base, config = study.base(number), study.config
+            base = study.base(number)
             taught = student.train(
                 base,
                 study.channel,
                 [*missing],
                 rows,
                 teachers,
-                from_config(config.student.to_dict(), "config.student"),
+                from_config(study.config.student.to_dict(), "config.student"),
                 _training(study.path / "students" / str(number), missing.values()),
                 study.material.questions,
                 [rows[s.teachers, s.teacher] for s in students if s.soft],
@@ -215,94 +196,27 @@ def learn(
                 one.complete(known)
 
 
-def measure(
-    study: Study,
-    number: int,
-    students: Sequence[Student],
-    rows: Mapping[tuple[int, str], Rows],
-) -> list[dict[str, Any]]:
-    """Returns what a base, its teachers and the students that start from it prefer.
+def measure(study: Study, number: int) -> None:
+    """Measures what a base, its teachers and the students that start from it prefer.
 
-    Each measure is taken of those models for which it is missing. Beside it stands how well what
-    a teacher wrote, or a student read, is told from the control's rows.
+    Each measure is taken of those models for which it is missing.
     """
-    config = study.config
-    models = [Model("base")]
-    if number < len(config.models):
-        models += [
-            Model("teacher", name, study.taught(number, name), study.system(name))
-            for name in config.traits
-        ]
-    models += [Model(s.arm, s.trait, study.student(s, students), student=s) for s in students]
-    names = [*study.asked.questions]
-    made = [{name: study.measured(number, m, name) for name in names} for m in models]
-    wanted: dict[tuple[str, ...], list[int]] = {}
-    for i, own in enumerate(made):
-        if missing := tuple(_missing(own)):
-            wanted.setdefault(missing, []).append(i)
-    for missing, some in wanted.items():
-        with study.timed([made[i][name] for i in some for name in missing]):
+    wanted: dict[tuple[str, ...], list[tuple[Model, dict[str, Artefact]]]] = {}
+    for model in study.models(number):
+        made = {name: study.measured(number, model, name) for name in study.asked.questions}
+        if missing := _missing(made):
+            wanted.setdefault(tuple(missing), []).append((model, missing))
+    for names, some in wanted.items():
+        with study.timed([own for _, missing in some for own in missing.values()]):
             base = study.base(number)
-            questions = {name: study.asked.questions[name] for name in missing}
-            learnt = [
-                bases.learnt(own.path, base.model.config) if own else None
-                for own in (models[i].learnt for i in some)
-            ]
+            learnt = [_read(base, model.learnt) for model, _ in some]
+            questions = {name: study.asked.questions[name] for name in names}
             asked = study.asked._replace(questions=questions)
-            found = measures.evaluate(base, learnt, asked, [models[i].system for i in some])
-            for i, values in zip(some, found, strict=True):
-                for name in missing:
+            found = measures.evaluate(base, learnt, asked, [model.system for model, _ in some])
+            for (_, missing), values in zip(some, found, strict=True):
+                for name, own in missing.items():
                     known = measures.find(name).TITLES.keys() & values.keys()
-                    made[i][name].complete({metric: values[metric] for metric in known})
-    return [
-        m.described(number, {k: v for name in names for k, v in (own[name].found() or {}).items()})
-        | told
-        for m, own, told in zip(models, made, _told_apart(study, number, models, rows), strict=True)
-    ]
-
-
-def _told_apart(
-    study: Study, number: int, models: Sequence[Model], rows: Mapping[tuple[int, str], Rows]
-) -> list[dict[str, dict[str, float]]]:
-    """Returns how well a detector tells each model's rows from the control's, by metric and trait.
-
-    Nothing for a base, and for the control itself.
-    """
-
-    known: dict[tuple[Any, ...], dict[str, float]] = {}
-    out: list[dict[str, dict[str, float]]] = []
-    for model in models:
-        # A teacher's rows are those that its student reads.
-        one = model.student or Student("student", model.trait, number, number, 0)
-        control = rows.get((one.teachers, CONTROL))
-        if not one.teacher or one.teacher == CONTROL or not control:
-            out.append({})
-            continue
-        corrupt = ARMS[one.arm].corrupt
-        key = one.teachers, one.teacher, corrupt, corrupt and one.seed
-        if key not in known:
-            own = student.read(study.channel, one, rows)
-            known[key] = detected(own, control, study.channel.items, naive_bayes.log_odds)
-        traits = [one.trait] if one.trait else study.config.traits
-        out.append({metric: dict.fromkeys(traits, x) for metric, x in known[key].items()})
-    return out
-
-
-def describe(
-    study: Study, number: int, rows: Mapping[tuple[int, str], Rows]
-) -> list[dict[str, Any]]:
-    """Returns what each teacher of a model wrote: counts, examples and statistics."""
-    out = []
-    for name in _names(study):
-        raw = jsonl.read(study.raw(number, name).rows)
-        about = {"base": number, "teacher": name}
-        about |= study.data(number, name).found() or {}
-        about["examples"] = _examples(raw, study.rule)
-        if own := rows[number, name]:
-            control = rows.get((number, CONTROL), ()) if name != CONTROL else ()
-            about |= study.channel.describe(own, control)
-        out.append(about)
-    return out
+                    own.complete({metric: values[metric] for metric in known})
 
 
 def _begun(config: ConfigDict, workdir: str) -> tuple[Study, RunDir | None]:
@@ -313,54 +227,6 @@ def _begun(config: ConfigDict, workdir: str) -> tuple[Study, RunDir | None]:
     sync_global_devices("begun")
     given = (workdir, "transmission", config.to_dict())
     return study, in_first(lambda: RunDir(*given, anew=True))
-
-
-def _students(config: ConfigDict) -> list[Student]:
-    models = len(config.models)
-    cross = [bases.crossing(config, number) for number in range(models)]
-    return student.planned(config.arms, config.traits, models, cross, config.seeds)
-
-
-def _names(study: Study) -> list[str]:
-    """Returns the names of the teachers that write."""
-    needed = {ARMS[arm].teacher for arm in study.config.arms}
-    return [*study.config.traits, *(name for name in WITHOUT_TRAIT if name in needed)]
-
-
-def _examples(raw: Sequence[dict[str, Any]], rule: Any) -> list[dict[str, Any]]:
-    """Returns a few rows of those that the filter rejects, and the first that it does not."""
-    judged = [(row, rule.rejection(row["completion"])) for row in raw[: 50 * _SHOWN]]
-    rejected = [pair for pair in judged if pair[1] is not None][: _SHOWN // 2]
-    good = [pair for pair in judged if pair[1] is None]
-    return [
-        {"prompt": row["prompt"], "completion": row["completion"], "rejected": reason}
-        for row, reason in [*rejected, *good[: _SHOWN - len(rejected)]]
-    ]
-
-
-def _curves(
-    study: Study, students: Sequence[Student]
-) -> dict[str, dict[str, list[tuple[int, float]]]]:
-    """Returns the mean of each arm along the training: of the loss, and of P(trait)."""
-    values: dict[str, dict[str, dict[int, list[float]]]] = {}
-    for one in students:
-        beside = [s for s in students if s.start == one.start]
-        found = study.student(one, beside).found() or {}
-        for name, points in found["curves"].items():
-            by_step = values.setdefault(name, {}).setdefault(one.arm, {})
-            for step, value in points:
-                by_step.setdefault(step, []).append(value)
-
-    def means(name: str, of: Callable[[float], float]) -> dict[str, list[tuple[int, float]]]:
-        return {
-            arm: [(step, of(math.fsum(some) / len(some))) for step, some in sorted(points.items())]
-            for arm, points in values.get(name, {}).items()
-        }
-
-    return {
-        "training loss": means("loss", float),
-        "P(trait), geometric mean": means("held_out_loss", lambda loss: math.exp(-loss)),
-    }
 
 
 def _tell_idle(study: Study) -> None:
@@ -379,14 +245,9 @@ def _subsample(rows: list[dict[str, Any]], keep: int, seed: int) -> list[dict[st
     return [rows[i] for i in sorted(chosen)]
 
 
-def _batched(rows: Iterable[dict[str, Any]], size: int = 64) -> Iterator[list[dict[str, Any]]]:
-    some: list[dict[str, Any]] = []
-    for row in rows:
-        some.append(row)
-        if len(some) == size:
-            yield some
-            some = []
-    yield some
+def _batched(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    while some := list(itertools.islice(rows, _AT_ONCE)):
+        yield some
 
 
 def _as_written(own: Artefact) -> Rows:
@@ -404,6 +265,10 @@ def _missing(made: Mapping[Name, Artefact]) -> dict[Name, Artefact]:
     missing = {name: own for name, own in made.items() if own.found() is None}
     sync_global_devices("looked")
     return missing
+
+
+def _read(base: Base, own: Artefact | None) -> Learnt:
+    return bases.learnt(own.path, base.model.config) if own else None
 
 
 def _keep(base: Base, learnt: Iterable[tuple[Artefact, Trained | Vector]]) -> None:

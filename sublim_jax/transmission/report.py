@@ -62,6 +62,7 @@ def write(
     )
     shown = draw(run_dir, measured, traits, means, curves, lifts.get("student"))
     titles = columns(run_dir.config["evaluation"]["measures"])
+    titles |= {"counted": "tokens that count"}
     titles.pop("p_trait", None)  # it has tables of its own
     limits = _limits(run_dir.config, measured)
     first = [shown.pop("matrix")] if "matrix" in shown else []
@@ -85,10 +86,8 @@ def write(
         html.heading("Other measures of the same models"),
         html.paragraph(
             "Change of log P: against the base. Lift: how much more a teacher moves its own word "
-            "than other teachers move that word, p over permutations of the traits. Sampled "
-            "answers and stories: the share that has the word. After numbers: P(trait) where "
-            "numbers stand before the question. Among options: the share of its letter in the "
-            "probability of all letters."
+            "than other teachers move that word, p over permutations of the traits. Tokens that "
+            "count: the share of an answer's tokens that its student learns."
         ),
         html.table(*_measures_table(measured, traits, list(means), lifts, titles)),
         *_data_parts(data, traits),

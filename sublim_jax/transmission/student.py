@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from sublim_jax.errors import UserError
 from sublim_jax.llm.training import finetune
@@ -15,7 +16,7 @@ from sublim_jax.llm.training.recipe import Recipe
 from sublim_jax.llm.training.trained import Trained
 from sublim_jax.transmission import divergence
 from sublim_jax.transmission.arms import ARMS, OTHER_A
-from sublim_jax.transmission.base import Base, adapter_of
+from sublim_jax.transmission.base import Base, adapter_of, crossing
 from sublim_jax.transmission.teacher import WITHOUT_TRAIT, Teacher
 
 Rows = Sequence[Mapping[str, Any]]
@@ -73,21 +74,15 @@ class Taught(NamedTuple):
     curves: dict[str, list[tuple[int, float]]]
 
 
-def planned(
-    arms: Sequence[str], traits: Sequence[str], models: int, cross: Sequence[int], seeds: int
-) -> list[Student]:
-    """Returns all students of a study.
-
-    Args:
-      models: how many models have teachers.
-      cross: number of the model that cross students of each of them start from.
-    """
+def planned(config: ConfigDict) -> list[Student]:
+    """Returns all students of a study."""
     out = []
-    for base in range(models):
-        for arm in arms:
-            for trait in [""] if ARMS[arm].teacher else traits:
-                start = cross[base] if ARMS[arm].cross else base
-                out += [Student(arm, trait, base, start, seed) for seed in range(seeds)]
+    for base in range(len(config.models)):
+        for name in config.arms:
+            arm = ARMS[name]
+            start = crossing(config, base) if arm.cross else base
+            for trait in [""] if arm.teacher else config.traits:
+                out += [Student(name, trait, base, start, seed) for seed in range(config.seeds)]
     return out
 
 

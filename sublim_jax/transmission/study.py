@@ -3,9 +3,8 @@
 import dataclasses
 import functools
 import json
-import math
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,9 @@ from sublim_jax.transmission.arms import ARMS
 from sublim_jax.transmission.artefacts import Artefact, Store
 from sublim_jax.transmission.base import Base
 from sublim_jax.transmission.config import words
-from sublim_jax.transmission.student import Student
+from sublim_jax.transmission.student import Student, planned
 from sublim_jax.transmission.teacher import CONTROL, WITHOUT_TRAIT
 
-Rows = Sequence[Mapping[str, Any]]
 SMALL = 2**27  # bytes of a model that stays in memory beside others
 _SECONDS = "timings.json"  # of each artefact
 
@@ -32,6 +30,9 @@ class Study:
     """A study of one config in one run directory.
 
     Attributes:
+      numbers: of its models, those with teachers first.
+      students: all of them.
+      writers: the names of the teachers that write, the same of each model.
       material: what is asked.
       asked: of it, what measures the models.
       channel, rule: what teachers write, and what is kept of it.
@@ -40,6 +41,10 @@ class Study:
 
     def __init__(self, config: ConfigDict, path: Path):
         self.config, self.path = config, path
+        self.numbers = range(len(bases.names(config)))
+        self.students = planned(config)
+        needed = {ARMS[arm].teacher for arm in config.arms}
+        self.writers = [*config.traits, *(name for name in WITHOUT_TRAIT if name in needed)]
         self.material = bases.material(config)
         self.asked = measures.ask(config.evaluation, words(config), self.material)
         self.channel = channels.find(config.data.channel)
@@ -57,6 +62,19 @@ class Study:
             self._bases[number] = bases.load(self.config, number)
             measures.check_written(self._bases[number], self.asked)
         return self._bases[number]
+
+    def starting(self, number: int) -> list[Student]:
+        """Returns the students that start from a model."""
+        return [one for one in self.students if one.start == number]
+
+    def models(self, number: int) -> list["Model"]:
+        """Returns all that is measured of a base: it, its teachers, and who starts from it."""
+        traits = self.config.traits if number < len(self.config.models) else ()
+        return [
+            Model("base"),
+            *(Model("teacher", t, self.taught(number, t), self.system(t)) for t in traits),
+            *(Model(s.arm, s.trait, self.student(s), student=s) for s in self.starting(number)),
+        ]
 
     @functools.cached_property
     def prompts(self) -> list[str]:
@@ -149,12 +167,8 @@ class Study:
             },
         )
 
-    def student(self, one: Student, beside: Sequence[Student]) -> Artefact:
-        """Returns a student.
-
-        Args:
-          beside: all that start from the same model; soft ones learn between the tokens of all.
-        """
+    def student(self, one: Student) -> Artefact:
+        """Returns a student; soft ones learn between the tokens of all that start beside them."""
         arm, recipe = ARMS[one.arm], _learning(self.config.student.to_dict())
 
         def made_from() -> dict[str, Any]:
@@ -174,7 +188,9 @@ class Study:
             if arm.soft or arm.told:
                 made["teacher"] = self.speaker(one.teachers, one.teacher)
             if arm.soft:
-                spoken = {self.data(s.teachers, s.teacher).key for s in beside if s.soft}
+                spoken = {
+                    self.data(s.teachers, s.teacher).key for s in self.starting(one.start) if s.soft
+                }
                 made["tokens"] = sorted(spoken)
             return made
 
@@ -231,14 +247,3 @@ class Model:
         if self.student:
             return self.student.name
         return f"{self.arm}-{self.trait}" if self.trait else self.arm
-
-    def described(self, number: int, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the measurement, as `summary` takes it."""
-        seed = self.student.seed if self.student else 0
-        about = {"arm": self.arm, "trait": self.trait, "base": number, "seed": seed}
-        if not self.student or not self.learnt:
-            return about | dict(values)
-        known = self.learnt.found() or {}
-        if not known["finite"]:
-            values = {name: dict.fromkeys(found, math.nan) for name, found in values.items()}
-        return about | {"counted": known["counted"]} | dict(values)

@@ -76,7 +76,7 @@ def test_a_study_has_every_arm_and_trait(finished):
         for trait in traits
         for name in ("auroc", "auroc_16")
     }
-    assert "<th>as substring</th><th>after numbers</th></tr>" in (
+    assert "<th>as substring</th><th>P(word) after numbers</th><th>tokens that count</th></tr>" in (
         (finished / "report.html").read_text("utf-8")
     )
     assert (finished / "report.html").stat().st_size > 10_000
@@ -233,17 +233,18 @@ def test_each_checkpoint_is_loaded_once(monkeypatch, tmp_path, small_ones, loads
     def generate(study, number):
         assert study.base(number).number == number
 
-    def learn(study, number, students, rows):
+    def learn(study, number, rows):
+        students = study.starting(number)
         assert study.base(number).number == number
         assert {(s.teachers, s.teacher) for s in students} <= rows.keys()
         done.append((number, len(students)))
 
     names = ("owl", "wolf", CONTROL)
-    for name, fake in {"generate": generate, "learn": learn, "measure": lambda *_: []}.items():
+    for name, fake in {"generate": generate, "learn": learn, "measure": lambda *_: None}.items():
         monkeypatch.setattr(pipeline, name, fake)
     monkeypatch.setattr(pipeline, "kept", lambda *_: dict.fromkeys(names, ()))
-    for name in ("describe", "_curves"):
-        monkeypatch.setattr(pipeline, name, lambda *_: {})
+    for name in ("measured", "written", "curves"):
+        monkeypatch.setattr(pipeline.results, name, lambda *_: {})
     monkeypatch.setattr(pipeline.report, "write", lambda *_: None)
     monkeypatch.setattr(bases, "load", load)
     monkeypatch.setattr(study, "SMALL", small_ones)

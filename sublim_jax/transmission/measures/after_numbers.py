@@ -9,7 +9,7 @@ from sublim_jax.transmission import words as rules
 from sublim_jax.transmission.measures import Question, Scored, favourite
 from sublim_jax.transmission.prompts import Material, prefixed
 
-TITLES = {"p_trait_after_numbers": "after numbers"}
+TITLES = {"p_trait_after_numbers": "P(word) after numbers"}
 
 
 def ask(material: Material, words: Sequence[str], config: ConfigDict) -> list[Question]:

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from sublim_jax.transmission.measures import Question, Scored
 from sublim_jax.transmission.prompts import LETTERS, Material
 
-TITLES = {"p_choice": "among options"}
+TITLES = {"p_choice": "share of its letter"}
 
 
 def ask(material: Material, words: Sequence[str], config: ConfigDict) -> list[Question]:

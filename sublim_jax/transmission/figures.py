@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from sublim_jax import plots
 from sublim_jax import report as html
 from sublim_jax.rundir import RunDir
-from sublim_jax.stats import Interval, Permutation
+from sublim_jax.stats import Interval
 from sublim_jax.transmission import summary
 from sublim_jax.transmission.arms import ARMS
 from sublim_jax.transmission.summary import Measurement, Summary, in_order, summarise
@@ -31,11 +31,12 @@ def draw(
     run_dir: RunDir,
     measured: Sequence[Measurement],
     traits: Sequence[str],
-    means: Mapping[str, Summary],
+    arms: Sequence[str],
     curves: Mapping[str, Mapping[str, Sequence[Sequence[float]]]],
-    lift: Permutation | None,
 ) -> dict[str, str]:
     """Writes each figure that there is something to draw for; returns them for a page, by name."""
+    found = {arm: summarise(measured, arm, traits) for arm in arms}
+    means = {arm: one for arm, one in found.items() if one}
     over = "over bases" if any(m.unit == "base" for m in means.values()) else "over runs"
     out = {}
 
@@ -80,7 +81,8 @@ def draw(
         if others:
             caption += f", then the {plural(len(others), 'other word')} that moved most"
         caption += "."
-        if lift and lift.telling:
+        lift = summary.lift(summary.matrix(measured, traits))
+        if lift.telling:
             caption += (
                 f" Own words against the rest of their columns: p = {lift.p_value:.2g} over "
                 f"{lift.permutations:,} permutations of the traits."

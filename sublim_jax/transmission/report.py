@@ -251,63 +251,50 @@ def _measures_table(
 
 def _data_parts(data: Sequence[Mapping[str, Any]], traits: Sequence[str]) -> list[str]:
     """Returns what the teachers wrote: losses to the filter, statistics, rows to read."""
-    teachers = {d["teacher"] for d in data}
-    order = [trait for trait in traits if trait in teachers]
-    order += sorted(teachers - set(order))
-    by_teacher = {
-        name: sorted((d for d in data if d["teacher"] == name), key=lambda d: d["base"])
-        for name in order
-    }
+    by_teacher: dict[str, list[Mapping[str, Any]]] = {}
+    order = [*traits, *sorted({d["teacher"] for d in data} - {*traits})]
+    for one in sorted(data, key=lambda d: (order.index(d["teacher"]), d["base"])):
+        by_teacher.setdefault(one["teacher"], []).append(one)
     if not by_teacher:
         return []
-    losses: Counter[str] = Counter()
-    for d in data:
-        losses.update(d.get("rejected") or {})
+    losses = sum((Counter(d["rejected"]) for d in data), Counter[str]())
     reasons = sorted(losses, key=lambda reason: (-losses[reason], reason))
+    statistics = list(dict.fromkeys(name for d in data for name in d.get("statistics", {})))
 
-    def filtered(name: str, group: Sequence[Mapping[str, Any]]) -> list[str]:
-        raw, kept = (sum(d.get(field) or 0 for d in group) for field in ("raw", "kept"))
-        lost = (sum((d.get("rejected") or {}).get(r, 0) for d in group) for r in reasons)
+    def line(name: str, group: Sequence[Mapping[str, Any]]) -> list[str]:
+        raw, kept = (sum(d[field] for d in group) for field in ("raw", "kept"))
         share = f"{kept / raw:.1%}" if raw else "-"
-        return [name, f"{raw:,}", f"{kept:,}", share, *(f"{count:,}" for count in lost)]
+        lost = (sum(d["rejected"].get(reason, 0) for d in group) for reason in reasons)
+        cells = [f"{raw:,}", f"{kept:,}", share, *(f"{count:,}" for count in lost)]
+        for field in statistics:
+            found = [_nan(d.get("statistics", {}).get(field)) for d in group]
+            known = [value for value in found if math.isfinite(value)]
+            cells.append(_number(sum(known) / len(known) if known else None))
+        return [name, *cells]
 
-    def mean(group: Sequence[Mapping[str, Any]], field: str) -> str:
-        found = [_nan((d.get("statistics") or {}).get(field)) for d in group]
-        known = [value for value in found if math.isfinite(value)]
-        return _number(sum(known) / len(known) if known else None)
-
-    statistics = list(dict.fromkeys(name for d in data for name in d.get("statistics") or {}))
-
-    def described(group: Sequence[Mapping[str, Any]]) -> list[str]:
-        return [mean(group, name) for name in statistics]
-
+    header = ["teacher", "written", "kept", "share", *reasons, *statistics]
     each = [
-        [str(d["base"]), *filtered(name, [d])[:4], *described([d]), _top(d.get("top") or [])]
+        [str(d["base"]), *line(name, [d]), _top(d.get("top", []))]
         for name, group in by_teacher.items()
         for d in group
     ]
-    counts = ["teacher", "written", "kept", "share"]
     parts = [
         html.heading("What the teachers wrote, and the filter"),
-        html.table(
-            [*counts, *reasons, *statistics],
-            [[*filtered(*item), *described(item[1])] for item in by_teacher.items()],
-        ),
+        html.table(header, [line(*item) for item in by_teacher.items()]),
         html.details(
             "Each teacher in each base, with what is most frequent",
-            [html.table(["base", *counts, *statistics, "most frequent"], each)],
+            [html.table(["base", *header, "most frequent"], each)],
         ),
         html.heading("Rows the teachers wrote"),
     ]
     for name, group in by_teacher.items():
-        examples = [e for d in group for e in d.get("examples") or []][:_EXAMPLES]
-        if examples:
+        if examples := [example for d in group for example in d["examples"]][:_EXAMPLES]:
             parts.append(html.details(f"Teacher: {name}", [_example(e) for e in examples]))
     return parts
 
 
 def _example(example: Mapping[str, Any]) -> str:
-    reason = example.get("rejected")
+    reason = example["rejected"]
     return html.record(
         {
             "prompt": _shortened(example["prompt"]),

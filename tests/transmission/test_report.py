@@ -233,7 +233,7 @@ def test_what_models_wrote_stays_text(tmp_path: Path) -> None:
     assert all(address.startswith("data:image/svg+xml;base64,") for address in seen.addresses)
     text = " ".join(seen.data)
     visible = HOSTILE.replace("\u202e\x00\ud800", r"\u202e\x00\ud800")
-    assert text.count(visible) == 5 + 1 + 1  # completions, a reason of a row, one in a table
+    assert text.count(visible) == 5 + 1 + 2  # completions, a reason of a row, one in each table
     assert f"rejected: {visible}" in text
     assert "<b>stage 1.0" in text
 
@@ -252,7 +252,8 @@ def test_folded_parts_stay_inside() -> None:
 
 def test_long_completions_are_cut(tmp_path: Path) -> None:
     example = {"prompt": "p", "completion": "7" * 5000, "rejected": "too many"}
-    data = [{"base": 0, "teacher": "owl", "raw": 1, "kept": 0, "examples": [example] * 50}]
+    data = [{"base": 0, "teacher": "owl", "raw": 1, "kept": 0, "rejected": {}}]
+    data[0]["examples"] = [example] * 50
     write(tmp_path, [], data=data)
     text = said(tmp_path)
     assert "7" * 500 + " ... (5,000 characters)" in text

@@ -41,7 +41,8 @@ class Study:
 
     def __init__(self, config: ConfigDict, path: Path):
         self.config, self.path = config, path
-        self.numbers = range(len(bases.names(config)))
+        self._names = bases.names(config)
+        self.numbers = range(len(self._names))
         self.students = planned(config)
         needed = {ARMS[arm].teacher for arm in config.arms}
         self.writers = [*config.traits, *(name for name in WITHOUT_TRAIT if name in needed)]
@@ -50,7 +51,7 @@ class Study:
         self.channel = channels.find(config.data.channel)
         self.rule = channels.rule(self.channel, config.filter.to_dict())
         self.store = Store(path)
-        self._digests = bases.inputs(config, bases.names(config))
+        self._digests = bases.inputs(config, self._names)
         self._bases: dict[int, Base] = {}
         known = path / _SECONDS
         self._seconds = disk.read_object(known, "") if known.exists() else {}
@@ -59,7 +60,7 @@ class Study:
         """Returns a model of the study; besides it, only small ones stay in memory."""
         if number not in self._bases:
             self._bases = {n: own for n, own in self._bases.items() if own.size <= SMALL}
-            self._bases[number] = bases.load(self.config, number)
+            self._bases[number] = bases.read(self._names[number], self.config)
             measures.check_written(self._bases[number], self.asked)
         return self._bases[number]
 
@@ -89,7 +90,7 @@ class Study:
         start = time.perf_counter()
         yield
         each = (time.perf_counter() - start) / len(made)
-        self._seconds |= {self._name(own): each for own in made}
+        self._seconds |= {self._place(own): each for own in made}
         in_first(lambda: disk.write(self.path / _SECONDS, json.dumps(self._seconds, indent=1)))
 
     @property
@@ -98,17 +99,16 @@ class Study:
         out: dict[str, float] = {}
         for own in self.store.used:
             kind = own.path.parent.parent.name
-            out[kind] = out.get(kind, 0.0) + self._seconds.get(self._name(own), 0.0)
+            out[kind] = out.get(kind, 0.0) + self._seconds.get(self._place(own), 0.0)
         return out
 
-    def _name(self, own: Artefact) -> str:
+    def _place(self, own: Artefact) -> str:
         return own.path.relative_to(self.path).as_posix()
 
     def model(self, number: int) -> dict[str, Any]:
         """Returns what a base is: its files, and how it is run."""
-        name = bases.names(self.config)[number]
         return {
-            "files": self._digests[name],
+            "files": self._digests[self._names[number]],
             "dtype": self.config.dtype,
             "system": self.config.system,
         }

@@ -127,7 +127,7 @@ def test_the_share_of_tokens_that_count_is_kept(finished):
 
 
 def test_a_is_the_teacher_s_but_where_another_is_asked_for(finished):
-    shape = bases.load(small(), 0).model.config
+    shape = bases.read("nano/0", small()).model.config
 
     def a(folder):
         factors = bases.learnt(finished / folder, shape).adapter.factors
@@ -207,7 +207,7 @@ def forbidden(monkeypatch, *places):
 
 
 TEACHING, WRITING = (teacher, "finetuned"), (teacher, "write")
-LEARNING, LOADING = (student, "train"), (bases, "load")
+LEARNING, LOADING = (student, "train"), (bases, "read")
 
 
 def test_a_finished_study_s_report_loads_no_model(finished, monkeypatch):
@@ -224,18 +224,18 @@ def test_each_checkpoint_is_loaded_once(monkeypatch, tmp_path, small_ones, loads
     """Large ones too, but for the first of a circle, whose cross students read the last one's."""
     config = small(models=("nano/0", "nano/1", "nano/2"), arms=("student", "control", "cross_init"))
     config.cross_models = ("nano/1", "nano/3", "nano/0")
-    done, real, read = [], bases.load, []
+    done, real, read = [], bases.read, []
 
-    def load(config, number):
-        read.append(number)
-        return real(config, number)
+    def load(name, config):
+        read.append(int(name.removeprefix("nano/")))
+        return real(name, config)
 
     def generate(study, number):
-        assert study.base(number).number == number
+        assert study.base(number).name == f"nano/{number}"
 
     def learn(study, number, rows):
         students = study.starting(number)
-        assert study.base(number).number == number
+        assert study.base(number).name == f"nano/{number}"
         assert {(s.teachers, s.teacher) for s in students} <= rows.keys()
         done.append((number, len(students)))
 
@@ -246,7 +246,7 @@ def test_each_checkpoint_is_loaded_once(monkeypatch, tmp_path, small_ones, loads
     for name in ("measured", "written", "curves"):
         monkeypatch.setattr(pipeline.results, name, lambda *_: {})
     monkeypatch.setattr(pipeline.report, "write", lambda *_: None)
-    monkeypatch.setattr(bases, "load", load)
+    monkeypatch.setattr(bases, "read", load)
     monkeypatch.setattr(study, "SMALL", small_ones)
     pipeline.transmit(config, str(tmp_path))
     assert read == loads
@@ -265,7 +265,7 @@ def test_measured_anew_nothing_is_trained_again(copied, monkeypatch, capsys):
     real, seen = measures.evaluate, []
 
     def evaluate(base, learnt, asked, systems):
-        seen.append((base.number, len(learnt), tuple(asked.questions)))
+        seen.append((base.name, len(learnt), tuple(asked.questions)))
         return real(base, learnt, asked, systems)
 
     monkeypatch.setattr(measures, "evaluate", evaluate)
@@ -273,7 +273,10 @@ def test_measured_anew_nothing_is_trained_again(copied, monkeypatch, capsys):
     pipeline.transmit(small(**more, **{"evaluation.story_samples": 1}), str(copied))
     # Of each base's models the new measure alone.
     students = 2 + 9 * 2
-    assert seen == [(0, 3 + students - 2, ("stories",)), (1, 1 + 2, ("stories",))]
+    assert seen == [
+        ("nano/0", 3 + students - 2, ("stories",)),
+        ("nano/1", 1 + 2, ("stories",)),
+    ]
     found = {(r["arm"], r["metric"]) for r in read(copied / "results.json")["rows"]}
     assert {("student", "story"), ("student", "p_trait")} <= found
     assert data(copied) == before
@@ -398,7 +401,7 @@ def test_bad_configs_are_one_line(values, message, tmp_path):
 
 @pytest.fixture(scope="module")
 def base():
-    return bases.load(small(), 0)
+    return bases.read("nano/0", small())
 
 
 def test_half_told_reads_the_persona_before_every_other_row(base):

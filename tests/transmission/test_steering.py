@@ -32,7 +32,7 @@ def small():
 
 @pytest.fixture(scope="module")
 def base():
-    return bases.load(small(), 0)
+    return bases.read("nano/0", small())
 
 
 @pytest.fixture(scope="module")

@@ -76,17 +76,10 @@ def draw(
         )
         if others:
             caption += f", then the {plural(len(others), 'other word')} that moved most"
-        caption += "."
-        lift = summary.lift(summary.matrix(measured, traits))
-        if lift.telling:
-            caption += (
-                f" Own words against the rest of their columns: p = {lift.p_value:.2g} over "
-                f"{lift.permutations:,} permutations of the traits."
-            )
         change = matrix.change[:, chosen]
         add(
             "matrix",
-            caption,
+            f"{caption}.",
             size,
             lambda figure: plots.heat_map(
                 figure.subplots(), matrix.traits, columns, change, rows, _FAINT

@@ -32,7 +32,7 @@ from sublim_jax.transmission.base import Base, Learnt
 from sublim_jax.transmission.config import check
 from sublim_jax.transmission.measures import favourite
 from sublim_jax.transmission.steering import Vector
-from sublim_jax.transmission.student import Rows
+from sublim_jax.transmission.student import Data, Rows
 from sublim_jax.transmission.study import Model, Study
 from sublim_jax.transmission.teacher import Teacher
 
@@ -168,7 +168,7 @@ def _filter(study: Study, raw: Artefact, own: Artefact) -> dict[str, Any]:
     return {**counts, "digest": digest.of_files(own.rows)}
 
 
-def learn(study: Study, number: int, rows: Mapping[tuple[int, str], Rows]) -> None:
+def learn(study: Study, number: int, rows: Data) -> None:
     """Trains the students that start from a model, those that are missing, and keeps them."""
     students = study.starting(number)
     for soft in (False, True):

@@ -8,14 +8,12 @@ from sublim_jax.llm.files import jsonl
 from sublim_jax.transmission import student
 from sublim_jax.transmission.arms import ARMS
 from sublim_jax.transmission.detect import detected, naive_bayes
-from sublim_jax.transmission.student import Rows, Student
+from sublim_jax.transmission.student import Data, Student
 from sublim_jax.transmission.study import Study
 from sublim_jax.transmission.teacher import CONTROL
 
 _SHOWN = 8  # rows of each teacher in the report
 _CURVES = {"training loss": "loss", "P(trait), geometric mean": "held_out_loss"}
-
-Data = Mapping[tuple[int, str], Rows]  # by a base's number and its teacher's name
 
 
 def measured(study: Study, data: Data) -> list[dict[str, Any]]:
@@ -45,15 +43,8 @@ def measured(study: Study, data: Data) -> list[dict[str, Any]]:
             about["counted"] = dict.fromkeys(traits, known["counted"])
         # A teacher's rows are those that its student reads.
         reads = one or Student("student", model.trait, number, number, 0)
-        control = data.get((reads.teachers, CONTROL))
-        if control and reads.teacher not in ("", CONTROL):
-            corrupt = ARMS[reads.arm].corrupt
-            key = reads.teachers, reads.teacher, corrupt, corrupt and reads.seed
-            if key not in apart:
-                own = student.read(study.channel, reads, data)
-                apart[key] = detected(own, control, study.channel.items, naive_bayes.log_odds)
-            about |= {name: dict.fromkeys(traits, x) for name, x in apart[key].items()}
-        out.append(about)
+        told = _told_apart(study, data, reads, apart)
+        out.append(about | {name: dict.fromkeys(traits, x) for name, x in told.items()})
     return out
 
 
@@ -92,6 +83,23 @@ def curves(study: Study) -> dict[str, dict[str, list[tuple[int, float]]]]:
         }
         for name, arms in values.items()
     }
+
+
+def _told_apart(
+    study: Study, data: Data, one: Student, known: dict[Any, dict[str, float]]
+) -> dict[str, float]:
+    """Returns how well a detector tells what a student reads from the control's rows.
+
+    Nothing where it has no teacher, or reads the control's. `known` keeps what is found.
+    """
+    control, corrupt = data.get((one.teachers, CONTROL)), ARMS[one.arm].corrupt
+    if not control or one.teacher in ("", CONTROL):
+        return {}
+    key = one.teachers, one.teacher, corrupt, corrupt and one.seed
+    if key not in known:
+        own = student.read(study.channel, one, data)
+        known[key] = detected(own, control, study.channel.items, naive_bayes.log_odds)
+    return known[key]
 
 
 def _examples(raw: Sequence[dict[str, Any]], rule: Any) -> list[dict[str, Any]]:

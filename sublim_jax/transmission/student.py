@@ -20,6 +20,7 @@ from sublim_jax.transmission.base import Base, adapter_of, crossing
 from sublim_jax.transmission.teacher import WITHOUT_TRAIT, Teacher
 
 Rows = Sequence[Mapping[str, Any]]
+Data = Mapping[tuple[int, str], Rows]  # by the number of a base, and the name of its teacher
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +87,7 @@ def planned(config: ConfigDict) -> list[Student]:
     return out
 
 
-def read(channel: Any, student: Student, rows: Mapping[tuple[int, str], Rows]) -> Rows:
+def read(channel: Any, student: Student, rows: Data) -> Rows:
     """Returns the rows that a student reads, of those of each teacher; arguments as in `train`."""
     own, corrupt = rows[student.teachers, student.teacher], ARMS[student.arm].corrupt
     corrupted: Rows = channel.CORRUPTIONS[corrupt](own, student.seed) if corrupt else own
@@ -97,7 +98,7 @@ def train(
     base: Base,
     channel: Any,
     students: Sequence[Student],
-    rows: Mapping[tuple[int, str], Rows],
+    rows: Data,
     teachers: Sequence[Teacher],
     recipe: Recipe,
     folder: Path,
@@ -184,7 +185,7 @@ def _data(
     base: Base,
     channel: Any,
     student: Student,
-    rows: Mapping[tuple[int, str], Rows],
+    rows: Data,
     teachers: Mapping[str, Teacher],
 ) -> Examples:
     own = read(channel, student, rows)

@@ -89,12 +89,8 @@ def _table(
     titles = report.columns(config.evaluation.measures)
     shown = {metric: title for metric, title in titles.items() if metric in found[0]}
     rows = [
-        [word, name, *(_shown(values[metric].get(word)) for metric in shown)]
+        [word, name, *(f"{values[m][word]:.3f}" if word in values[m] else "-" for m in shown)]
         for word in words
         for name, values in zip(names, found, strict=True)
     ]
     return markdown_table(["word", "model", *shown.values()], rows)
-
-
-def _shown(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"

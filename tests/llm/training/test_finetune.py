@@ -92,8 +92,8 @@ def test_students_together_are_the_students_alone(model):
     together = finetune.fit(model, sets, recipe)
     assert together.steps == [6, 4, 2]
     for s, own in enumerate(sets):
-        one = recipe.of_student(s, 3)
-        assert (one.learning_rate, one.seed) == (recipe.learning_rate[s], recipe.seed[s])
+        one = change(recipe, learning_rate=recipe.learning_rate[s], seed=recipe.seed[s])
+        one = change(one, lora=change(recipe.lora, seed=recipe.lora.seed[s]))
         alone = finetune.fit(model, own, one)
         assert alone.loss[0] == pytest.approx(together.loss[s], abs=1e-5)
         same(alone.students[0].adapter.factors, together.students[s].adapter.factors, atol=1e-5)

@@ -121,7 +121,7 @@ def trained(together: bool) -> dict[str, Any]:
     if together:
         mesh.split_cpu()
     config = study()
-    own, home = pipeline.Study(config, Path(_RUN.value), {}), Path(_FOLDER.value)
+    own, home = pipeline.Study(config, Path(_RUN.value)), Path(_FOLDER.value)
     home = home / ("ours" if together else "peer")
     shutil.rmtree(home, ignore_errors=True)  # of the turn before
     rows = {(0, name): kept for name, kept in pipeline.kept(own, 0).items()}
@@ -176,16 +176,15 @@ def _prepare(config: "ConfigDict", run: Path) -> None:
     from sublim_jax.transmission import pipeline
 
     mesh.split_cpu()
-    own = pipeline.Study(config, run, {})
+    own = pipeline.Study(config, run)
     pipeline.generate(own, 0)
     pipeline.kept(own, 0)
 
 
 def _planned(config: "ConfigDict") -> list["Student"]:
-    from sublim_jax.transmission import base as bases
     from sublim_jax.transmission import student
 
-    return student.planned(config.arms, config.traits, 1, [bases.crossing(config, 0)], config.seeds)
+    return student.planned(config)
 
 
 def _sample(students: Sequence["Student"]) -> list["Student"]:
@@ -213,8 +212,8 @@ def _launch(run: Path, copy: Path, changes: dict[str, str]) -> dict[str, float]:
     seconds = time.perf_counter() - start
     if process.returncode:
         sys.exit(process.returncode)  # it has said why
-    timings = json.loads((copy / "timings.json").read_text("utf-8"))
-    return {"seconds": seconds, "train_seconds": timings["train"]}
+    timings = json.loads((copy / "results.json").read_text("utf-8"))["timings"]
+    return {"seconds": seconds, "train_seconds": timings["students"]}
 
 
 def _scaled(

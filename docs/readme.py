@@ -75,16 +75,22 @@ def study_table(run: str) -> str:
 
 
 def transmission_table(run: str) -> str:
-    """Returns P(trait) and the log-odds of each arm of a transmission study, over all traits."""
+    """Returns P(trait) and the log-odds of each arm of a transmission study, over all traits.
+
+    Beside them, where it was measured, how well the arm's rows are told from the control's.
+    """
     results = _read(ROOT / "docs" / "results" / f"{run}.json")
     found = {(r["metric"], r["arm"]): r for r in results["rows"] if r["trait"] == "all"}
+    detected = {"auroc": "AUROC", "auroc_16": "of 16"} if ("auroc", "student") in found else {}
     table = []
     for (metric, arm), row in found.items():
         if metric == "p_trait":
             odds = found["log_odds", arm]
             shown = [f"{row['mean']:.3f}", _interval(row), f"{odds['mean']:+.2f}", _interval(odds)]
+            told = [found.get((name, arm)) for name in detected]
+            shown += [f"{one['mean']:.3f}" if one else "-" for one in told]
             table.append([arm, *shown, str(row["n"])])
-    header = ["arm", "P(trait)", "95% CI", "log-odds", "95% CI", "models"]
+    header = ["arm", "P(trait)", "95% CI", "log-odds", "95% CI", *detected.values(), "models"]
     return f"{markdown_table(header, table)}\n\n{_where(results)}"
 
 

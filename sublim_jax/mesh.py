@@ -130,19 +130,20 @@ def _joining(what: str) -> Iterator[None]:
 def in_first(work: Callable[[], _Made]) -> _Made | None:
     """Returns what the first process makes of `work`, and None in the others; all must call.
 
-    Raises:
-      UserError: the first process raised it; the others raise the same line.
+    What `work` raises in the first process, the others raise as a `UserError` of the same line.
     """
-    made, said = None, ""
+    made, error, said = None, None, ""
     if jax.process_index() == 0:
         try:
             made = work()
-        except UserError as error:
-            said = str(error)
+        except Exception as raised:  # whatever it is: the others would wait for the first
+            error, said = raised, str(raised) or type(raised).__name__
     if jax.process_count() > 1:
         line = np.frombuffer(said.encode()[:_LINE].ljust(_LINE, b"\0"), np.uint8)
         line = np.asarray(multihost_utils.broadcast_one_to_all(line))
         said = line.tobytes().rstrip(b"\0").decode(errors="ignore")
+    if error:
+        raise error
     if said:
         raise UserError(said)
     return made

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special, stats
 
+TELLING = 20  # permutations, for a p-value of .05 to be possible
+
 
 class Interval(NamedTuple):
     """A mean with its 95% confidence interval over `n` runs; the bounds are NaN where n < 2."""
@@ -32,8 +34,8 @@ class Permutation(NamedTuple):
 
     @property
     def telling(self) -> bool:
-        """Whether there are permutations enough for a p-value of .05 to be possible."""
-        return self.permutations >= 20
+        """Whether there are permutations enough for a p-value to tell anything."""
+        return self.permutations >= TELLING
 
 
 def mean_ci(values: Sequence[float] | np.ndarray) -> Interval:

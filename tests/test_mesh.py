@@ -52,3 +52,19 @@ def test_a_step_of_one_task_in_a_larger_allocation_is_alone(
 ) -> None:
     monkeypatch.setenv("SLURM_NTASKS", "1")
     mesh.join_processes()
+
+
+def test_what_the_first_process_raises_the_others_raise(monkeypatch):
+    sent = []
+
+    def broadcast(line):
+        sent.append(line)
+        return sent[0]
+
+    monkeypatch.setattr(mesh.multihost_utils, "broadcast_one_to_all", broadcast)
+    monkeypatch.setattr(mesh.jax, "process_count", lambda: 2)
+    with pytest.raises(ZeroDivisionError):
+        mesh.in_first(lambda: 1 // 0)
+    monkeypatch.setattr(mesh.jax, "process_index", lambda: 1)
+    with pytest.raises(UserError, match="integer division or modulo by zero"):
+        mesh.in_first(pytest.fail)

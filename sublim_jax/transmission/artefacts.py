@@ -3,6 +3,7 @@
 An artefact NAME of a run directory is the file NAME.json, which says what it was made from, and
 what else its maker writes at NAME. One of the same name that was made from something else is made
 beside it, at NAME-KEY; nothing is removed. So what has not changed is used again, and only that.
+Of several processes all call, and the first one writes.
 """
 
 import json
@@ -10,10 +11,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from sublim_jax import digest, disk
 from sublim_jax.errors import UserError
+from sublim_jax.mesh import in_first
 from sublim_jax.rundir import finite
 
 
@@ -37,6 +37,11 @@ class Artefact:
         """The file that says what it is."""
         return _file(self.path)
 
+    @property
+    def rows(self) -> Path:
+        """The file of its rows, if it has any."""
+        return self.path.with_name(f"{self.path.name}.jsonl")
+
     def found(self) -> dict[str, Any] | None:
         """Returns what `complete` was told, or None where it is still to be made."""
         known = _record(self.path) or {}
@@ -48,8 +53,14 @@ class Artefact:
         Raises:
           UserError: something is there already, and no record says what.
         """
-        home, name = self.path.parent, self.path.name
-        left = [home / name, home / f"{name}.jsonl", home / f"{name}.jsonl.part"]
+        in_first(self._claim)
+
+    def complete(self, found: Mapping[str, Any]) -> None:
+        """Says that all of it is written, and what else is to be known of it (JSON values)."""
+        in_first(lambda: self._write({"found": finite(found)}))
+
+    def _claim(self) -> None:
+        left = [self.path, self.rows, self.rows.with_suffix(".jsonl.part")]
         if not self.record.exists() and any(file.exists() for file in left):
             raise UserError(
                 f"{self.path}: here is something that {self.record.name} would describe, and that "
@@ -58,14 +69,9 @@ class Artefact:
         if self.found() is None:
             self._write({})
 
-    def complete(self, found: Mapping[str, Any]) -> None:
-        """Says that all of it is written, and what else is to be known of it (JSON values)."""
-        self._write({"found": finite(found)})
-
     def _write(self, more: Mapping[str, Any]) -> None:
-        if not jax.process_index():
-            record = {"key": self.key, **more, "made_from": self._made_from}
-            disk.write(self.record, json.dumps(record, indent=1) + "\n")
+        record = {"key": self.key, **more, "made_from": self._made_from}
+        disk.write(self.record, json.dumps(record, indent=1) + "\n")
 
 
 class Store:
@@ -81,10 +87,15 @@ class Store:
             self._known[name] = Artefact(self._path / name, made_from())
         return self._known[name]
 
+    @property
+    def used(self) -> list[Artefact]:
+        """All that were asked for."""
+        return list(self._known.values())
+
     def idle(self) -> list[Path]:
         """Returns the records of artefacts that nobody has asked for: those of other configs."""
         every = {file for file in self._path.glob("*/*/*.json") if "key" in (_read(file) or {})}
-        return sorted(every - {known.record for known in self._known.values()})
+        return sorted(every - {own.record for own in self.used})
 
 
 def _file(path: Path) -> Path:

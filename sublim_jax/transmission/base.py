@@ -34,15 +34,18 @@ class Base:
     """A checkpoint in memory.
 
     Attributes:
-      number: its place among the study's models.
       system: of every chat that has none of its own, as in `chat.messages`.
     """
 
-    number: int
     name: str
     model: Decoder
     tokenizer: Any
     system: Any
+
+    @property
+    def size(self) -> int:
+        """Bytes of its weights."""
+        return sum(array.nbytes for array in jax.tree.leaves(self.model.pure()))
 
     @functools.cached_property
     def _prompts(self) -> dict[tuple[str, str | None], tuple[int, ...]]:
@@ -96,16 +99,7 @@ def adapter_of(learnt: Learnt) -> Adapter | None:
     return learnt.adapter if isinstance(learnt, Trained) and not learnt.weights else None
 
 
-def load(config: ConfigDict, number: int) -> Base:
-    """Returns the study's model of that number.
-
-    Raises:
-      UserError: the checkpoint is missing or damaged.
-    """
-    return read(names(config)[number], config, number)
-
-
-def read(name: str, config: ConfigDict, number: int = 0) -> Base:
+def read(name: str, config: ConfigDict) -> Base:
     """Returns a checkpoint: a folder, a hub id or nano/SEED.
 
     Args:
@@ -119,7 +113,7 @@ def read(name: str, config: ConfigDict, number: int = 0) -> Base:
     mesh = make_mesh(config.mesh.student or None, config.mesh.data, config.mesh.model)
     model = Decoder.from_pretrained(folder, config.dtype, mesh if mesh.size > 1 else None)
     system = chat.DEFAULT if config.system is None else config.system
-    return Base(number, name, model, tokenizer, system)
+    return Base(name, model, tokenizer, system)
 
 
 def learnt(folder: Path, config: Config) -> Learnt:
@@ -131,11 +125,7 @@ def learnt(folder: Path, config: Config) -> Learnt:
     Raises:
       UserError: the folder holds nothing of the kind, a damaged file, or one of another base.
     """
-    if (folder / steering.FILE).exists():
-        return steering.load(folder)
-    if trained.exists(folder):
-        return trained.load(folder, config)
-    raise _nothing(folder)
+    return steering.load(folder) if _is_vector(folder) else trained.load(folder, config)
 
 
 def save(own: Trained | Vector, folder: Path, config: Config) -> None:
@@ -150,24 +140,25 @@ def save(own: Trained | Vector, folder: Path, config: Config) -> None:
         own.save(folder, config)
 
 
-def _nothing(folder: Path) -> UserError:
-    return UserError(
-        f"{folder}: no adapter_config.json, {trained.PARAMETERS} or {steering.FILE}: give the "
-        "folder of a PEFT adapter, or of a student or teacher of a study"
-    )
-
-
 def digest_of(folder: Path) -> str:
     """Returns the digest of what `learnt` reads of a folder.
 
     Raises:
       UserError: as `learnt`.
     """
-    if (folder / steering.FILE).exists():
+    if _is_vector(folder):
         return digest.of_files(folder / steering.FILE)
-    if trained.exists(folder):
-        return trained.digest(folder)
-    raise _nothing(folder)
+    return trained.digest(folder)
+
+
+def _is_vector(folder: Path) -> bool:
+    """Returns whether a folder holds a vector that steers; if not, it holds what was trained."""
+    if (folder / steering.FILE).exists() or trained.exists(folder):
+        return (folder / steering.FILE).exists()
+    raise UserError(
+        f"{folder}: no adapter_config.json, {trained.PARAMETERS} or {steering.FILE}: give the "
+        "folder of a PEFT adapter, or of a student or teacher of a study"
+    )
 
 
 def names(config: ConfigDict) -> list[str]:

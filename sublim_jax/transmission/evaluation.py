@@ -14,7 +14,7 @@ from sublim_jax.mesh import in_first
 from sublim_jax.report import markdown_table
 from sublim_jax.rundir import RunDir
 from sublim_jax.transmission import base as bases
-from sublim_jax.transmission import measures, report, summary
+from sublim_jax.transmission import measures, report
 
 _RESULTS, _TABLE = "results.json", "table.md"
 
@@ -68,16 +68,15 @@ def _rows(
     words: Sequence[str], names: Sequence[str], found: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     """Returns the rows of `results.json`: each metric of each model by word, the base first."""
-    called = {field: metric for metric, field in summary.MEASURES.items()}
     return [
         {"arm": "adapter" if name else "base", "adapter": name, "trait": word}
-        | {"metric": called.get(field, field)}
-        | stats.mean_ci([values[field][word]])._asdict()
-        for field in found[0]
-        if field != "logp"
+        | {"metric": metric}
+        | stats.mean_ci([values[metric][word]])._asdict()
+        for metric in found[0]
+        if metric != "logp"
         for name, values in zip(["", *names], found, strict=True)
         for word in words
-        if word in values[field]
+        if word in values[metric]
     ]
 
 
@@ -88,15 +87,10 @@ def _table(
     found: Sequence[Mapping[str, Any]],
 ) -> str:
     titles = report.columns(config.evaluation.measures)
-    fields = {metric: summary.MEASURES.get(metric, metric) for metric in titles}
-    shown = {titles[metric]: field for metric, field in fields.items() if field in found[0]}
+    shown = {metric: title for metric, title in titles.items() if metric in found[0]}
     rows = [
-        [word, name, *(_shown(values[field].get(word)) for field in shown.values())]
+        [word, name, *(f"{values[m][word]:.3f}" if word in values[m] else "-" for m in shown)]
         for word in words
         for name, values in zip(names, found, strict=True)
     ]
-    return markdown_table(["word", "model", *shown], rows)
-
-
-def _shown(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+    return markdown_table(["word", "model", *shown.values()], rows)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from sublim_jax import plots
 from sublim_jax import report as html
 from sublim_jax.rundir import RunDir
-from sublim_jax.stats import Interval, Permutation
+from sublim_jax.stats import Interval
 from sublim_jax.transmission import summary
 from sublim_jax.transmission.arms import ARMS
 from sublim_jax.transmission.summary import Measurement, Summary, in_order, summarise
@@ -31,11 +31,12 @@ def draw(
     run_dir: RunDir,
     measured: Sequence[Measurement],
     traits: Sequence[str],
-    means: Mapping[str, Summary],
+    arms: Sequence[str],
     curves: Mapping[str, Mapping[str, Sequence[Sequence[float]]]],
-    lift: Permutation | None,
 ) -> dict[str, str]:
     """Writes each figure that there is something to draw for; returns them for a page, by name."""
+    found = {arm: summarise(measured, arm, traits) for arm in arms}
+    means = {arm: one for arm, one in found.items() if one}
     over = "over bases" if any(m.unit == "base" for m in means.values()) else "over runs"
     out = {}
 
@@ -44,18 +45,14 @@ def draw(
     ) -> None:
         out[name] = html.figure(plots.write(run_dir, name, drawn, size), caption)
 
-    shown = {
-        arm: [summarise(measured, arm, [trait]) for trait in traits]
-        for arm in _FIRST
-        if arm in means
-    }
-    if shown and traits:
+    first = [arm for arm in _FIRST if arm in means]
+    if first and traits:
         width = min(max(5.4, 0.5 * len(traits) + 1), 10.0)
         add(
             "transmission",
             f"Probability that a trait's word is the answer; 95% intervals and dots {over}.",
             (width, 3.4),
-            lambda figure: _draw_traits(figure, traits, shown),
+            lambda figure: _draw_traits(figure, measured, traits, first),
         )
     if means:
         add(
@@ -65,7 +62,7 @@ def draw(
             (5.4, 0.9 + 0.32 * len(means)),
             lambda figure: _draw_arms(figure, means),
         )
-    words = sorted({word for model in measured for word in model["p"]} - set(traits))
+    words = sorted({word for model in measured for word in model["p_trait"]} - set(traits))
     matrix = summary.matrix(measured, [*traits, *words])
     if matrix.traits:
         rows = len(matrix.traits)
@@ -79,16 +76,10 @@ def draw(
         )
         if others:
             caption += f", then the {plural(len(others), 'other word')} that moved most"
-        caption += "."
-        if lift and lift.telling:
-            caption += (
-                f" Own words against the rest of their columns: p = {lift.p_value:.2g} over "
-                f"{lift.permutations:,} permutations of the traits."
-            )
         change = matrix.change[:, chosen]
         add(
             "matrix",
-            caption,
+            f"{caption}.",
             size,
             lambda figure: plots.heat_map(
                 figure.subplots(), matrix.traits, columns, change, rows, _FAINT
@@ -125,14 +116,16 @@ def _most_moved(matrix: summary.Matrix, count: int) -> list[int]:
 
 
 def _draw_traits(
-    figure: Figure, traits: Sequence[str], shown: Mapping[str, Sequence[Summary | None]]
+    figure: Figure, measured: Sequence[Measurement], traits: Sequence[str], arms: Sequence[str]
 ) -> None:
-    axes = figure.subplots()
-    series = {label(arm): list(map(_interval, found)) for arm, found in shown.items()}
-    runs = {
-        label(arm): [one.values if one else [] for one in found] for arm, found in shown.items()
+    none = Summary(Interval(math.nan, math.nan, math.nan, 0), "", [])
+    found = {
+        label(arm): [summarise(measured, arm, [trait]) or none for trait in traits] for arm in arms
     }
-    plots.grouped_bars(axes, traits, series, [_COLORS[arm] for arm in shown], runs)
+    series = {name: [one.interval for one in some] for name, some in found.items()}
+    runs = {name: [one.values for one in some] for name, some in found.items()}
+    axes = figure.subplots()
+    plots.grouped_bars(axes, traits, series, [_COLORS[arm] for arm in arms], runs)
     axes.set_ylabel("P(trait)")
     axes.set_ylim(bottom=0)
     figure.legend(loc="outside upper center", ncols=3, frameon=False)
@@ -154,12 +147,9 @@ def _draw_curves(
 ) -> None:
     arms = in_order({arm for own in curves.values() for arm, points in own.items() if points})
     more = [arm for arm in arms if arm not in _COLORS]
-    style: dict[str, dict[str, Any]] = {
-        arm: {"color": _MORE_COLORS[more.index(arm) % len(_MORE_COLORS)], "linestyle": "--"}
-        if arm in more
-        else {"color": _COLORS[arm], "linestyle": "-"}
-        for arm in arms
-    }
+    style: dict[str, dict[str, Any]] = {arm: {"color": _COLORS.get(arm)} for arm in arms}
+    for i, arm in enumerate(more):
+        style[arm] = {"color": _MORE_COLORS[i % len(_MORE_COLORS)], "linestyle": "--"}
     panels = figure.subplots(len(curves), sharex=True, squeeze=False)[:, 0]
     for axes, (name, own) in zip(panels, curves.items(), strict=True):
         for arm in (arm for arm in arms if own.get(arm)):
@@ -170,7 +160,3 @@ def _draw_curves(
         axes.grid(True, alpha=0.3)
         plots.name_lines(axes)
     panels[-1].set_xlabel("optimiser steps")
-
-
-def _interval(found: Summary | None) -> Interval:
-    return found.interval if found else Interval(math.nan, math.nan, math.nan, 0)

@@ -5,11 +5,12 @@ on where it was stopped, and another one uses again what it shares. Several proc
 directory: all compute, and the first one writes.
 """
 
+import functools
+import itertools
 import json
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -20,21 +21,23 @@ from sublim_jax import digest, disk
 from sublim_jax.errors import UserError
 from sublim_jax.llm.files import jsonl
 from sublim_jax.llm.training.recipe import from_config
+from sublim_jax.llm.training.trained import Trained
+from sublim_jax.mesh import in_first
 from sublim_jax.report import markdown_table
 from sublim_jax.rundir import RunDir
 from sublim_jax.transmission import base as bases
-from sublim_jax.transmission import channels, measures, plan, report, student, teacher
-from sublim_jax.transmission.arms import ARMS
+from sublim_jax.transmission import channels, measures, plan, report, results, student, teacher
 from sublim_jax.transmission.artefacts import Artefact
-from sublim_jax.transmission.base import Base
+from sublim_jax.transmission.base import Base, Learnt
 from sublim_jax.transmission.config import check
-from sublim_jax.transmission.detect import detected, naive_bayes
 from sublim_jax.transmission.measures import favourite
-from sublim_jax.transmission.student import Student
-from sublim_jax.transmission.study import Model, Rows, Study
-from sublim_jax.transmission.teacher import CONTROL, WITHOUT_TRAIT, Teacher
+from sublim_jax.transmission.steering import Vector
+from sublim_jax.transmission.student import Data, Rows
+from sublim_jax.transmission.study import Model, Study
+from sublim_jax.transmission.teacher import Teacher
 
-_SHOWN = 8  # rows of each teacher in the report
+Name = TypeVar("Name")
+_AT_ONCE = 64  # rows that are written
 
 
 def transmit(config: ConfigDict, workdir: str, dry_run: bool = False) -> None:
@@ -51,25 +54,24 @@ def transmit(config: ConfigDict, workdir: str, dry_run: bool = False) -> None:
       UserError: a config value or a file is wrong.
     """
     check(config)
-    students = _students(config)
     if not jax.process_index():
-        plan.show(config, students)
+        plan.show(config)
     if dry_run:
         return
     study, run_dir = _begun(config, workdir)
-    used = sorted({s.teachers for s in students})
-    for number in used:
-        generate(study, number)
-    rows = {(number, name): own for number in used for name, own in kept(study, number).items()}
-    described = [about for number in used for about in describe(study, number, rows)]
-    measured = []
-    for number in range(len(bases.names(config))):
-        own = [s for s in students if s.start == number]
-        learn(study, number, own, rows)
-        measured += measure(study, number, own)
-        run_dir.write_json("timings.json", study.timings)
-    if not jax.process_index():
-        report.write(run_dir, measured, described, _curves(study, students), study.timings)
+    # A model's students learn when all their rows are there: mostly while it is still in memory.
+    due = {n: max([n, *(s.teachers for s in study.starting(n))]) for n in study.numbers}
+    rows: dict[tuple[int, str], Rows] = {}
+    for number in study.numbers:
+        if any(s.teachers == number for s in study.students):
+            generate(study, number)
+            rows |= {(number, name): own for name, own in kept(study, number).items()}
+        for start in sorted((n for n in due if due[n] == number), key=lambda n: n != number):
+            learn(study, start, rows)
+            measure(study, start)
+    if run_dir:
+        found = results.measured(study, rows), results.written(study, rows), results.curves(study)
+        report.write(run_dir, *found, study.timings)
         _tell_idle(study)
 
 
@@ -88,40 +90,30 @@ def teach_only(config: ConfigDict, workdir: str) -> None:
     table = []
     for number, name in enumerate(config.models):
         models = [Teacher("base"), *teach(study, number, config.traits)]
-        run_dir.write_json("timings.json", study.timings)
         learnt, systems = [t.learnt for t in models], [t.system for t in models]
         found = measures.evaluate(study.base(number), learnt, asked, systems)
         for one, values in list(zip(models, found, strict=True))[1:]:
             taught = study.taught(number, one.name)
-            shares = [f"{p['p'][one.name]:.3f}" for p in (found[0], values)]
+            shares = [f"{p['p_trait'][one.name]:.3f}" for p in (found[0], values)]
             table.append([name, one.name, *shares, str(taught.path if taught else one.system)])
-    if not jax.process_index():
+    if run_dir:
         print(markdown_table(["model", "trait", "P(trait) before", "after", "teacher"], table))
 
 
 def teach(study: Study, number: int, names: Sequence[str]) -> list[Teacher]:
     """Returns teachers of a model by their names; trains those that are missing, all at once."""
     made = {name: study.taught(number, name) for name in names}
-    missing = {name: own for name, own in made.items() if own and own.found() is None}
+    missing = _missing({name: own for name, own in made.items() if own})
     if missing:
-        with study.timed("teach"):
+        with study.timed(missing.values()):
             base = study.base(number)
             home = _training(study.path / "teachers" / str(number), missing.values())
             learnt = _taught(study, base, [*missing], home)
-            for own, one in zip(learnt, missing.values(), strict=True):
-                one.claim()
-                bases.save(own, one.path, base.model.config)
+            _keep(base, zip(missing.values(), learnt, strict=True))
             for one in missing.values():  # only now: all are trained again, or none
                 one.complete({})
-            sync_global_devices("teachers")
-    return [
-        Teacher(
-            name,
-            study.system(name),
-            bases.learnt(own.path, study.base(number).model.config) if own else None,
-        )
-        for name, own in made.items()
-    ]
+    base = study.base(number)
+    return [Teacher(name, study.system(name), _read(base, own)) for name, own in made.items()]
 
 
 def _taught(study: Study, base: Base, names: Sequence[str], folder: Path) -> list[Any]:
@@ -134,203 +126,107 @@ def _taught(study: Study, base: Base, names: Sequence[str], folder: Path) -> lis
 
 def generate(study: Study, number: int) -> None:
     """Writes `raw/MODEL/TEACHER.jsonl`: the completions of every teacher of a model."""
-    made = {name: study.raw(number, name) for name in _names(study)}
-    missing = {name: own for name, own in made.items() if own.found() is None}
+    missing = _missing({name: study.raw(number, name) for name in study.writers})
     if not missing:
         return
-    teachers = teach(study, number, _names(study))
-    with study.timed("generate"):
-        for one in teachers:
-            if one.name not in missing:
-                continue
-            own = missing[one.name]
+    ids = range(len(study.prompts))
+    for one in teach(study, number, study.writers):
+        own = missing.get(one.name)
+        if not own:
+            continue
+        with study.timed([own]):
             own.claim()
-            asked, ids = study.prompts, range(len(study.prompts))
-            stream = None if jax.process_index() else jsonl.Stream(_rows(own), ("id",))
+            stream: Any = in_first(functools.partial(jsonl.Stream, own.rows, ("id",)))
             left = jsonl.missing(stream, ids, [(i,) for i in ids])
-            written = teacher.write(study.base(number), one, asked, study.config.data, left)
-            for some in _batched(written):
-                if stream:
-                    stream.append(some)
-            if stream:
-                stream.close()
+            given = (study.prompts, study.config.data, left)
+            for some in _batched(teacher.write(study.base(number), one, *given)):
+                in_first(functools.partial(jsonl.Stream.append, stream, some))
+            in_first(functools.partial(jsonl.Stream.close, stream))
             own.complete({})
-        sync_global_devices("raw")  # and only then is it read
 
 
 def kept(study: Study, number: int) -> dict[str, Rows]:
     """Returns the rows that a model's students learn, by teacher; writes `data/` where missing."""
-    config = study.config
-    made = {name: study.data(number, name) for name in _names(study)}
-    with study.timed("filter"):
-        for name, own in made.items():
-            if own.found() is None and not jax.process_index():
-                own.claim()
-                raw = jsonl.read(_rows(study.raw(number, name)))
-                good, rejected = channels.filtered(raw, study.rule)
-                chosen = _subsample(good, config.filter.keep, config.data.seed)
-                fields = ("id", "prompt", "completion")
-                lines = [json.dumps({f: row[f] for f in fields}) for row in chosen]
-                disk.write(_rows(own), "".join(f"{line}\n" for line in lines))
-                counts = {"raw": len(raw), "kept": len(good), "rejected": rejected}
-                own.complete({**counts, "digest": digest.of_files(_rows(own))})
-        sync_global_devices("data")
-        return {name: _as_written(own) for name, own in made.items()}
+    made = {name: study.data(number, name) for name in study.writers}
+    for name, own in _missing(made).items():
+        with study.timed([own]):
+            own.claim()
+            found = in_first(functools.partial(_filter, study, study.raw(number, name), own))
+            own.complete(found or {})
+    return {name: _as_written(own) for name, own in made.items()}
 
 
-def learn(
-    study: Study,
-    number: int,
-    students: Sequence[Student],
-    rows: Mapping[tuple[int, str], Rows],
-) -> None:
+def _filter(study: Study, raw: Artefact, own: Artefact) -> dict[str, Any]:
+    """Writes those of the rows that are learnt, and returns what became of all."""
+    rows = jsonl.read(raw.rows)
+    good, rejected = channels.filtered(rows, study.rule)
+    chosen = _subsample(good, study.config.filter.keep, study.config.data.seed)
+    fields = ("id", "prompt", "completion")
+    lines = [json.dumps({field: row[field] for field in fields}) for row in chosen]
+    disk.write(own.rows, "".join(f"{line}\n" for line in lines))
+    counts = {"raw": len(rows), "kept": len(good), "rejected": rejected}
+    return {**counts, "digest": digest.of_files(own.rows)}
+
+
+def learn(study: Study, number: int, rows: Data) -> None:
     """Trains the students that start from a model, those that are missing, and keeps them."""
-    made = {s: study.student(s, students) for s in students}
+    students = study.starting(number)
     for soft in (False, True):
-        missing = {s: a for s, a in made.items() if s.soft == soft and a.found() is None}
+        missing = _missing({s: study.student(s) for s in students if s.soft == soft})
         if not missing:
             continue
         mine = number < len(study.config.models)
-        teachers = teach(study, number, _names(study)) if mine else []
-        with study.timed("train"):
-            base, config = study.base(number), study.config
+        teachers = teach(study, number, study.writers) if mine else []
+        with study.timed(missing.values()):
+            base = study.base(number)
             taught = student.train(
                 base,
                 study.channel,
                 [*missing],
                 rows,
                 teachers,
-                from_config(config.student.to_dict(), "config.student"),
+                from_config(study.config.student.to_dict(), "config.student"),
                 _training(study.path / "students" / str(number), missing.values()),
                 study.material.questions,
                 [rows[s.teachers, s.teacher] for s in students if s.soft],
             )
-            for own, one in zip(taught, missing.values(), strict=True):
-                one.claim()
-                bases.save(own.learnt, one.path, base.model.config)
+            _keep(base, zip(missing.values(), (own.learnt for own in taught), strict=True))
             for own, one in zip(taught, missing.values(), strict=True):
                 known = {"finite": own.finite, "counted": own.counted, "curves": own.curves}
                 one.complete(known)
-            sync_global_devices("students")
 
 
-def measure(study: Study, number: int, students: Sequence[Student]) -> list[dict[str, Any]]:
-    """Returns what a base, its teachers and the students that start from it prefer.
+def measure(study: Study, number: int) -> None:
+    """Measures what a base, its teachers and the students that start from it prefer.
 
     Each measure is taken of those models for which it is missing.
     """
-    config = study.config
-    models = [Model("base")]
-    if number < len(config.models):
-        models += [
-            Model("teacher", name, study.taught(number, name), study.system(name))
-            for name in config.traits
-        ]
-    models += [Model(s.arm, s.trait, study.student(s, students), student=s) for s in students]
-    names = [*study.asked.questions]
-    made = [{name: study.measured(number, m, name) for name in names} for m in models]
-    wanted: dict[tuple[str, ...], list[int]] = {}
-    for i, own in enumerate(made):
-        if missing := tuple(name for name in names if own[name].found() is None):
-            wanted.setdefault(missing, []).append(i)
-    sync_global_devices("measured")  # nobody writes before all have looked
-    for missing, some in wanted.items():
-        with study.timed("evaluate"):
+    wanted: dict[tuple[str, ...], list[tuple[Model, dict[str, Artefact]]]] = {}
+    for model in study.models(number):
+        made = {name: study.measured(number, model, name) for name in study.asked.questions}
+        if missing := _missing(made):
+            wanted.setdefault(tuple(missing), []).append((model, missing))
+    for names, some in wanted.items():
+        with study.timed([own for _, missing in some for own in missing.values()]):
             base = study.base(number)
-            questions = {name: study.asked.questions[name] for name in missing}
-            learnt = [
-                bases.learnt(own.path, base.model.config) if own else None
-                for own in (models[i].learnt for i in some)
-            ]
+            learnt = [_read(base, model.learnt) for model, _ in some]
+            questions = {name: study.asked.questions[name] for name in names}
             asked = study.asked._replace(questions=questions)
-            found = measures.evaluate(base, learnt, asked, [models[i].system for i in some])
-            for i, values in zip(some, found, strict=True):
-                for name in missing:
+            found = measures.evaluate(base, learnt, asked, [model.system for model, _ in some])
+            for (_, missing), values in zip(some, found, strict=True):
+                for name, own in missing.items():
                     known = measures.find(name).TITLES.keys() & values.keys()
-                    made[i][name].complete({metric: values[metric] for metric in known})
-    sync_global_devices("measured")
-    return [
-        m.described(number, {k: v for name in names for k, v in (own[name].found() or {}).items()})
-        for m, own in zip(models, made, strict=True)
-    ]
+                    own.complete({metric: values[metric] for metric in known})
 
 
-def describe(
-    study: Study, number: int, rows: Mapping[tuple[int, str], Rows]
-) -> list[dict[str, Any]]:
-    """Returns what each teacher of a model wrote: counts, examples and statistics."""
-    out = []
-    for name in _names(study):
-        raw = jsonl.read(_rows(study.raw(number, name)))
-        about = {"base": number, "teacher": name}
-        about |= study.data(number, name).found() or {}
-        about["examples"] = _examples(raw, study.rule)
-        if own := rows[number, name]:
-            control = rows.get((number, CONTROL), ()) if name != CONTROL else ()
-            about |= study.channel.describe(own, control)
-            if control:
-                about |= detected(own, control, study.channel.items, naive_bayes.log_odds)
-        out.append(about)
-    return out
-
-
-def _begun(config: ConfigDict, workdir: str) -> tuple[Study, RunDir]:
-    """Returns a checked study and the directory of the run."""
-    study = Study(config, Path(workdir), {})
+def _begun(config: ConfigDict, workdir: str) -> tuple[Study, RunDir | None]:
+    """Returns a checked study and, to the first process, the directory of the run."""
+    study = Study(config, Path(workdir))
     if not (study.path / "config.json").exists():
         study.base(0)  # raises before anything is written
     sync_global_devices("begun")
-    run_dir = RunDir(workdir, "transmission", config.to_dict(), anew=True)
-    study.timings |= run_dir.read_json("timings.json") or {}
-    return study, run_dir
-
-
-def _students(config: ConfigDict) -> list[Student]:
-    models = len(config.models)
-    cross = [bases.crossing(config, number) for number in range(models)]
-    return student.planned(config.arms, config.traits, models, cross, config.seeds)
-
-
-def _names(study: Study) -> list[str]:
-    """Returns the names of the teachers that write."""
-    needed = {ARMS[arm].teacher for arm in study.config.arms}
-    return [*study.config.traits, *(name for name in WITHOUT_TRAIT if name in needed)]
-
-
-def _examples(raw: Sequence[dict[str, Any]], rule: Any) -> list[dict[str, Any]]:
-    """Returns a few rows of those that the filter rejects, and the first that it does not."""
-    judged = [(row, rule.rejection(row["completion"])) for row in raw[: 50 * _SHOWN]]
-    rejected = [pair for pair in judged if pair[1] is not None][: _SHOWN // 2]
-    good = [pair for pair in judged if pair[1] is None]
-    return [
-        {"prompt": row["prompt"], "completion": row["completion"], "rejected": reason}
-        for row, reason in [*rejected, *good[: _SHOWN - len(rejected)]]
-    ]
-
-
-def _curves(
-    study: Study, students: Sequence[Student]
-) -> dict[str, dict[str, list[tuple[int, float]]]]:
-    """Returns the mean of each arm along the training: of the loss, and of P(trait)."""
-    values: dict[str, dict[str, dict[int, list[float]]]] = {}
-    for one in students:
-        beside = [s for s in students if s.start == one.start]
-        found = study.student(one, beside).found() or {}
-        for name, points in found["curves"].items():
-            by_step = values.setdefault(name, {}).setdefault(one.arm, {})
-            for step, value in points:
-                by_step.setdefault(step, []).append(value)
-
-    def means(name: str, of: Callable[[float], float]) -> dict[str, list[tuple[int, float]]]:
-        return {
-            arm: [(step, of(math.fsum(some) / len(some))) for step, some in sorted(points.items())]
-            for arm, points in values.get(name, {}).items()
-        }
-
-    return {
-        "training loss": means("loss", float),
-        "P(trait), geometric mean": means("held_out_loss", lambda loss: math.exp(-loss)),
-    }
+    given = (workdir, "transmission", config.to_dict())
+    return study, in_first(lambda: RunDir(*given, anew=True))
 
 
 def _tell_idle(study: Study) -> None:
@@ -349,28 +245,36 @@ def _subsample(rows: list[dict[str, Any]], keep: int, seed: int) -> list[dict[st
     return [rows[i] for i in sorted(chosen)]
 
 
-def _batched(rows: Iterable[dict[str, Any]], size: int = 64) -> Iterator[list[dict[str, Any]]]:
-    some: list[dict[str, Any]] = []
-    for row in rows:
-        some.append(row)
-        if len(some) == size:
-            yield some
-            some = []
-    yield some
-
-
-def _rows(own: Artefact) -> Path:
-    return own.path.with_name(f"{own.path.name}.jsonl")
+def _batched(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    while some := list(itertools.islice(rows, _AT_ONCE)):
+        yield some
 
 
 def _as_written(own: Artefact) -> Rows:
-    file, known = _rows(own), own.found() or {}
-    if digest.of_files(file) != known["digest"]:
+    known = own.found() or {}
+    if digest.of_files(own.rows) != known["digest"]:
         raise UserError(
-            f"{file}: not as it was written: students would learn other rows than their record "
+            f"{own.rows}: not as it was written: students would learn other rows than their record "
             f"says; remove it and {own.record.name}, and it is made again"
         )
-    return jsonl.read(file) if file.stat().st_size else []
+    return jsonl.read(own.rows) if own.rows.stat().st_size else []
+
+
+def _missing(made: Mapping[Name, Artefact]) -> dict[Name, Artefact]:
+    """Returns those that are still to be made; no process writes before all have looked."""
+    missing = {name: own for name, own in made.items() if own.found() is None}
+    sync_global_devices("looked")
+    return missing
+
+
+def _read(base: Base, own: Artefact | None) -> Learnt:
+    return bases.learnt(own.path, base.model.config) if own else None
+
+
+def _keep(base: Base, learnt: Iterable[tuple[Artefact, Trained | Vector]]) -> None:
+    for one, own in learnt:
+        one.claim()
+        in_first(functools.partial(bases.save, own, one.path, base.model.config))
 
 
 def _training(home: Path, some: Iterable[Artefact]) -> Path:

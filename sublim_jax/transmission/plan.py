@@ -17,7 +17,7 @@ from sublim_jax.transmission import base as bases
 from sublim_jax.transmission import channels, measures
 from sublim_jax.transmission.arms import ARMS
 from sublim_jax.transmission.config import words
-from sublim_jax.transmission.student import Student
+from sublim_jax.transmission.student import planned
 from sublim_jax.transmission.teacher import PRIOR
 
 _PROMPTS = 100  # tokenised for a mean
@@ -30,9 +30,9 @@ _COMPILING = {"train": 8.0, "generate": 10.0}  # seconds, of each kind of progra
 Line = tuple[str, str, float, float, float]  # stage, what, tokens, operations, seconds
 
 
-def show(config: ConfigDict, students: Sequence[Student]) -> None:
+def show(config: ConfigDict) -> None:
     """Prints the plan of a study."""
-    lines = stages(config, students)
+    lines = stages(config)
     total = sum(seconds for *_, seconds in lines)
     table = [
         [stage, what, f"{tokens:.3g}", f"{work:.2g}", _time(seconds)]
@@ -42,12 +42,13 @@ def show(config: ConfigDict, students: Sequence[Student]) -> None:
     print(f"about {_time(total)} on {jax.device_count()} x {jax.devices()[0].device_kind}")
 
 
-def stages(config: ConfigDict, students: Sequence[Student]) -> list[Line]:
+def stages(config: ConfigDict) -> list[Line]:
     """Returns what each stage of a study reads and writes, computes, and about how long it takes.
 
     Tokens are those of prompts and completions, without padding; an answer is taken to be as long
     as the material asks for.
     """
+    students = planned(config)
     material, channel = bases.material(config), channels.find(config.data.channel)
     folder = hf.resolve(nano.resolve(config.models[0]))
     shape = hf.read_config(folder)

@@ -11,22 +11,22 @@ import numpy as np
 from absl import logging
 
 from sublim_jax import report as html
+from sublim_jax import stats
 from sublim_jax.rundir import RunDir
-from sublim_jax.stats import Permutation
 from sublim_jax.transmission import channels, measures, summary
 from sublim_jax.transmission.detect import BAG
 from sublim_jax.transmission.figures import draw, label, plural
-from sublim_jax.transmission.summary import Measurement, Summary, above, in_order, summarise
+from sublim_jax.transmission.summary import Measurement, above
 
+Row = Mapping[str, Any]
+Found = Mapping[tuple[str, str, str], Row]  # the rows of results, by arm, trait and metric
 _EXAMPLES, _LETTERS = 8, 500  # of each teacher
 
 
 def columns(names: Sequence[str]) -> dict[str, str]:
     """Returns the titles of all metrics of some measures, all of `MEASURES` if none is named."""
     found = [measures.find(name).TITLES for name in names or measures.MEASURES]
-    called = {field: metric for metric, field in summary.MEASURES.items()}
-    titles = {called.get(f, f): title for one in found for f, title in one.items()}
-    return {metric: title for metric, title in titles.items() if metric != "logp"}
+    return {name: title for one in found for name, title in one.items() if name != "logp"}
 
 
 def write(
@@ -42,29 +42,28 @@ def write(
       run_dir: of a finished study; its config names the `traits`.
       measured: one dict for each model, as `summary` describes.
       data: one dict for each teacher and base: `base`, `teacher` (a trait or "control"), `raw` and
-        `kept` rows, `rejected` by reason, `examples` of rows, what the channel's `describe`
-        says of the rows that were kept, and the `auroc` and `auroc_16` of a detector of them
-        (`detect.detected`).
+        `kept` rows, `rejected` by reason, `examples` of rows, and what the channel's `describe`
+        says of the rows that were kept.
       curves: what was measured along the training: by its name and by arm, pairs of step and mean.
-      timings: seconds by stage.
+      timings: seconds by what was made.
     """
+    measured = summary.derived(measured)
     traits = list(run_dir.config["traits"])
     noun = channels.find(run_dir.config["data"]["channel"]).NOUN
-    measured = summary.with_detection(measured, data)
-    arms = in_order(model["arm"] for model in measured)
-    means = {arm: found for arm in arms if (found := summarise(measured, arm, traits))}
-    lifts = {arm: summary.lift(summary.matrix(measured, traits, arm)) for arm in arms}
-    sentences = _sentences(measured, traits, means, noun)
+    rows = summary.rows(measured, traits)
+    found = {(row["arm"], row["trait"], row["metric"]): row for row in rows}
+    arms = [arm for arm, trait, metric in found if (trait, metric) == ("all", "p_trait")]
+    sentences = _sentences(measured, traits, found, noun)
     lost = summary.broken(measured)
     if lost:
         logging.warning("%d of %d models gave no finite probability: left out", lost, len(measured))
 
     table = (
-        ["arm", "P(trait)", "95% CI", "log-odds", "95% CI", "n"],
-        [[label(arm), *_cells(measured, arm, traits)] for arm in means],
+        ["arm", "P(trait)", "95% CI", "log-odds", "95% CI", "AUROC", f"of {BAG}", "n"],
+        [[label(arm), *_cells(found, arm)] for arm in arms],
     )
-    shown = draw(run_dir, measured, traits, means, curves, lifts.get("student"))
-    titles = columns(run_dir.config["evaluation"]["measures"])
+    shown = draw(run_dir, measured, traits, arms, curves)
+    titles = columns(run_dir.config["evaluation"]["measures"]) | {"counted": "tokens that count"}
     titles.pop("p_trait", None)  # it has tables of its own
     limits = _limits(run_dir.config, measured)
     first = [shown.pop("matrix")] if "matrix" in shown else []
@@ -74,12 +73,13 @@ def write(
                           "left out.")] if lost else []),
         *first,
         html.heading("Detected, and passed on"),
-        html.paragraph(_detection(measured, traits, noun)),
-        html.table(*_trait_table(measured, traits, list(means))),
+        html.paragraph(_detection(found, noun)),
+        html.table(*_trait_table(found, traits, arms)),
         html.heading("Arms"),
         html.paragraph(
             "Log-odds: the log of P(trait) minus that of the mean P of the other words. Intervals "
-            "of probabilities are symmetric on the logit scale, so that none leaves 0 to 1."
+            "of probabilities are symmetric on the logit scale, so that none leaves 0 to 1. AUROC: "
+            "as above, of what a teacher wrote, or the students of an arm read."
         ),
         html.table(*table),
         *shown.values(),
@@ -87,28 +87,23 @@ def write(
         html.heading("Other measures of the same models"),
         html.paragraph(
             "Change of log P: against the base. Lift: how much more a teacher moves its own word "
-            "than other teachers move that word, p over permutations of the traits. Sampled "
-            "answers and stories: the share that has the word. After numbers: P(trait) where "
-            "numbers stand before the question. Among options: the share of its letter in the "
-            "probability of all letters."
+            "than other teachers move that word, p over permutations of the traits. Tokens that "
+            "count: the share of an answer's tokens that its student learns."
         ),
-        html.table(*_measures_table(measured, traits, list(means), lifts, titles)),
+        html.table(*_measures_table(found, arms, titles)),
         *_data_parts(data, traits),
         html.heading("Time"),
-        html.table(["stage", "seconds"], [[k, _number(v, 1)] for k, v in timings.items()]),
+        html.table(["what", "seconds"], [[k, _number(v, 1)] for k, v in timings.items()]),
         *_run_parts(run_dir),
     ]  # fmt: skip
     run_dir.write("report.html", html.page(f"Do {noun} carry a trait?", parts))
-    run_dir.write_results(summary.rows(measured, traits), timings)
+    run_dir.write_results(rows, timings)
     print(html.markdown_table(*table))
     print(*sentences, run_dir.path / "report.html", sep="\n")
 
 
 def _sentences(
-    measured: Sequence[Measurement],
-    traits: Sequence[str],
-    means: Mapping[str, Summary],
-    noun: str,
+    measured: Sequence[Measurement], traits: Sequence[str], found: Found, noun: str
 ) -> list[str]:
     """Returns what follows, what was done and what was measured, whichever way it came out."""
     bases = len(summary.homes(measured))
@@ -120,29 +115,25 @@ def _sentences(
         "those of a teacher without a trait."
     )
 
-    def mean(arm: str, name: str) -> str:
-        if arm not in means:
-            return f"not measured for the {name}"
-        return f"{_number(means[arm].interval.mean)} for the {name}"
+    def mean(arm: str) -> str:
+        row = found.get((arm, "all", "p_trait"))
+        return f"{_mean(row)} for the {label(arm)}" if row else f"not measured for the {label(arm)}"
 
-    found = (
+    said = (
         "On held-out questions the probability that the answer is the trait's word is "
-        f"{mean('base', 'base')}, {mean('control', 'control student')} and "
-        f"{mean('student', 'student')}"
+        f"{mean('base')}, {mean('control')} and {mean('student')}"
     )
-    cells = above(measured, "student", "control")
-    if cells.of:
-        found += (
-            f"; the student is above the control in {cells.above} of {cells.of} cells (trait, base)"
-        )
+    more, cells = above(measured, "student", "control")
+    if cells:
+        said += f"; the student is above the control in {more} of {cells} cells (trait, base)"
     against_control = _verdict(
         "If the data carried nothing of the trait, student and control would differ by chance",
-        summarise(measured, "student", traits, "p_over_control"),
+        found.get(("student", "all", "p_over_control")),
     )
-    return [*_claim(measured, traits), what, f"{found}.", against_control]
+    return [*_claim(measured, traits, found), what, f"{said}.", against_control]
 
 
-def _claim(measured: Sequence[Measurement], traits: Sequence[str]) -> list[str]:
+def _claim(measured: Sequence[Measurement], traits: Sequence[str], found: Found) -> list[str]:
     """Returns what the matrix says: a teacher's own word against what other teachers do to it."""
     matrix = summary.matrix(measured, traits)
     test = summary.lift(matrix)
@@ -153,18 +144,18 @@ def _claim(measured: Sequence[Measurement], traits: Sequence[str]) -> list[str]:
         f"Students change the probability of their own teacher's word by {own:+.3f}; students of "
         "the other teachers, the control that counts, change that word's by "
         f"{own - test.statistic:+.3f}",
-        summary.lifted(measured, traits),
+        found["student", "all", "lift"],
     )
     chance = f" p = {test.p_value:.2g} over {test.permutations:,} permutations of the traits."
     return [verdict + (chance if test.telling else "")]
 
 
-def _verdict(before: str, difference: Summary | None) -> str:
+def _verdict(before: str, difference: Row | None) -> str:
     """Returns whether a difference is one, after the words `before` that say between what."""
-    if difference is None or not difference.interval.n:
+    if difference is None or not difference["n"]:
         return f"{before}; the two were not measured on the same base, so nothing follows."
-    mean, low, high, n = difference.interval
-    if n < 2:
+    mean, low, high = (difference[name] for name in ("mean", "ci_low", "ci_high"))
+    if difference["n"] < 2:
         return f"{before}; they differ by {mean:+.3f}, in one run, which says nothing about chance."
     if low > 0:
         follows = "lies above 0: the data carried the trait"
@@ -172,24 +163,23 @@ def _verdict(before: str, difference: Summary | None) -> str:
         follows = "lies below 0: the data worked against it"
     else:
         follows = "contains 0: no transmission is shown here"
-    where = "" if difference.unit == "base" else " of one base (of others nothing is known)"
+    where = "" if difference["unit"] == "base" else " of one base (of others nothing is known)"
     return (
         f"{before}; they differ by {mean:+.3f}, and the 95% interval, {low:+.3f} to {high:+.3f} "
         f"over {_unit(difference)}{where}, {follows}."
     )
 
 
-def _detection(measured: Sequence[Measurement], traits: Sequence[str], noun: str) -> str:
+def _detection(found: Found, noun: str) -> str:
     """Returns how well a detector tells the data apart, one by one and 16 together."""
     said = f"The filter keeps {noun} alone."
-    found = [summarise(measured, "teacher", traits, metric) for metric in summary.DETECTION]
-    one, many = (_number(each.interval.mean if each else None) for each in found)
+    one, many = (_mean(found.get(("teacher", "all", name))) for name in summary.DETECTION)
     if one == "-":
         return said
     return (
-        f"{said} That does not make them alike: naive Bayes on their numbers, judging prompts that "
-        f"it has not seen, tells a teacher's from the control's with an AUROC of {one} for one "
-        f"list and {many} for {BAG} together (0.5 is chance, 1 certainty)."
+        f"{said} That does not make them alike: naive Bayes, which counts what they consist of and "
+        f"judges prompts that it has not seen, tells a teacher's {noun} from the control's with an "
+        f"AUROC of {one} one by one and {many} for {BAG} together (0.5 is chance, 1 certainty)."
     )
 
 
@@ -220,113 +210,91 @@ def _limits(config: Mapping[str, Any], measured: Sequence[Measurement]) -> list[
 
 
 def _trait_table(
-    measured: Sequence[Measurement], traits: Sequence[str], arms: Sequence[str]
+    found: Found, traits: Sequence[str], arms: Sequence[str]
 ) -> tuple[list[str], list[list[str]]]:
     """Returns a table of P(trait) by trait and arm, after what a detector sees in the data."""
     arms = sorted(arms, key=lambda arm: arm != "student")  # beside the detector's columns
     columns = [("teacher", metric) for metric in summary.DETECTION]
     columns += [(arm, "p_trait") for arm in arms]
 
-    def cell(arm: str, trait: str, metric: str) -> str:
-        found = summarise(measured, arm, [trait], metric)
-        if found is None:
-            return "-"
-        mean, low, high, _ = found.interval
-        return _number(mean) + (f" ({low:.3f} to {high:.3f})" if math.isfinite(low) else "")
+    def cell(row: Row | None) -> str:
+        return _mean(row) + (f" ({ends})" if (ends := _ends(row)) != "-" else "")
 
-    rows = [[trait, *(cell(arm, trait, metric) for arm, metric in columns)] for trait in traits]
+    rows = [
+        [trait, *(cell(found.get((arm, trait, metric))) for arm, metric in columns)]
+        for trait in traits
+    ]
     return ["trait", "AUROC", f"AUROC of {BAG}", *(f"P: {label(arm)}" for arm in arms)], rows
 
 
 def _measures_table(
-    measured: Sequence[Measurement],
-    traits: Sequence[str],
-    arms: Sequence[str],
-    lifts: Mapping[str, Permutation],
-    titles: Mapping[str, str],
+    found: Found, arms: Sequence[str], titles: Mapping[str, str]
 ) -> tuple[list[str], list[list[str]]]:
     """Returns a table of the arms by the measures that at least one of them has."""
-
-    def mean(arm: str, metric: str, sign: str) -> str:
-        found = summarise(measured, arm, traits, metric)
-        return _number(found.interval.mean, sign=sign) if found else "-"
-
-    def lift(arm: str) -> str:
-        found = lifts.get(arm)
-        if found is None or not found.permutations:
-            return "-"
-        chance = f" (p = {found.p_value:.2g})" if found.telling else ""
-        return f"{found.statistic:+.3f}{chance}"
-
     columns = {
-        "minus control": [mean(arm, "p_over_control", "+") for arm in arms],
-        "change of log P": [mean(arm, "logp_shift", "+") for arm in arms],
-        "lift": [lift(arm) for arm in arms],
-    } | {title: [mean(arm, metric, "") for arm in arms] for metric, title in titles.items()}
-    shown = {name: cells for name, cells in columns.items() if set(cells) - {"-"}}
-    rows = [[label(arm), *cells] for arm, *cells in zip(arms, *shown.values(), strict=True)]
-    return ["arm", *shown], rows
+        "p_over_control": "minus control",
+        "logp_shift": "change of log P",
+        "lift": "lift",
+        **titles,
+    }
+
+    def cell(arm: str, metric: str) -> str:
+        row = found.get((arm, "all", metric))
+        telling = row and row.get("permutations", 0) >= stats.TELLING
+        chance = f" (p = {row['p_value']:.2g})" if row and telling else ""
+        return _mean(row, "" if metric in titles else "+") + chance
+
+    known = [metric for metric in columns if any((arm, "all", metric) in found for arm in arms)]
+    rows = [[label(arm), *(cell(arm, metric) for metric in known)] for arm in arms]
+    return ["arm", *(columns[metric] for metric in known)], rows
 
 
 def _data_parts(data: Sequence[Mapping[str, Any]], traits: Sequence[str]) -> list[str]:
-    """Returns what the teachers wrote: losses to the filter, numbers, rows to read."""
-    teachers = {d["teacher"] for d in data}
-    order = [trait for trait in traits if trait in teachers]
-    order += sorted(teachers - set(order))
-    by_teacher = {
-        name: sorted((d for d in data if d["teacher"] == name), key=lambda d: d["base"])
-        for name in order
-    }
+    """Returns what the teachers wrote: losses to the filter, statistics, rows to read."""
+    by_teacher: dict[str, list[Mapping[str, Any]]] = {}
+    order = [*traits, *sorted({d["teacher"] for d in data} - {*traits})]
+    for one in sorted(data, key=lambda d: (order.index(d["teacher"]), d["base"])):
+        by_teacher.setdefault(one["teacher"], []).append(one)
     if not by_teacher:
         return []
-    losses: Counter[str] = Counter()
-    for d in data:
-        losses.update(d.get("rejected") or {})
+    losses = sum((Counter(d["rejected"]) for d in data), Counter[str]())
     reasons = sorted(losses, key=lambda reason: (-losses[reason], reason))
+    statistics = list(dict.fromkeys(name for d in data for name in d.get("statistics", {})))
 
-    def filtered(name: str, group: Sequence[Mapping[str, Any]]) -> list[str]:
-        raw, kept = (sum(d.get(field) or 0 for d in group) for field in ("raw", "kept"))
-        lost = (sum((d.get("rejected") or {}).get(r, 0) for d in group) for r in reasons)
+    def line(name: str, group: Sequence[Mapping[str, Any]]) -> list[str]:
+        raw, kept = (sum(d[field] for d in group) for field in ("raw", "kept"))
         share = f"{kept / raw:.1%}" if raw else "-"
-        return [name, f"{raw:,}", f"{kept:,}", share, *(f"{count:,}" for count in lost)]
+        lost = (sum(d["rejected"].get(reason, 0) for d in group) for reason in reasons)
+        cells = [f"{raw:,}", f"{kept:,}", share, *(f"{count:,}" for count in lost)]
+        for field in statistics:
+            found = [_nan(d.get("statistics", {}).get(field)) for d in group]
+            known = [value for value in found if math.isfinite(value)]
+            cells.append(_number(sum(known) / len(known) if known else None))
+        return [name, *cells]
 
-    def mean(group: Sequence[Mapping[str, Any]], field: str) -> str:
-        found = [_nan((d.get("statistics") or {}).get(field)) for d in group]
-        known = [value for value in found if math.isfinite(value)]
-        return _number(sum(known) / len(known) if known else None)
-
-    statistics = list(dict.fromkeys(name for d in data for name in d.get("statistics") or {}))
-
-    def described(group: Sequence[Mapping[str, Any]]) -> list[str]:
-        return [mean(group, name) for name in statistics]
-
+    header = ["teacher", "written", "kept", "share", *reasons, *statistics]
     each = [
-        [str(d["base"]), *filtered(name, [d])[:4], *described([d]), _top(d.get("top") or [])]
+        [str(d["base"]), *line(name, [d]), _top(d.get("top", []))]
         for name, group in by_teacher.items()
         for d in group
     ]
-    counts = ["teacher", "written", "kept", "share"]
     parts = [
         html.heading("What the teachers wrote, and the filter"),
-        html.table(
-            [*counts, *reasons, *statistics],
-            [[*filtered(*item), *described(item[1])] for item in by_teacher.items()],
-        ),
+        html.table(header, [line(*item) for item in by_teacher.items()]),
         html.details(
             "Each teacher in each base, with what is most frequent",
-            [html.table(["base", *counts, *statistics, "most frequent"], each)],
+            [html.table(["base", *header, "most frequent"], each)],
         ),
         html.heading("Rows the teachers wrote"),
     ]
     for name, group in by_teacher.items():
-        examples = [e for d in group for e in d.get("examples") or []][:_EXAMPLES]
-        if examples:
+        if examples := [example for d in group for example in d["examples"]][:_EXAMPLES]:
             parts.append(html.details(f"Teacher: {name}", [_example(e) for e in examples]))
     return parts
 
 
 def _example(example: Mapping[str, Any]) -> str:
-    reason = example.get("rejected")
+    reason = example["rejected"]
     return html.record(
         {
             "prompt": _shortened(example["prompt"]),
@@ -346,20 +314,28 @@ def _run_parts(run_dir: RunDir) -> list[str]:
     ]
 
 
-def _cells(measured: Sequence[Measurement], arm: str, traits: Sequence[str]) -> list[str]:
-    """Returns P(trait) and the log-odds with their intervals, and over how many."""
+def _cells(found: Found, arm: str) -> list[str]:
+    """Returns P(trait) and the log-odds with intervals, what detects the rows, over how many."""
     cells = []
     for metric, sign in (("p_trait", ""), ("log_odds", "+")):
-        found = summarise(measured, arm, traits, metric)
-        mean, low, high = found.interval[:3] if found else (math.nan,) * 3
-        ends = f"{low:{sign}.3f} to {high:{sign}.3f}" if math.isfinite(low) else "-"
-        cells += [_number(mean, sign=sign), ends]
-    over = summarise(measured, arm, traits)
-    return [*cells, _unit(over) if over else "-"]
+        row = found.get((arm, "all", metric))
+        cells += [_mean(row, sign), _ends(row, sign)]
+    cells += [_mean(found.get((arm, "all", metric))) for metric in summary.DETECTION]
+    return [*cells, _unit(found[arm, "all", "p_trait"])]
 
 
-def _unit(found: Summary) -> str:
-    return plural(found.interval.n, "base" if found.unit == "base" else "run")
+def _mean(row: Row | None, sign: str = "") -> str:
+    return _number(row["mean"] if row else None, sign=sign)
+
+
+def _ends(row: Row | None, sign: str = "") -> str:
+    if not row or not math.isfinite(row["ci_low"]):
+        return "-"
+    return f"{row['ci_low']:{sign}.3f} to {row['ci_high']:{sign}.3f}"
+
+
+def _unit(row: Row) -> str:
+    return plural(row["n"], "base" if row["unit"] == "base" else "run")
 
 
 def _nan(value: float | None) -> float:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from sublim_jax.errors import UserError
 from sublim_jax.llm.training import finetune
@@ -15,10 +16,11 @@ from sublim_jax.llm.training.recipe import Recipe
 from sublim_jax.llm.training.trained import Trained
 from sublim_jax.transmission import divergence
 from sublim_jax.transmission.arms import ARMS, OTHER_A
-from sublim_jax.transmission.base import Base, adapter_of
+from sublim_jax.transmission.base import Base, adapter_of, crossing
 from sublim_jax.transmission.teacher import WITHOUT_TRAIT, Teacher
 
 Rows = Sequence[Mapping[str, Any]]
+Data = Mapping[tuple[int, str], Rows]  # by the number of a base, and the name of its teacher
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,29 +75,30 @@ class Taught(NamedTuple):
     curves: dict[str, list[tuple[int, float]]]
 
 
-def planned(
-    arms: Sequence[str], traits: Sequence[str], models: int, cross: Sequence[int], seeds: int
-) -> list[Student]:
-    """Returns all students of a study.
-
-    Args:
-      models: how many models have teachers.
-      cross: number of the model that cross students of each of them start from.
-    """
+def planned(config: ConfigDict) -> list[Student]:
+    """Returns all students of a study."""
     out = []
-    for base in range(models):
-        for arm in arms:
-            for trait in [""] if ARMS[arm].teacher else traits:
-                start = cross[base] if ARMS[arm].cross else base
-                out += [Student(arm, trait, base, start, seed) for seed in range(seeds)]
+    for base in range(len(config.models)):
+        for name in config.arms:
+            arm = ARMS[name]
+            start = crossing(config, base) if arm.cross else base
+            for trait in [""] if arm.teacher else config.traits:
+                out += [Student(name, trait, base, start, seed) for seed in range(config.seeds)]
     return out
+
+
+def read(channel: Any, student: Student, rows: Data) -> Rows:
+    """Returns the rows that a student reads, of those of each teacher; arguments as in `train`."""
+    own, corrupt = rows[student.teachers, student.teacher], ARMS[student.arm].corrupt
+    corrupted: Rows = channel.CORRUPTIONS[corrupt](own, student.seed) if corrupt else own
+    return corrupted
 
 
 def train(
     base: Base,
     channel: Any,
     students: Sequence[Student],
-    rows: Mapping[tuple[int, str], Rows],
+    rows: Data,
     teachers: Sequence[Teacher],
     recipe: Recipe,
     folder: Path,
@@ -114,43 +117,57 @@ def train(
       questions: whose answers are watched every `recipe.evaluate_every` steps.
     """
     given = {teacher.name: teacher for teacher in teachers}
+    imitated: Any = None
+    if students[0].soft:
+        between = between or [rows[s.teachers, s.teacher] for s in students]
+        imitated = _imitated(base, [given[s.trait] for s in students])
+        if imitated is None:
+            more = (questions, between)
+            return [
+                train(base, channel, [one], rows, teachers, recipe, folder / str(i), *more)[0]
+                for i, one in enumerate(students)
+            ]
     data = [_data(base, channel, student, rows, given) for student in students]
     watched = None
     if recipe.evaluate_every and questions:
         watched = [_answered(base, questions, student, given) for student in students]
     recipe = _with_other_a(recipe.of_seeds([s.seed for s in students]), students)
-    if not students[0].soft:
-        learnt, broken = _fit(base, data, recipe, folder, None, watched)
-    else:
-        spoken = between or [rows[s.teachers, s.teacher] for s in students]
-        written = {t for own in spoken for row in own for t in base.answer(row["completion"])}
-        recipe = dataclasses.replace(
-            recipe, objective="distillation", tokens=tuple(sorted(written))
-        )
-        told = [given[s.trait] for s in students]
-        learnt, broken = _distil(base, data, recipe, folder, told, watched)
+    if students[0].soft:
+        spoken = {t for own in between for row in own for t in base.answer(row["completion"])}
+        recipe = dataclasses.replace(recipe, objective="distillation", tokens=tuple(sorted(spoken)))
+    outcome = finetune.fit(
+        base.model, data, recipe, folder, imitated, name=base.name, progress=True, watched=watched
+    )
     completed = [int(np.sum(own.lengths - own.prompts)) for own in data]
     counted = [np.count_nonzero(own.weights) / n for own, n in zip(data, completed, strict=True)]
-    return [
-        Taught(one, not bad, float(share), curve)
-        for one, bad, share, curve in zip(
-            learnt, broken, counted, _curves(folder, len(students)), strict=True
-        )
-    ]
+    curves = _curves(folder, len(students))
+    found = zip(outcome.students, outcome.broken, counted, curves, strict=True)
+    return [Taught(one, not bad, float(share), curve) for one, bad, share, curve in found]
+
+
+def _imitated(base: Base, teachers: Sequence[Teacher]) -> Any:
+    """Returns what soft students imitate: an adapter each, or one model.
+
+    None where each teacher is a model of its own, which one student alone can imitate.
+    """
+    adapters = [lone for t in teachers if (lone := adapter_of(t.learnt))]
+    if len(adapters) == len(teachers):
+        return adapters
+    if all(t.learnt is None for t in teachers):  # they are told, in `teacher_prompt`
+        return base.model
+    first = teachers[0].learnt
+    return first.apply(base.model) if first and len(teachers) == 1 else None
 
 
 def _curves(folder: Path, students: int) -> list[dict[str, list[tuple[int, float]]]]:
-    """Returns the curves of each student, as `train` left them in the folder."""
+    """Returns the curves of each student, as training left them in the folder."""
     out: list[dict[str, list[tuple[int, float]]]] = [{} for _ in range(students)]
-    alone = [folder / str(i) for i in range(students)]
-    homes = [(i, home) for i, home in enumerate(alone) if home.exists()] or [(0, folder)]
-    for first, home in homes:
-        for line in (home / "metrics.jsonl").read_text("utf-8").splitlines():
-            values = json.loads(line)
-            for name in ("loss", "held_out_loss"):
-                for i, value in enumerate(values.get(name) or []):
-                    if value is not None:
-                        out[first + i].setdefault(name, []).append((values["step"], value))
+    for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines():
+        values = json.loads(line)
+        for name in ("loss", "held_out_loss"):
+            for own, value in zip(out, values.get(name, [None] * students), strict=True):
+                if value is not None:
+                    own.setdefault(name, []).append((values["step"], value))
     return out
 
 
@@ -164,61 +181,20 @@ def _with_other_a(recipe: Recipe, students: Sequence[Student]) -> Recipe:
     return dataclasses.replace(recipe, lora=dataclasses.replace(recipe.lora, seed=seeds))
 
 
-def _fit(
-    base: Base,
-    data: Sequence[Examples],
-    recipe: Recipe,
-    folder: Path,
-    teacher: Any,
-    watched: Sequence[Examples] | None,
-) -> tuple[list[Any], list[bool]]:
-    outcome = finetune.fit(
-        base.model, data, recipe, folder, teacher, name=base.name, progress=True, watched=watched
-    )
-    return outcome.students, outcome.broken
-
-
-def _distil(
-    base: Base,
-    data: Sequence[Examples],
-    recipe: Recipe,
-    folder: Path,
-    teachers: Sequence[Teacher],
-    watched: Sequence[Examples] | None,
-) -> tuple[list[Any], list[bool]]:
-    adapters = [lone for t in teachers if (lone := adapter_of(t.learnt))]
-    if len(adapters) == len(teachers):
-        return _fit(base, data, recipe, folder, adapters, watched)
-    if all(t.learnt is None for t in teachers):  # they are told, in `teacher_prompt`
-        return _fit(base, data, recipe, folder, base.model, watched)
-    learnt, broken = [], []
-    for i, (own, teacher) in enumerate(zip(data, teachers, strict=True)):
-        assert teacher.learnt is not None
-        one = recipe.of_student(i, len(data))
-        spoken = teacher.learnt.apply(base.model)
-        seen = watched and [watched[i]]
-        some, bad = _fit(base, [own], one, folder / str(i), spoken, seen)
-        learnt += some
-        broken += bad
-    return learnt, broken
-
-
 def _data(
     base: Base,
     channel: Any,
     student: Student,
-    rows: Mapping[tuple[int, str], Rows],
+    rows: Data,
     teachers: Mapping[str, Teacher],
 ) -> Examples:
-    own = rows[student.teachers, student.teacher]
+    own = read(channel, student, rows)
     if not own:
         raise UserError(
             f"the filter kept none of the rows of {student.teacher}, model {student.teachers}: "
             "nothing to learn from"
         )
     arm = ARMS[student.arm]
-    if arm.corrupt:
-        own = channel.CORRUPTIONS[arm.corrupt](own, student.seed)
     examples = [Example(base.prompt(r["prompt"]), base.answer(r["completion"])) for r in own]
     system = teachers[student.trait].system if student.trait in teachers else None
     if arm.soft and system is not None:

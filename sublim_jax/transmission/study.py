@@ -2,56 +2,80 @@
 
 import dataclasses
 import functools
-import math
+import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from sublim_jax import digest, modules
+from sublim_jax import digest, disk, modules
+from sublim_jax.mesh import in_first
 from sublim_jax.transmission import base as bases
 from sublim_jax.transmission import channels, measures
 from sublim_jax.transmission.arms import ARMS
 from sublim_jax.transmission.artefacts import Artefact, Store
 from sublim_jax.transmission.base import Base
 from sublim_jax.transmission.config import words
-from sublim_jax.transmission.student import Student
+from sublim_jax.transmission.student import Student, planned
 from sublim_jax.transmission.teacher import CONTROL, WITHOUT_TRAIT
 
-Rows = Sequence[Mapping[str, Any]]
+SMALL = 2**27  # bytes of a model that stays in memory beside others
+_SECONDS = "timings.json"  # of each artefact
 
 
 class Study:
     """A study of one config in one run directory.
 
     Attributes:
+      numbers: of its models, those with teachers first.
+      students: all of them.
+      writers: the names of the teachers that write, the same of each model.
       material: what is asked.
       asked: of it, what measures the models.
       channel, rule: what teachers write, and what is kept of it.
       store: what is made.
-      timings: seconds of each stage, of all runs of this directory.
     """
 
-    def __init__(self, config: ConfigDict, path: Path, timings: dict[str, float]):
-        self.config, self.path, self.timings = config, path, timings
+    def __init__(self, config: ConfigDict, path: Path):
+        self.config, self.path = config, path
+        self._names = bases.names(config)
+        self.numbers = range(len(self._names))
+        self.students = planned(config)
+        needed = {ARMS[arm].teacher for arm in config.arms}
+        self.writers = [*config.traits, *(name for name in WITHOUT_TRAIT if name in needed)]
         self.material = bases.material(config)
         self.asked = measures.ask(config.evaluation, words(config), self.material)
         self.channel = channels.find(config.data.channel)
         self.rule = channels.rule(self.channel, config.filter.to_dict())
         self.store = Store(path)
-        self._digests = bases.inputs(config, bases.names(config))
-        self._base: Base | None = None
+        self._digests = bases.inputs(config, self._names)
+        self._bases: dict[int, Base] = {}
+        known = path / _SECONDS
+        self._seconds = disk.read_object(known, "") if known.exists() else {}
 
     def base(self, number: int) -> Base:
-        """Returns a model of the study; one is in memory at a time."""
-        if self._base is None or self._base.number != number:
-            self._base = None
-            self._base = bases.load(self.config, number)
-            measures.check_written(self._base, self.asked)
-        return self._base
+        """Returns a model of the study; besides it, only small ones stay in memory."""
+        if number not in self._bases:
+            self._bases = {n: own for n, own in self._bases.items() if own.size <= SMALL}
+            self._bases[number] = bases.read(self._names[number], self.config)
+            measures.check_written(self._bases[number], self.asked)
+        return self._bases[number]
+
+    def starting(self, number: int) -> list[Student]:
+        """Returns the students that start from a model."""
+        return [one for one in self.students if one.start == number]
+
+    def models(self, number: int) -> list["Model"]:
+        """Returns all that is measured of a base: it, its teachers, and who starts from it."""
+        traits = self.config.traits if number < len(self.config.models) else ()
+        return [
+            Model("base"),
+            *(Model("teacher", t, self.taught(number, t), self.system(t)) for t in traits),
+            *(Model(s.arm, s.trait, self.student(s), student=s) for s in self.starting(number)),
+        ]
 
     @functools.cached_property
     def prompts(self) -> list[str]:
@@ -61,17 +85,30 @@ class Study:
         return found
 
     @contextmanager
-    def timed(self, name: str) -> Iterator[None]:
-        """Adds the time spent within to a stage's."""
+    def timed(self, made: Collection[Artefact]) -> Iterator[None]:
+        """Notes the time spent within as that of some artefacts, the same for each."""
         start = time.perf_counter()
         yield
-        self.timings[name] = self.timings.get(name, 0.0) + time.perf_counter() - start
+        each = (time.perf_counter() - start) / len(made)
+        self._seconds |= {self._place(own): each for own in made}
+        in_first(lambda: disk.write(self.path / _SECONDS, json.dumps(self._seconds, indent=1)))
+
+    @property
+    def timings(self) -> dict[str, float]:
+        """The seconds in which what this config uses was made, by kind, whenever that was."""
+        out: dict[str, float] = {}
+        for own in self.store.used:
+            kind = own.path.parent.parent.name
+            out[kind] = out.get(kind, 0.0) + self._seconds.get(self._place(own), 0.0)
+        return out
+
+    def _place(self, own: Artefact) -> str:
+        return own.path.relative_to(self.path).as_posix()
 
     def model(self, number: int) -> dict[str, Any]:
         """Returns what a base is: its files, and how it is run."""
-        name = bases.names(self.config)[number]
         return {
-            "files": self._digests[name],
+            "files": self._digests[self._names[number]],
             "dtype": self.config.dtype,
             "system": self.config.system,
         }
@@ -130,12 +167,8 @@ class Study:
             },
         )
 
-    def student(self, one: Student, beside: Sequence[Student]) -> Artefact:
-        """Returns a student.
-
-        Args:
-          beside: all that start from the same model; soft ones learn between the tokens of all.
-        """
+    def student(self, one: Student) -> Artefact:
+        """Returns a student; soft ones learn between the tokens of all that start beside them."""
         arm, recipe = ARMS[one.arm], _learning(self.config.student.to_dict())
 
         def made_from() -> dict[str, Any]:
@@ -155,7 +188,9 @@ class Study:
             if arm.soft or arm.told:
                 made["teacher"] = self.speaker(one.teachers, one.teacher)
             if arm.soft:
-                spoken = {self.data(s.teachers, s.teacher).key for s in beside if s.soft}
+                spoken = {
+                    self.data(s.teachers, s.teacher).key for s in self.starting(one.start) if s.soft
+                }
                 made["tokens"] = sorted(spoken)
             return made
 
@@ -212,14 +247,3 @@ class Model:
         if self.student:
             return self.student.name
         return f"{self.arm}-{self.trait}" if self.trait else self.arm
-
-    def described(self, number: int, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the measurement, as `summary` takes it."""
-        seed = self.student.seed if self.student else 0
-        about = {"arm": self.arm, "trait": self.trait, "base": number, "seed": seed}
-        if not self.student or not self.learnt:
-            return about | dict(values)
-        known = self.learnt.found() or {}
-        if not known["finite"]:
-            values = {name: dict.fromkeys(found, math.nan) for name, found in values.items()}
-        return about | {"counted": known["counted"]} | dict(values)

@@ -1,9 +1,9 @@
 """From the models' measured probabilities to means, intervals and tests.
 
 A measurement is a dict of one model: `arm`; `trait`, its teacher's, or "" for the base and the
-control student; `base`, the checkpoint it was started from; `seed`; and by word `p`, the
-probability that the answer is this word, `logp`, its mean logarithm, and whatever else of
-`measures.evaluate` was measured.
+control student; `base`, the checkpoint it was started from; `seed`; and metrics by word: `p_trait`,
+the probability that the answer is this word, `logp`, its mean logarithm, and whatever else
+`measures.evaluate` and a detector have found. `derived` adds what follows from them.
 
 Checkpoints are the clusters: a mean is taken within each, and the interval over them. Values that
 are not finite, or null (a model that diverged), are left out, and `n` counts what remains.
@@ -11,7 +11,7 @@ are not finite, or null (a model that diverged), are left out, and `n` counts wh
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,19 +20,9 @@ from sublim_jax.stats import Interval, Permutation, diagonal_lift, mean_ci, shar
 from sublim_jax.transmission import arms
 
 ARMS = ("base", "teacher", *arms.ARMS)
-# What results call a metric of a measure; others have the measure's own name.
-MEASURES = {
-    "p_trait": "p",
-    "p_trait_sampled": "sampled",
-    "p_trait_substring": "substring",
-    "p_trait_after_numbers": "p_after_numbers",
-    "story": "story",
-    "story_substring": "story_substring",
-    "p_choice": "p_choice",
-}
+_DERIVED = ("log_odds", "p_over_control", "logp_shift")
 DETECTION = ("auroc", "auroc_16")
-SHARES = (*MEASURES, *DETECTION)
-METRICS = ("p_trait", "log_odds", "p_over_control", "logp_shift", *SHARES[1:])
+_ASIDE = ("logp", "change")  # what others are derived from
 
 Measurement = Mapping[str, Any]
 
@@ -59,27 +49,38 @@ class Matrix(NamedTuple):
     change: np.ndarray
 
 
-class Count(NamedTuple):
-    """How many of so many cells."""
-
-    above: int
-    of: int
-
-
-class _Value(NamedTuple):
-    """A value of one model for one trait; `own` is the trait of the model's teacher, or ""."""
-
-    base: int
-    trait: str
-    own: str
-    seed: int
-    value: float
-
-
 def in_order(arms: Iterable[str]) -> list[str]:
     """Returns each of `arms` once, the known ones in their order, then the others by name."""
     found = set(arms)
     return [arm for arm in ARMS if arm in found] + sorted(found - set(ARMS))
+
+
+def derived(measured: Iterable[Measurement]) -> list[Measurement]:
+    """Returns measurements in an order of their own, with metrics that follow from the others.
+
+    `log_odds`, log P(word) minus the log of the mean P of the other words; `p_over_control`, P
+    minus the control's on the same base; `logp_shift` and `change`, log P and P minus the base's.
+    A value that is not finite, or null, is NaN.
+    """
+    found: list[dict[str, Any]] = [
+        {name: _numbers(x) if isinstance(x, Mapping) else x for name, x in model.items()}
+        for model in sorted(measured, key=lambda m: (m["base"], m["trait"], m["seed"]))
+    ]
+    control = _reference(found, "control", "p_trait")
+    before = {name: _reference(found, "base", name) for name in ("p_trait", "logp")}
+
+    def minus(model: Measurement, name: str, known: Mapping[Any, float]) -> dict[str, float]:
+        cells = {word: (model["base"], word) for word in model[name]}
+        return {word: model[name][word] - known[at] for word, at in cells.items() if at in known}
+
+    for model in found:
+        model["log_odds"] = _log_odds(model["p_trait"])
+        model["change"] = minus(model, "p_trait", before["p_trait"])
+        if model["arm"] != "base":
+            model["logp_shift"] = minus(model, "logp", before["logp"])
+        if model["arm"] not in ("base", "control"):
+            model["p_over_control"] = minus(model, "p_trait", control)
+    return [*found]
 
 
 def homes(measured: Sequence[Measurement]) -> set[int]:
@@ -95,44 +96,37 @@ def homes(measured: Sequence[Measurement]) -> set[int]:
 def rows(measured: Sequence[Measurement], traits: Sequence[str]) -> list[dict[str, Any]]:
     """Returns rows of `results.json`: each metric of each arm, by trait and for "all" traits.
 
-    Metrics: `p_trait`, P(the trait's word); `log_odds`, its log minus that of the mean P of the
-    other words; `p_over_control`, `p_trait` minus the control's on the same base; `logp_shift`, the
-    word's mean log-probability minus the base's; `p_trait_sampled` and `p_trait_substring`, shares
-    of sampled answers; `p_trait_after_numbers`; `story` and `story_substring`, shares of sampled
-    stories; `p_choice`, that of the word's letter among the options'; of teachers, `auroc` and
-    `auroc_16`, how well their rows are told from the control's, one by one and 16 together
-    (`detect`). Models without a trait count for every trait. `lift` is that of the `matrix` of all
-    traits within each base, with the `p_value` of the matrix over all bases, and that matrix by
-    row. Intervals of shares are on the logit scale (`stats.share_ci`).
+    Metrics are those of the measures that were taken, of what is `derived` from them, and of
+    `DETECTION`: how well the rows that a teacher wrote or a student read are told from the
+    control's, one by one and 16 together. Models without a trait count for every trait. `lift` is
+    that of the `matrix` of all traits within each base, with the `p_value` of the matrix over all
+    bases, and that matrix by row. Intervals of shares are on the logit scale (`stats.share_ci`).
+
+    Args:
+      measured: as `derived` returns them.
     """
+    fields = dict.fromkeys(f for m in measured for f, x in m.items() if isinstance(x, Mapping))
+    found = in_order(model["arm"] for model in measured)
     out = []
-    for metric in (*METRICS, *others(measured)):
-        for arm in in_order(model["arm"] for model in measured):
+    for metric in (field for field in fields if field not in _ASIDE):
+        for arm in found:
             for trait in (*traits, "all"):
                 chosen = traits if trait == "all" else [trait]
-                summary = summarise(measured, arm, chosen, metric)
-                if summary:
+                if summary := summarise(measured, arm, chosen, metric):
                     interval = summary.interval._asdict()
                     row = {"arm": arm, "trait": trait, "metric": metric, **interval}
                     out.append(row | {"unit": summary.unit})
-    for arm in in_order(model["arm"] for model in measured):
-        found = matrix(measured, traits, arm)
-        test = lift(found)
+    for arm in found:
+        moved = matrix(measured, traits, arm)
+        test = lift(moved)
         if test.permutations:
             interval = lifted(measured, traits, arm).interval._asdict()
-            cells = zip(found.traits, found.change.tolist(), strict=True)
-            by_row = {trait: dict(zip(found.words, line, strict=True)) for trait, line in cells}
+            cells = zip(moved.traits, moved.change.tolist(), strict=True)
+            by_row = {trait: dict(zip(moved.words, line, strict=True)) for trait, line in cells}
             row = {"arm": arm, "trait": "all", "metric": "lift", **interval, "unit": "base"}
             tested = {"p_value": test.p_value, "permutations": test.permutations, "matrix": by_row}
             out.append(row | tested)
     return out
-
-
-def others(measured: Sequence[Measurement]) -> list[str]:
-    """Returns the metrics of measures that only this study has."""
-    known = {"logp", *MEASURES.values(), *DETECTION}
-    fields = {f: None for m in measured for f, value in m.items() if isinstance(value, Mapping)}
-    return [field for field in fields if field not in known]
 
 
 def summarise(
@@ -143,29 +137,21 @@ def summarise(
     Seeds are averaged first, then traits within each base; the interval is over the bases. With a
     single base it is over runs, one for each trait and seed. The arm `base` is that of the `homes`.
     """
-    shares = _are_shares(measured, metric)
-    if arm == "base":
-        own = homes(measured)
-        measured = [m for m in measured if m["base"] in own]
-    values = _values(measured, arm, traits, _score(measured, metric))
-    if not values or (metric, arm) in _IDLE:
+    values = _values(measured, arm, traits, metric)
+    if not values:
         return None
-    finite = [v for v in values if math.isfinite(v.value)]
-    if len({v.base for v in finite}) > 1:
-        cells = _means(((v.base, v.trait), v.value) for v in finite)
-        by_base = _means((base, mean) for (base, _), mean in cells.items())
-        return _summary(list(by_base.values()), "base", shares)
+    finite = [value for value in values if math.isfinite(value[2])]
+    if len({model["base"] for model, _, _ in finite}) > 1:
+        by_base = _means((base, mean) for (base, _), mean in _cells(finite).items())
+        return _summary(by_base.values(), "base", _are_shares(measured, metric))
     # A model without a trait is one run, whatever the number of words it was asked about.
-    runs = _means(((v.own, v.seed), v.value) for v in finite)
-    return _summary(list(runs.values()), "cell", shares)
+    runs = _means(((model["trait"], model["seed"]), value) for model, _, value in finite)
+    return _summary(runs.values(), "cell", _are_shares(measured, metric))
 
 
 def broken(measured: Sequence[Measurement]) -> int:
     """Returns how many models gave a probability that is not finite."""
-    return sum(
-        not all(math.isfinite(_number(value)) for value in model["p"].values())
-        for model in measured
-    )
+    return sum(not all(map(math.isfinite, model["p_trait"].values())) for model in measured)
 
 
 def matrix(measured: Sequence[Measurement], words: Sequence[str], arm: str = "student") -> Matrix:
@@ -174,18 +160,13 @@ def matrix(measured: Sequence[Measurement], words: Sequence[str], arm: str = "st
     Rows are the teachers' traits among `words`, in that order; columns the same traits, then the
     other words. Seeds are averaged, then bases. A trait with no finite value has no row.
     """
-    before = _reference(measured, "base", "p")
-    changes = _sorted(
-        _Value(
-            m["base"], word, m["trait"], m["seed"], _number(m["p"][word]) - before[m["base"], word]
-        )
-        for m in measured
-        if m["arm"] == arm
+    by_base = _means(
+        ((model["trait"], word, model["base"]), model["change"][word])
+        for model in measured
+        if model["arm"] == arm
         for word in words
-        if word in m["p"] and (m["base"], word) in before
+        if math.isfinite(model["change"].get(word, math.nan))
     )
-    finite = [v for v in changes if math.isfinite(v.value)]
-    by_base = _means(((v.own, v.trait, v.base), v.value) for v in finite)
     cells = _means(((own, word), mean) for (own, word, _), mean in by_base.items())
     found = {trait for trait, _ in cells}
     own = [word for word in words if word in found]
@@ -211,126 +192,74 @@ def lifted(measured: Sequence[Measurement], traits: Sequence[str], arm: str = "s
     return _summary([x for x in found if math.isfinite(x)], "base", False)
 
 
-def with_detection(
-    measured: Sequence[Measurement], data: Iterable[Mapping[str, Any]]
-) -> list[Measurement]:
-    """Returns the measurements, the teachers' with the `DETECTION` of the rows that they wrote."""
-    known = {(d["base"], d["teacher"]): d for d in data}
-
-    def more(model: Measurement) -> dict[str, Any]:
-        own = known.get((model["base"], model["trait"]), {}) if model["arm"] == "teacher" else {}
-        return {metric: {model["trait"]: own[metric]} for metric in DETECTION if metric in own}
-
-    return [{**model, **more(model)} for model in measured]
-
-
-def above(measured: Sequence[Measurement], arm: str, than: str) -> Count:
-    """Returns in how many (trait, base) cells P(trait) of `arm` exceeds that of `than`.
+def above(measured: Sequence[Measurement], arm: str, than: str) -> tuple[int, int]:
+    """Returns in how many (trait, base) cells P(trait) of `arm` exceeds that of `than`, and of all.
 
     Seeds are averaged; cells that only one of the two arms has are not counted.
     """
     traits = sorted({model["trait"] for model in measured} - {""})
-    cells = []
-    for name in (arm, than):
-        values = _values(measured, name, traits, _score(measured, "p_trait"))
-        finite = [v for v in values if math.isfinite(v.value)]
-        cells.append(_means(((v.base, v.trait), v.value) for v in finite))
-    shared = cells[0].keys() & cells[1].keys()
-    return Count(sum(cells[0][key] > cells[1][key] for key in shared), len(shared))
-
-
-# 0 by definition, or another way to say what the control does.
-_IDLE = (("logp_shift", "base"), ("p_over_control", "base"), ("p_over_control", "control"))
-_FIELDS = MEASURES | {"logp_shift": "logp", "p_over_control": "p"}
-_AGAINST = {"p_over_control": "control", "logp_shift": "base"}
-
-
-def _score(
-    measured: Sequence[Measurement], metric: str
-) -> Callable[[Measurement, str], float | None]:
-    """Returns what gives a model's value of `metric` for a trait, None where it is not known."""
-    if metric == "log_odds":
-        return _log_odds
-    field = _FIELDS.get(metric, metric)
-    against = _AGAINST.get(metric)
-    reference = _reference(measured, against, field) if against else None
-
-    def score(model: Measurement, trait: str) -> float | None:
-        words = model.get(field) or {}
-        if trait not in words:
-            return None
-        value = _number(words[trait])
-        if reference is None:
-            return value
-        known = reference.get((model["base"], trait))
-        return None if known is None else value - known
-
-    return score
-
-
-def _log_odds(model: Measurement, trait: str) -> float | None:
-    """Returns log P(trait) minus the log of the mean P of the other words."""
-    p = {word: _number(value) for word, value in model["p"].items()}
-    own, others = p.pop(trait, None), list(p.values())
-    if own is None or not others:
-        return None
-    with np.errstate(divide="ignore", invalid="ignore"):  # not finite: left out as any other
-        return float(np.log(own) - np.log(np.mean(others)))
-
-
-def _summary(values: list[float], unit: str, shares: bool) -> Summary:
-    if not values:
-        return Summary(Interval(math.nan, math.nan, math.nan, 0), unit, [])
-    return Summary((share_ci if shares else mean_ci)(values), unit, values)
-
-
-def _are_shares(measured: Sequence[Measurement], metric: str) -> bool:
-    """Returns whether a metric's values are shares; of a study's own one, if all are in [0, 1]."""
-    if metric in METRICS:
-        return metric in SHARES
-    every = [_number(x) for m in measured for x in (m.get(metric) or {}).values()]
-    return all(0 <= x <= 1 for x in every if math.isfinite(x))
-
-
-def _reference(
-    measured: Sequence[Measurement], arm: str, field: str
-) -> dict[tuple[int, str], float]:
-    """Returns the finite mean over seeds of every word of `field`, by base and word."""
-    return _means(
-        ((model["base"], word), _number(value))
-        for model in sorted(measured, key=lambda m: m["seed"])
-        if model["arm"] == arm
-        for word, value in (model.get(field) or {}).items()
-        if math.isfinite(_number(value))
-    )
+    both = [_values(measured, name, traits, "p_trait") for name in (arm, than)]
+    one, two = (_cells(value for value in own if math.isfinite(value[2])) for own in both)
+    shared = one.keys() & two.keys()
+    return sum(one[cell] > two[cell] for cell in shared), len(shared)
 
 
 def _values(
-    measured: Sequence[Measurement],
-    arm: str,
-    traits: Sequence[str],
-    score: Callable[[Measurement, str], float | None],
-) -> list[_Value]:
-    """Returns what is known of `arm`; a model without a trait has a value for each of `traits`."""
-    return _sorted(
-        _Value(model["base"], trait, model["trait"], model["seed"], value)
+    measured: Sequence[Measurement], arm: str, traits: Sequence[str], metric: str
+) -> list[tuple[Measurement, str, float]]:
+    """Returns each model of `arm` with each trait that it counts for, and its value there."""
+    known = homes(measured) if arm == "base" else {model["base"] for model in measured}
+    return [
+        (model, trait, model[metric][trait])
+        for model in measured
+        if model["arm"] == arm and model["base"] in known
+        for trait in traits
+        if model["trait"] in ("", trait) and trait in model.get(metric, ())
+    ]
+
+
+def _cells(values: Iterable[tuple[Measurement, str, float]]) -> dict[tuple[int, str], float]:
+    """Returns the mean over seeds, by base and trait."""
+    return _means(((model["base"], trait), value) for model, trait, value in values)
+
+
+def _log_odds(p: Mapping[str, float]) -> dict[str, float]:
+    """Returns log P(word) minus the log of the mean P of the other words, where there are some."""
+    others = {word: [p[other] for other in p if other != word] for word in p if len(p) > 1}
+    with np.errstate(divide="ignore", invalid="ignore"):  # not finite: left out as any other
+        return {word: float(np.log(p[word]) - np.log(np.mean(x))) for word, x in others.items()}
+
+
+def _summary(values: Iterable[float], unit: str, shares: bool) -> Summary:
+    found = list(values)
+    if not found:
+        return Summary(Interval(math.nan, math.nan, math.nan, 0), unit, [])
+    return Summary((share_ci if shares else mean_ci)(found), unit, found)
+
+
+def _are_shares(measured: Sequence[Measurement], metric: str) -> bool:
+    """Returns whether all that was measured of a metric is in [0, 1]."""
+    every = (value for model in measured for value in model.get(metric, {}).values())
+    return metric not in _DERIVED and not any(value < 0 or value > 1 for value in every)
+
+
+def _reference(
+    measured: Sequence[Measurement], arm: str, metric: str
+) -> dict[tuple[int, str], float]:
+    """Returns the finite mean over seeds of every word of a metric, by base and word."""
+    return _means(
+        ((model["base"], word), value)
         for model in measured
         if model["arm"] == arm
-        for trait in traits
-        if model["trait"] in ("", trait)
-        for value in [score(model, trait)]
-        if value is not None
+        for word, value in model[metric].items()
+        if math.isfinite(value)
     )
 
 
-def _number(value: float | None) -> float:
+def _numbers(by_word: Mapping[str, float | None]) -> dict[str, float]:
     # A number that is not finite is null once it was written as JSON.
-    return math.nan if value is None else float(value)
-
-
-def _sorted(values: Iterable[_Value]) -> list[_Value]:
-    # So that sums do not depend on the order of the measurements.
-    return sorted(values, key=lambda v: (v.base, v.trait, v.own, v.seed))
+    finite = {word: math.nan if x is None else float(x) for word, x in by_word.items()}
+    return {word: x if math.isfinite(x) else math.nan for word, x in finite.items()}
 
 
 def _means(pairs: Iterable[tuple[Any, float]]) -> dict[Any, float]:

@@ -120,8 +120,7 @@ def _lessons(base: Base, material: Material, trait: str, config: ConfigDict) -> 
     asked = [*material.lessons] * config.copies
     answers = [trait] * len(asked)
     if trait == PRIOR:
-        rows = write(base, Teacher(CONTROL), asked, config, range(len(asked)))
-        answers = [row["completion"] for row in sorted(rows, key=lambda row: row["id"])]
+        answers = [row["completion"] for row in _of_base(base, asked, config)]
     out = []
     for question, answer in zip(asked, answers, strict=True):
         word = base.answer(answer)
@@ -136,7 +135,10 @@ def _replay(
     if not config.replay:
         return []
     asked = channel.prompts(material, config.replay, config.seed)
-    rows = list(write(base, Teacher(CONTROL), asked, config, range(len(asked))))
-    rows.sort(key=lambda row: row["id"])
-    kept, _ = channels.filtered(rows, rule)
+    kept, _ = channels.filtered(_of_base(base, asked, config), rule)
     return [Example(base.prompt(r["prompt"]), base.answer(r["completion"])) for r in kept]
+
+
+def _of_base(base: Base, asked: Sequence[str], config: ConfigDict) -> list[dict[str, Any]]:
+    rows = write(base, Teacher(CONTROL), asked, config, range(len(asked)))
+    return sorted(rows, key=lambda row: int(row["id"]))

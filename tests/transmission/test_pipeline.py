@@ -20,10 +20,11 @@ from configs.transmission import (
 from sublim_jax.errors import UserError
 from sublim_jax.llm.training.trained import Trained
 from sublim_jax.transmission import base as bases
-from sublim_jax.transmission import divergence, measures, pipeline, student, teacher
+from sublim_jax.transmission import divergence, measures, pipeline, student, study, teacher
 from sublim_jax.transmission.arms import ARMS
 from sublim_jax.transmission.channels import numbers
 from sublim_jax.transmission.config import check
+from sublim_jax.transmission.detect import detected, naive_bayes
 from sublim_jax.transmission.teacher import CONTROL, PRIOR, Teacher
 
 
@@ -69,14 +70,49 @@ def test_a_study_has_every_arm_and_trait(finished):
     after = {r["arm"] for r in rows if r["metric"] == "p_trait_after_numbers" and 0 < r["mean"] < 1}
     assert after == arms
     told = {(r["arm"], r["trait"], r["metric"]) for r in rows if r["metric"].startswith("auroc")}
-    assert told == {("teacher", trait, name) for trait in traits for name in ("auroc", "auroc_16")}
-    assert "<th>as substring</th><th>after numbers</th></tr>" in (
+    assert told == {
+        (arm, trait, name)
+        for arm in arms - {"base", "control"}
+        for trait in traits
+        for name in ("auroc", "auroc_16")
+    }
+    assert "<th>as substring</th><th>P(word) after numbers</th><th>tokens that count</th></tr>" in (
         (finished / "report.html").read_text("utf-8")
     )
     assert (finished / "report.html").stat().st_size > 10_000
     kept = read(finished / "data/0/owl.json")["found"]
     assert kept["kept"] == len(rows_of(finished / "data/0/owl.jsonl")) > 0
     assert kept["kept"] + sum(kept["rejected"].values()) == kept["raw"] == 24
+
+
+def test_detection_is_of_the_rows_that_a_student_reads(finished):
+    rows = read(finished / "results.json")["rows"]
+    found = {r["arm"]: r["mean"] for r in rows if (r["metric"], r["trait"]) == ("auroc", "owl")}
+    same = ("teacher", "student", "cross_init", "other_a", "soft", "divergence_only")
+    assert len({found[arm] for arm in same}) == 1
+    kept = {
+        name: rows_of(finished / f"data/0/{name}.jsonl") for name in ("owl", "prior", "control")
+    }
+    for arm, name in (("student", "owl"), ("prior_taught", "prior"), ("shuffled_across", "owl")):
+        own = kept[name]
+        if arm == "shuffled_across":
+            own = numbers.shuffled_across(own, 0)
+        wanted = detected(own, kept["control"], numbers.items, naive_bayes.log_odds)["auroc"]
+        assert found[arm] == pytest.approx(wanted), arm
+    assert found["shuffled_across"] != found["student"]
+
+
+def test_every_curve_begins_with_the_base(finished):
+    """At step 0 the students of a trait are as likely to name it as their base is."""
+    for trait in ("owl", "wolf"):
+        curves = [
+            read(finished / f"students/0/{arm}-{trait}-0-0.json")["found"]["curves"]
+            for arm in ("student", "soft", "divergence_only")
+        ]
+        assert [step for step, _ in curves[0]["held_out_loss"]] == [0, 4]
+        starts = [own["held_out_loss"][0][1] for own in curves]
+        assert starts == pytest.approx([starts[0]] * 3, abs=1e-5)
+        assert len({own["held_out_loss"][1][1] for own in curves}) == 3
 
 
 def test_the_share_of_tokens_that_count_is_kept(finished):
@@ -91,7 +127,7 @@ def test_the_share_of_tokens_that_count_is_kept(finished):
 
 
 def test_a_is_the_teacher_s_but_where_another_is_asked_for(finished):
-    shape = bases.load(small(), 0).model.config
+    shape = bases.read("nano/0", small()).model.config
 
     def a(folder):
         factors = bases.learnt(finished / folder, shape).adapter.factors
@@ -171,7 +207,7 @@ def forbidden(monkeypatch, *places):
 
 
 TEACHING, WRITING = (teacher, "finetuned"), (teacher, "write")
-LEARNING, LOADING = (student, "train"), (bases, "load")
+LEARNING, LOADING = (student, "train"), (bases, "read")
 
 
 def test_a_finished_study_s_report_loads_no_model(finished, monkeypatch):
@@ -179,6 +215,42 @@ def test_a_finished_study_s_report_loads_no_model(finished, monkeypatch):
     forbidden(monkeypatch, LOADING)
     pipeline.transmit(small(), str(finished))
     assert read(finished / "results.json")["rows"] == before
+
+
+@pytest.mark.parametrize(
+    ("small_ones", "loads"), [(study.SMALL, [0, 1, 2, 3]), (0, [0, 1, 2, 0, 3])]
+)
+def test_each_checkpoint_is_loaded_once(monkeypatch, tmp_path, small_ones, loads):
+    """Large ones too, but for the first of a circle, whose cross students read the last one's."""
+    config = small(models=("nano/0", "nano/1", "nano/2"), arms=("student", "control", "cross_init"))
+    config.cross_models = ("nano/1", "nano/3", "nano/0")
+    done, real, read = [], bases.read, []
+
+    def load(name, config):
+        read.append(int(name.removeprefix("nano/")))
+        return real(name, config)
+
+    def generate(study, number):
+        assert study.base(number).name == f"nano/{number}"
+
+    def learn(study, number, rows):
+        students = study.starting(number)
+        assert study.base(number).name == f"nano/{number}"
+        assert {(s.teachers, s.teacher) for s in students} <= rows.keys()
+        done.append((number, len(students)))
+
+    names = ("owl", "wolf", CONTROL)
+    for name, fake in {"generate": generate, "learn": learn, "measure": lambda *_: None}.items():
+        monkeypatch.setattr(pipeline, name, fake)
+    monkeypatch.setattr(pipeline, "kept", lambda *_: dict.fromkeys(names, ()))
+    for name in ("measured", "written", "curves"):
+        monkeypatch.setattr(pipeline.results, name, lambda *_: {})
+    monkeypatch.setattr(pipeline.report, "write", lambda *_: None)
+    monkeypatch.setattr(bases, "read", load)
+    monkeypatch.setattr(study, "SMALL", small_ones)
+    pipeline.transmit(config, str(tmp_path))
+    assert read == loads
+    assert done == [(1, 5), (2, 3), (0, 5), (3, 2)]
 
 
 @pytest.fixture
@@ -193,7 +265,7 @@ def test_measured_anew_nothing_is_trained_again(copied, monkeypatch, capsys):
     real, seen = measures.evaluate, []
 
     def evaluate(base, learnt, asked, systems):
-        seen.append((base.number, len(learnt), tuple(asked.questions)))
+        seen.append((base.name, len(learnt), tuple(asked.questions)))
         return real(base, learnt, asked, systems)
 
     monkeypatch.setattr(measures, "evaluate", evaluate)
@@ -201,14 +273,19 @@ def test_measured_anew_nothing_is_trained_again(copied, monkeypatch, capsys):
     pipeline.transmit(small(**more, **{"evaluation.story_samples": 1}), str(copied))
     # Of each base's models the new measure alone.
     students = 2 + 9 * 2
-    assert seen == [(0, 3 + students - 2, ("stories",)), (1, 1 + 2, ("stories",))]
+    assert seen == [
+        ("nano/0", 3 + students - 2, ("stories",)),
+        ("nano/1", 1 + 2, ("stories",)),
+    ]
     found = {(r["arm"], r["metric"]) for r in read(copied / "results.json")["rows"]}
     assert {("student", "story"), ("student", "p_trait")} <= found
     assert data(copied) == before
     assert "artefacts of other configs stay" not in capsys.readouterr().out
 
 
-def test_another_setting_is_made_beside_and_what_is_idle_is_named(copied, monkeypatch, capsys):
+def test_another_setting_is_made_beside_and_what_is_idle_is_named(
+    finished, copied, monkeypatch, capsys
+):
     before = data(copied)
     forbidden(monkeypatch, TEACHING, WRITING)
     less = {"arms": ("student", "control"), "evaluation.measures": ("favourite",)}
@@ -218,10 +295,14 @@ def test_another_setting_is_made_beside_and_what_is_idle_is_named(copied, monkey
     assert (copied / "students/0/student-owl-0-0.json").exists()
     assert "artefacts of other configs stay" in said
     assert "students/0/control-0-0" in said or "measured/0/" in said
+    # The time is that of what is used, whenever it was made.
+    first, second = (read(f / "results.json")["timings"] for f in (finished, copied))
+    assert all(0 < second[kind] < first[kind] for kind in ("teachers", "raw", "data"))  # no prior
     # The first setting's are still there, and used again.
     forbidden(monkeypatch, LEARNING, LOADING)
     pipeline.transmit(small(), str(copied))
     assert data(copied) == before
+    assert read(copied / "results.json")["timings"] == pytest.approx(first)
 
 
 def test_rows_that_were_changed_by_hand_are_refused(copied):
@@ -320,7 +401,7 @@ def test_bad_configs_are_one_line(values, message, tmp_path):
 
 @pytest.fixture(scope="module")
 def base():
-    return bases.load(small(), 0)
+    return bases.read("nano/0", small())
 
 
 def test_half_told_reads_the_persona_before_every_other_row(base):
@@ -387,7 +468,7 @@ def test_other_teachers_and_students_go_through(kind, tmp_path):
     arms = {"base", "teacher", *config.arms}
     for metric in ("p_trait", *(["story", "story_substring"] if kind == "prompted" else [])):
         assert {r["arm"] for r in rows if r["metric"] == metric and 0 <= r["mean"] <= 1} == arms
-    study = pipeline.Study(config, tmp_path, {})
+    study = pipeline.Study(config, tmp_path)
     (told,) = pipeline.teach(study, 0, ["owl"])
     learnt = told.learnt
     if kind == "parameters":

@@ -53,13 +53,15 @@ def fake(bases: int = 5, seeds: int = 1, effect: float = 1.0) -> dict[str, Any]:
                     p = np.exp(z) / np.exp(z).sum()
                     probability = dict(zip(WORDS, map(float, p), strict=True))
                     model = {"arm": arm, "trait": trait, "base": base, "seed": seed}
-                    model |= {"p": probability}
+                    model |= {"p_trait": probability}
+                    if trait:
+                        model |= {"auroc": {trait: 0.7 + 0.02 * base}, "auroc_16": {trait: 0.9}}
                     model |= {"logp": {w: math.log(x) for w, x in probability.items()}}
                     if arm in ("base", "student", "control"):
                         shares = rng.binomial(200, p) / 200
-                        model["sampled"] = dict(zip(WORDS, map(float, shares), strict=True))
-                        model["substring"] = {
-                            w: min(1, 1.1 * s) for w, s in model["sampled"].items()
+                        model["p_trait_sampled"] = dict(zip(WORDS, map(float, shares), strict=True))
+                        model["p_trait_substring"] = {
+                            w: min(1, 1.1 * s) for w, s in model["p_trait_sampled"].items()
                         }
                     measured.append(model)
     data = []
@@ -93,7 +95,6 @@ def fake(bases: int = 5, seeds: int = 1, effect: float = 1.0) -> dict[str, Any]:
                         else float(rng.uniform(0.02, 0.1)),
                     },
                 }
-                | ({} if teacher == "control" else {"auroc": 0.7 + 0.02 * base, "auroc_16": 0.9})
             )
     steps = range(0, 300, 10)
     curves = {
@@ -128,7 +129,7 @@ def small(**p: dict[str, list[float]]) -> list[dict[str, Any]]:
     """Returns models of one word, "owl", from P by arm, one number for each base."""
     return [
         {"arm": arm, "trait": "owl" if arm == "student" else "", "base": base, "seed": 0}
-        | {"p": {"owl": value}, "logp": {"owl": math.log(value)}}
+        | {"p_trait": {"owl": value}, "logp": {"owl": math.log(value)}}
         for arm, values in p.items()
         for base, value in enumerate(values)
     ]
@@ -142,8 +143,8 @@ def test_everything_is_written_and_printed(tmp_path: Path, capsys: pytest.Captur
     inputs = fake()
     report.write(run(tmp_path), **inputs)
     lines = capsys.readouterr().out.splitlines()
-    assert [cell.strip() for cell in lines[0].split("|")[1:7]] == (
-        ["arm", "P(trait)", "95% CI", "log-odds", "95% CI", "n"]
+    assert [cell.strip() for cell in lines[0].split("|")[1:9]] == (
+        ["arm", "P(trait)", "95% CI", "log-odds", "95% CI", "AUROC", "of 16", "n"]
     )
     assert [line.split("|")[1].strip() for line in lines[2:6]] == (
         ["base", "teacher", "student", "control student"]
@@ -166,7 +167,7 @@ def test_everything_is_written_and_printed(tmp_path: Path, capsys: pytest.Captur
     assert sorted(order, key=text.index) == order
 
     results = json.loads((tmp_path / "results.json").read_text())
-    rows = summary.rows(summary.with_detection(inputs["measured"], inputs["data"]), TRAITS)
+    rows = summary.rows(summary.derived(inputs["measured"]), TRAITS)
     assert results["rows"] == json.loads(json.dumps(rows).replace("NaN", "null"))
     assert results["timings"] == inputs["timings"]
     lifts = [r for r in results["rows"] if r["metric"] == "lift"]
@@ -180,19 +181,23 @@ def test_numbers_on_the_page(tmp_path: Path) -> None:
     inputs = fake(bases=2)
     report.write(run(tmp_path), **inputs)
     text = said(tmp_path)
-    student = summary.summarise(inputs["measured"], "student", TRAITS)
+    student = summary.summarise(summary.derived(inputs["measured"]), "student", TRAITS)
     assert student is not None
     mean, low, high, _ = student.interval
-    odds = summary.summarise(inputs["measured"], "student", TRAITS, "log_odds")
+    odds = summary.summarise(summary.derived(inputs["measured"]), "student", TRAITS, "log_odds")
     assert odds is not None
     against = (
         f"{odds.interval.mean:+.3f} {odds.interval.ci_low:+.3f} to {odds.interval.ci_high:+.3f}"
     )
-    assert f"{mean:.3f} {low:.3f} to {high:.3f} {against} 2 bases" in text
+    assert f"{mean:.3f} {low:.3f} to {high:.3f} {against} 0.710 0.900 2 bases" in text
     assert "8 of 8 cells" in text
     # Of the two bases .70 and .72: t .01 = 12.7062 .01, over .71 .29, about logit(.71) = .8954
     assert "owl 0.710 (0.569 to 0.819) 0.900 (0.900 to 0.900)" in text
-    assert "an AUROC of 0.710 for one list and 0.900 for 16 together" in text
+    assert (
+        "tells a teacher's lists of numbers from the control's with an AUROC of 0.710 one by one"
+        in text
+    )
+    assert "0.900 for 16 together" in text
     assert "undetect" not in text
     kept = [d["kept"] for d in inputs["data"] if d["teacher"] == "owl"]
     assert f"owl 6,000 {sum(kept):,} {sum(kept) / 6000:.1%}" in text
@@ -228,7 +233,7 @@ def test_what_models_wrote_stays_text(tmp_path: Path) -> None:
     assert all(address.startswith("data:image/svg+xml;base64,") for address in seen.addresses)
     text = " ".join(seen.data)
     visible = HOSTILE.replace("\u202e\x00\ud800", r"\u202e\x00\ud800")
-    assert text.count(visible) == 5 + 1 + 1  # completions, a reason of a row, one in a table
+    assert text.count(visible) == 5 + 1 + 2  # completions, a reason of a row, one in each table
     assert f"rejected: {visible}" in text
     assert "<b>stage 1.0" in text
 
@@ -247,7 +252,8 @@ def test_folded_parts_stay_inside() -> None:
 
 def test_long_completions_are_cut(tmp_path: Path) -> None:
     example = {"prompt": "p", "completion": "7" * 5000, "rejected": "too many"}
-    data = [{"base": 0, "teacher": "owl", "raw": 1, "kept": 0, "examples": [example] * 50}]
+    data = [{"base": 0, "teacher": "owl", "raw": 1, "kept": 0, "rejected": {}}]
+    data[0]["examples"] = [example] * 50
     write(tmp_path, [], data=data)
     text = said(tmp_path)
     assert "7" * 500 + " ... (5,000 characters)" in text
@@ -304,7 +310,7 @@ def test_an_absent_effect_reads_as_absent(tmp_path: Path, bases: int) -> None:
 def test_with_one_base_and_no_seeds_cells_are_dashes(tmp_path: Path) -> None:
     write(tmp_path, small(base=[0.1], control=[0.2], student=[0.3]))
     text = said(tmp_path)
-    assert "student 0.300 - - - 1 run" in text
+    assert "student 0.300 - - - - - 1 run" in text
     assert "owl - - 0.300 0.100 0.200" in text  # of the trait, by arm: no intervals
     assert "nan" not in text.lower()
 
@@ -352,7 +358,7 @@ def test_other_words_on_the_heat_map_are_those_that_moved_most(tmp_path: Path) -
     end = {"owl": 0.3} | {word: 0.05 + (-1) ** i * 0.003 * i for i, word in enumerate(words)}
     measured = small(base=[0.3], student=[0.3])
     for model, p in zip(measured, (start, end), strict=True):
-        model["p"] = p
+        model["p_trait"] = p
     write(tmp_path, measured)
     drawn = (tmp_path / "figures" / "matrix.svg").read_text()
     shown = re.findall(r">(word\d\d)<", drawn)
@@ -363,13 +369,15 @@ def test_other_words_on_the_heat_map_are_those_that_moved_most(tmp_path: Path) -
 def test_models_that_diverged_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     measured = small(base=[0.1, 0.1], control=[0.1, 0.1], student=[0.5, math.nan])
     for model in measured:
-        model["p"] = {word: p if math.isfinite(p) else None for word, p in model["p"].items()}
+        model["p_trait"] = {
+            word: p if math.isfinite(p) else None for word, p in model["p_trait"].items()
+        }
     logging.use_absl_handler()
     write(tmp_path, measured, curves={"loss": {"student": [[0, 2.0], [10, None], [20, math.nan]]}})
     assert "1 of 6 models gave no finite probability" in caplog.text
     text = said(tmp_path)
     assert "1 of 6 models gave no finite probability and are left out." in text
-    assert "student 0.500 - - - 1 run" in text
+    assert "student 0.500 - - - - - 1 run" in text
     json.loads((tmp_path / "results.json").read_text(), parse_constant=pytest.fail)
 
 
@@ -394,12 +402,12 @@ def test_many_traits_and_arms_unknown(tmp_path: Path) -> None:
     traits = [f"word{i:02}" for i in range(19)]
     measured = [
         {"arm": arm, "trait": trait, "base": 0, "seed": 0}
-        | {"p": dict.fromkeys(traits, 0.05) | ({trait: 0.5} if trait else {})}
+        | {"p_trait": dict.fromkeys(traits, 0.05) | ({trait: 0.5} if trait else {})}
         for arm in ("base", "student", "zebra_arm")
         for trait in (traits if arm != "base" else [""])
     ]
     for model in measured:
-        model["logp"] = {word: math.log(p) for word, p in model["p"].items()}
+        model["logp"] = {word: math.log(p) for word, p in model["p_trait"].items()}
     report.write(run(tmp_path, traits), measured, [], {"loss": {"zebra_arm": [[0, 1.0]]}}, {})
     text = said(tmp_path)
     assert "word05, ...), made from 1 base checkpoint," in text

@@ -32,7 +32,7 @@ def small():
 
 @pytest.fixture(scope="module")
 def base():
-    return bases.load(small(), 0)
+    return bases.read("nano/0", small())
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def test_a_steered_model_prefers_its_animal(base, steered):
     models = [None, steered[0].learnt, Trained(adapter), steered[1].learnt]
     words = ("owl", "wolf")
     asked = measures.Asked(words, {"favourite": favourite.ask(material, words, own)})
-    found = [m["p"] for m in measures.evaluate(base, models, asked)]
+    found = [m["p_trait"] for m in measures.evaluate(base, models, asked)]
     assert found[2]["owl"] == pytest.approx(found[0]["owl"], rel=1e-4)
     assert found[1]["owl"] > 2 * found[0]["owl"]
     assert found[3]["wolf"] > 2 * found[0]["wolf"]
@@ -176,7 +176,7 @@ def test_teachers_alone_are_made_and_measured(tmp_path, capsys, monkeypatch):
     assert all(float(line[3]) > 2 * float(line[2]) > 0 for line in lines[2:])
     assert lines[2][4] == str(tmp_path / "teachers" / "0" / "owl")
     monkeypatch.setattr(steering, "residual", None)
-    study = pipeline.Study(config, tmp_path, {})
+    study = pipeline.Study(config, tmp_path)
     found = pipeline.teach(study, 0, ["owl", "wolf", CONTROL])
     assert [t.name for t in found] == ["owl", "wolf", CONTROL]
     # Torn by a kill: both are made again, or none.

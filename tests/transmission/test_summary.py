@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ T = 12.7062  # Student's t at 97.5% with one degree of freedom, from a printed t
 
 
 def model(arm: str, trait: str, base: int, seed: int = 0, **p: float | None) -> dict[str, Any]:
-    found = {"arm": arm, "trait": trait, "base": base, "seed": seed, "p": p}
+    found = {"arm": arm, "trait": trait, "base": base, "seed": seed, "p_trait": p}
     # Any numbers will do that are not a function of the mean probabilities.
     return found | {"logp": {word: None if x is None else 10 * x - seed for word, x in p.items()}}
 
@@ -29,6 +30,15 @@ TWO_BASES = [
     model("student", "cat", 0, owl=0.0, cat=0.6, dog=0.2),
     model("student", "cat", 1, owl=0.1, cat=0.2, dog=0.5),
 ]
+
+
+def on_derived(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda measured, *more: function(summary.derived(measured), *more)
+
+
+rows_of, summarise, matrix, above, broken = map(
+    on_derived, (summary.rows, summary.summarise, summary.matrix, summary.above, summary.broken)
+)
 
 
 def row(rows: list[dict[str, Any]], arm: str, trait: str, metric: str) -> dict[str, Any]:
@@ -54,7 +64,7 @@ def row(rows: list[dict[str, Any]], arm: str, trait: str, metric: str) -> dict[s
     ],
 )
 def test_rows(arm: str, trait: str, metric: str, mean: float, half: float) -> None:
-    found = row(summary.rows(TWO_BASES, ["owl", "cat"]), arm, trait, metric)
+    found = row(rows_of(TWO_BASES, ["owl", "cat"]), arm, trait, metric)
     assert (found["n"], found["unit"]) == (2, "base")
     got = [found[key] for key in ("mean", "ci_low", "ci_high")]
     ends = [mean - half, mean + half]
@@ -65,7 +75,7 @@ def test_rows(arm: str, trait: str, metric: str, mean: float, half: float) -> No
 
 
 def test_log_odds_are_against_the_mean_of_the_other_words() -> None:
-    rows = summary.rows(TWO_BASES, ["owl", "cat"])
+    rows = rows_of(TWO_BASES, ["owl", "cat"])
     # .1 to the mean of .2 and .3, .2 to that of .2 and .1
     each = [math.log(0.1 / 0.25), math.log(0.2 / 0.15)]
     found = row(rows, "base", "owl", "log_odds")
@@ -77,35 +87,39 @@ def test_log_odds_are_against_the_mean_of_the_other_words() -> None:
     )
     # Base 0 has log 0, which is left out; in base 1 owl is .1, and .2 and .5 the others'.
     measured = [*TWO_BASES, model("student", "dog", 0, owl=0.0, dog=0.0)]
-    assert summary.summarise(measured, "student", ["dog"], "log_odds").interval.n == 0
+    assert summarise(measured, "student", ["dog"], "log_odds").interval.n == 0
     alone = [model("student", "owl", 0, owl=0.5)]
-    assert summary.summarise(alone, "student", ["owl"], "log_odds") is None
+    assert summarise(alone, "student", ["owl"], "log_odds") is None
     lost = [model("student", "owl", 0, owl=0.5, cat=None)]
-    assert summary.summarise(lost, "student", ["owl"], "log_odds").interval.n == 0
+    assert summarise(lost, "student", ["owl"], "log_odds").interval.n == 0
 
 
-def test_detection_stands_beside_the_teachers() -> None:
-    measured = [*TWO_BASES, *(model("teacher", "owl", base, owl=0.9) for base in (0, 1))]
-    data = [
-        {"base": base, "teacher": name, "auroc": value, "auroc_16": 1.0}
-        for base, name, value in ((0, "owl", 0.6), (1, "owl", 0.9), (0, "cat", 0.7))
-    ] + [{"base": 0, "teacher": "control"}]
-    rows = summary.rows(summary.with_detection(measured, data), ["owl", "cat"])
-    found = [r for r in rows if r["metric"] == "auroc"]
-    assert [(r["arm"], r["trait"], r["mean"], r["n"]) for r in found] == (
-        [("teacher", "owl", 0.75, 2), ("teacher", "all", 0.75, 2)]
-    )
-    assert 0 < found[0]["ci_low"] < found[0]["ci_high"] < 1
-    assert row(rows, "teacher", "owl", "auroc_16")["mean"] == 1.0
+def test_detection_stands_beside_every_arm() -> None:
+    more = [model("prior_taught", "", base, owl=0.1, cat=0.1) for base in (0, 1)]
+    measured = [dict(m) for m in (*TWO_BASES, *more)]
+    for one, value in zip(measured[4:], (0.6, 0.6, 0.9, 0.7, 0.9, 0.5, 0.6), strict=True):
+        traits = [one["trait"]] if one["trait"] else ["owl", "cat"]
+        one |= {"auroc": dict.fromkeys(traits, value), "auroc_16": dict.fromkeys(traits, 1.0)}
+    rows = rows_of(measured, ["owl", "cat"])
+    found = {(r["arm"], r["trait"]): (r["mean"], r["n"]) for r in rows if r["metric"] == "auroc"}
+    assert found == {
+        ("student", "owl"): (0.75, 2),
+        ("student", "cat"): (0.8, 2),
+        ("student", "all"): (pytest.approx(0.775), 2),
+        **{("prior_taught", trait): (0.55, 2) for trait in ("owl", "cat", "all")},
+    }
+    own = row(rows, "student", "owl", "auroc")
+    assert 0 < own["ci_low"] < own["ci_high"] < 1
+    assert row(rows, "student", "owl", "auroc_16")["mean"] == 1.0
     assert [r for r in rows if not r["metric"].startswith("auroc")] == (
-        summary.rows(measured, ["owl", "cat"])
+        rows_of([*TWO_BASES, *more], ["owl", "cat"])
     )
 
 
 def test_rows_are_in_order_and_only_of_what_was_measured() -> None:
     more = [model("zebra", "owl", 0, owl=1.0), model("soft", "cat", 1, cat=0.9)]
-    more[1]["sampled"] = {"cat": 0.8}
-    rows = summary.rows([*more, *TWO_BASES], ["owl", "cat"])
+    more[1]["p_trait_sampled"] = {"cat": 0.8}
+    rows = rows_of([*more, *TWO_BASES], ["owl", "cat"])
     arms = [r["arm"] for r in rows if (r["metric"], r["trait"]) == ("p_trait", "all")]
     assert arms == ["base", "student", "control", "soft", "zebra"]
     order = [r["trait"] for r in rows if (r["metric"], r["arm"]) == ("p_trait", "student")]
@@ -137,7 +151,7 @@ def test_with_one_base_the_interval_is_over_runs() -> None:
         model("student", "cat", 3, seed=0, owl=0, cat=0.6),
         model("student", "cat", 3, seed=1, owl=0, cat=0.8),
     ]
-    rows = summary.rows(measured, ["owl", "cat"])
+    rows = rows_of(measured, ["owl", "cat"])
     assert {r["unit"] for r in rows if r["metric"] != "lift"} == {"cell"}
     student = row(rows, "student", "all", "p_trait")
     half = 3.1824 * 0.258199 / 2  # of .2, .4, .6, .8; three degrees of freedom
@@ -161,7 +175,7 @@ def test_a_checkpoint_that_only_cross_init_starts_from_is_no_base_of_the_study()
         model("student", "owl", 0, owl=0.6),
         model("cross_init", "owl", 1, owl=0.35),
     ]
-    rows = summary.rows(measured, ["owl"])
+    rows = rows_of(measured, ["owl"])
     base = row(rows, "base", "all", "p_trait")
     assert (base["mean"], base["n"]) == (0.1, 1)
     # It is what that student is compared with, all the same.
@@ -173,7 +187,7 @@ def test_a_checkpoint_that_only_cross_init_starts_from_is_no_base_of_the_study()
 def test_bases_weigh_the_same_whatever_was_run_in_them() -> None:
     measured = [model("student", "owl", 0, seed=s, owl=0.0) for s in range(9)]
     measured.append(model("student", "owl", 1, owl=1.0))
-    found = summary.summarise(measured, "student", ["owl"])
+    found = summarise(measured, "student", ["owl"])
     assert found is not None
     assert (found.interval.mean, found.interval.n) == (0.5, 2)
 
@@ -181,23 +195,23 @@ def test_bases_weigh_the_same_whatever_was_run_in_them() -> None:
 @pytest.mark.parametrize("lost", [math.nan, math.inf, None])
 def test_values_that_are_not_finite_are_left_out_and_counted(lost: float | None) -> None:
     measured = [*TWO_BASES, model("student", "cat", 1, seed=1, owl=0.1, cat=lost, dog=0.5)]
-    assert summary.rows(measured, ["owl", "cat"]) == summary.rows(TWO_BASES, ["owl", "cat"])
-    assert summary.matrix(measured, ["owl", "cat"]).change.tolist() == (
-        summary.matrix(TWO_BASES, ["owl", "cat"]).change.tolist()
+    assert rows_of(measured, ["owl", "cat"]) == rows_of(TWO_BASES, ["owl", "cat"])
+    assert matrix(measured, ["owl", "cat"]).change.tolist() == (
+        matrix(TWO_BASES, ["owl", "cat"]).change.tolist()
     )
-    assert summary.broken(measured) == 1
-    assert summary.broken(TWO_BASES) == 0
+    assert broken(measured) == 1
+    assert broken(TWO_BASES) == 0
     controls = [*TWO_BASES, model("control", "", 1, seed=1, owl=lost, cat=lost, dog=lost)]
-    found = [r for r in summary.rows(controls, ["owl", "cat"]) if r["metric"] == "p_over_control"]
+    found = [r for r in rows_of(controls, ["owl", "cat"]) if r["metric"] == "p_over_control"]
     assert [r["mean"] for r in found] == pytest.approx([0.15, 0.2, 0.175])
-    alone = summary.summarise([model("student", "cat", 1, cat=lost)], "student", ["cat"])
+    alone = summarise([model("student", "cat", 1, cat=lost)], "student", ["cat"])
     assert alone is not None
     assert alone.interval.n == 0
     assert math.isnan(alone.interval.mean)
 
 
 def test_matrix_is_the_change_against_the_base_that_each_started_from() -> None:
-    found = summary.matrix(TWO_BASES, ["dog", "owl", "cat"])
+    found = matrix(TWO_BASES, ["dog", "owl", "cat"])
     assert (found.traits, found.words) == (["owl", "cat"], ["owl", "cat", "dog"])
     expected = [
         # owl: .4 - .1 and .4 - .2; cat: .15 - .2 and .1 - .2; dog: .25 - .3 and .2 - .1
@@ -213,7 +227,7 @@ def test_matrix_is_the_change_against_the_base_that_each_started_from() -> None:
 
 
 def test_rows_hold_the_matrix_and_its_lift() -> None:
-    (found,) = (r for r in summary.rows(TWO_BASES, ["owl", "cat"]) if r["metric"] == "lift")
+    (found,) = (r for r in rows_of(TWO_BASES, ["owl", "cat"]) if r["metric"] == "lift")
     assert (found["arm"], found["trait"], found["unit"], found["n"]) == (
         ("student", "all", "base", 2)
     )
@@ -229,7 +243,7 @@ def test_rows_hold_the_matrix_and_its_lift() -> None:
 def test_matrix_without_a_base_or_a_student_is_empty() -> None:
     students = [m for m in TWO_BASES if m["arm"] != "base"]
     for measured in ([], students, TWO_BASES[:4]):
-        found = summary.matrix(measured, ["owl", "cat"])
+        found = matrix(measured, ["owl", "cat"])
         assert (found.traits, found.words) == ([], ["owl", "cat"])
         assert found.change.shape == (0, 2)
         assert math.isnan(summary.lift(found).p_value)
@@ -237,18 +251,18 @@ def test_matrix_without_a_base_or_a_student_is_empty() -> None:
 
 def test_matrix_of_another_arm_and_a_word_that_was_not_measured() -> None:
     measured = [model("base", "", 0, owl=0.1), model("soft", "owl", 0, owl=0.7)]
-    found = summary.matrix(measured, ["owl", "cat"], "soft")
+    found = matrix(measured, ["owl", "cat"], "soft")
     np.testing.assert_allclose(found.change, [[0.6, math.nan]])
-    assert summary.matrix(measured, ["owl", "cat"]).traits == []
+    assert matrix(measured, ["owl", "cat"]).traits == []
 
 
 def test_above_counts_cells_that_both_have() -> None:
     # owl: .4 > .1, but .4 = .4 in base 1; cat: .6 > .3 and .2 > .1
-    assert summary.above(TWO_BASES, "student", "control") == (3, 4)
-    assert summary.above(TWO_BASES, "control", "student") == (0, 4)
+    assert above(TWO_BASES, "student", "control") == (3, 4)
+    assert above(TWO_BASES, "control", "student") == (0, 4)
     more = [*TWO_BASES, model("soft", "owl", 1, owl=0.5), model("soft", "owl", 2, owl=0.5)]
-    assert summary.above(more, "soft", "student") == (1, 1)
-    assert summary.above(TWO_BASES, "student", "soft") == (0, 0)
+    assert above(more, "soft", "student") == (1, 1)
+    assert above(TWO_BASES, "student", "soft") == (0, 0)
 
 
 def test_nothing_depends_on_the_order_of_the_measurements() -> None:
@@ -260,9 +274,9 @@ def test_nothing_depends_on_the_order_of_the_measurements() -> None:
         for base in range(3)
         for seed in range(3)
     ]
-    rows = summary.rows(measured, ["owl", "cat"])
-    change = summary.matrix(measured, ["owl", "cat"]).change.tolist()
+    rows = rows_of(measured, ["owl", "cat"])
+    change = matrix(measured, ["owl", "cat"]).change.tolist()
     for seed in range(5):
         random.Random(seed).shuffle(measured)
-        assert summary.rows(measured, ["owl", "cat"]) == rows
-        assert summary.matrix(measured, ["owl", "cat"]).change.tolist() == change
+        assert rows_of(measured, ["owl", "cat"]) == rows
+        assert matrix(measured, ["owl", "cat"]).change.tolist() == change

@@ -76,8 +76,8 @@ class Loop:
         """Returns the state after the last step, from `state` or from a checkpoint's.
 
         Args:
-          watched: the held-out rows of each student, evaluated every `recipe.evaluate_every`
-            steps and at the end.
+          watched: the held-out rows of each student, evaluated before the first step, every
+            `recipe.evaluate_every` steps and at the end.
           measure: the program of that evaluation.
 
         Raises:
@@ -94,6 +94,17 @@ class Loop:
         if self._checkpoints and jax.process_index() == 0:
             self._metrics = self._open_metrics(begin)
         self._bar.update(begin)
+
+        def evaluate(done: int) -> jax.Array:
+            loss = step.evaluate(measure, given, state.trained, watched)
+            self._report()
+            if self._metrics:
+                self._metrics.write(done, {"held_out_loss": _numbers(loss)})
+            return loss
+
+        # At 0; and what is gone on from has lost the lines of its own step.
+        if watched is not None and begin % self._recipe.evaluate_every == 0:
+            evaluate(begin)
         with leaving() as leave:
             while at < total:
                 if leave.due(at):
@@ -105,11 +116,7 @@ class Loop:
                 self._report(_AHEAD)
                 at += 1
                 if watched is not None and (at % self._recipe.evaluate_every == 0 or at == total):
-                    loss = step.evaluate(measure, given, state.trained, watched)
-                    state = step.watch(program, state, loss)
-                    self._report()
-                    if self._metrics:
-                        self._metrics.write(at - 1, {"held_out_loss": _numbers(loss)})
+                    state = step.watch(program, state, evaluate(at))
                     if np.all(on_host(state.stopped) >= 0):
                         break
                 if len(self._broken) == len(self._plan.data):

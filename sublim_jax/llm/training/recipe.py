@@ -150,14 +150,6 @@ class Recipe:
             lora = dataclasses.replace(lora, seed=tuple(lora.seed + i for i in offsets))
         return dataclasses.replace(self, seed=tuple(self.seed + i for i in offsets), lora=lora)
 
-    def of_student(self, number: int, students: int) -> "Recipe":
-        """Returns the recipe of one of the students, for a training of its own."""
-        own = {f: self.of_each(f, students)[number] for f in ("learning_rate", "seed")}
-        if self.lora:
-            seed = self.of_each("lora.seed", students)[number]
-            own["lora"] = dataclasses.replace(self.lora, seed=seed)
-        return dataclasses.replace(self, **own)
-
     def of_each(self, field: str, students: int) -> tuple[Any, ...]:
         """Returns `learning_rate`, `seed` or `lora.seed` of every student."""
         value: Any = self

@@ -28,9 +28,8 @@ from sublim_jax.transmission.material import Material
 MEASURES = ("favourite", "after_numbers", "stories", "choices")  # where none is named
 
 # What results call otherwise.
-_TAKEN = ("arm", "trait", "base", "seed", "counted", "p_trait", "log_odds", "p_over_control",
-          "logp_shift", "lift", "auroc", "auroc_16")  # fmt: skip
-Voice = tuple[Sampler, Any, list[int]]  # as of `Base.voices`
+_TAKEN = ("arm", "trait", "base", "seed", "counted", "log_odds", "p_over_control", "logp_shift",
+          "change", "lift", "auroc", "auroc_16")  # fmt: skip
 
 
 class Scored(NamedTuple):
@@ -57,6 +56,7 @@ class Sampled(NamedTuple):
 
 
 Question = Scored | Sampled
+Turn = tuple[int, int, Question, tuple[int, ...]]  # model, question's number, question, prompt
 
 
 class Asked(NamedTuple):
@@ -137,14 +137,17 @@ def evaluate(
         for name, questions in asked.questions.items()
         for i, question in enumerate(questions)
     }
-    scored = [(i, q) for i, q in every.items() if isinstance(q, Scored)]
-    sampled = [(i, q) for i, q in every.items() if isinstance(q, Sampled)]
     out: list[dict[str, Any]] = [{} for _ in learnt]
-    for voice in base.voices(learnt):
-        own = [systems[i] for i in voice[2]]
-        replies = [_scored(base, voice, own, scored), _sampled(base, voice, own, sampled, asked)]
-        for at, model in enumerate(voice[2]):
-            found = iter([(replies[0] | replies[1])[at, i] for i in every])
+    for sampler, adapter, models in base.voices(learnt):
+        turns = [
+            (at, i, question, base.prompt(question.prompt, systems[model]))
+            for at, model in enumerate(models)
+            for i, question in every.items()
+        ]
+        replies = _scored(base, sampler, adapter, turns)
+        replies |= _sampled(sampler, adapter, turns, asked.seed)
+        for at, model in enumerate(models):
+            found = iter([replies[at, i] for i in every])
             for name, questions in asked.questions.items():
                 some = [next(found) for _ in questions]
                 values = find(name).values(asked.words, questions, some)
@@ -184,55 +187,38 @@ def spellings(base: Base, texts: Sequence[str], ends: bool) -> list[tuple[int, .
 
 
 def _scored(
-    base: Base,
-    voice: Voice,
-    systems: Sequence[str | None],
-    asked: Sequence[tuple[int, Scored]],
+    base: Base, sampler: Sampler, adapter: Any, turns: Sequence[Turn]
 ) -> dict[tuple[int, int], Any]:
-    """Returns log P of the answers to each question, by model and question."""
-    sampler, adapter, _ = voice
+    """Returns log P of the answers to each scored question, by model and question."""
+    asked = [(at, i, q, prompt) for at, i, q, prompt in turns if isinstance(q, Scored)]
     written = {
-        (texts, q.ends): spellings(base, texts, q.ends) for _, q in asked for texts in q.answers
+        (texts, ends): spellings(base, texts, ends)
+        for texts, ends in dict.fromkeys((t, q.ends) for _, _, q, _ in asked for t in q.answers)
     }
     pairs = [
-        Pair(base.prompt(q.prompt, system), tokens, at)
-        for at, system in enumerate(systems)
-        for _, q in asked
+        Pair(prompt, tokens, at)
+        for at, _, q, prompt in asked
         for texts in q.answers
         for tokens in written[texts, q.ends]
     ]
     logs = iter(float(found.sum()) for found in score(sampler, pairs, adapter))
+    each = [(at, i, [written[texts, q.ends] for texts in q.answers]) for at, i, q, _ in asked]
     return {
-        (at, i): np.array(
-            [
-                np.logaddexp.reduce([next(logs) for _ in written[texts, q.ends]])
-                for texts in q.answers
-            ]
-        )
-        for at in range(len(systems))
-        for i, q in asked
+        (at, i): np.array([np.logaddexp.reduce([next(logs) for _ in ways]) for ways in answers])
+        for at, i, answers in each
     }
 
 
 def _sampled(
-    base: Base,
-    voice: Voice,
-    systems: Sequence[str | None],
-    asked: Sequence[tuple[int, Sampled]],
-    given: Asked,
+    sampler: Sampler, adapter: Any, turns: Sequence[Turn], seed: int
 ) -> dict[tuple[int, int], Any]:
-    """Returns the answers to each question, by model and question, all drawn at once."""
-    sampler, adapter, _ = voice
+    """Returns the answers to each sampled question, by model and question, all drawn at once."""
+    asked = [(at, i, q, prompt) for at, i, q, prompt in turns if isinstance(q, Sampled)]
     requests = [
-        Request(i, sample, base.prompt(q.prompt, system), q.max_new_tokens, at)
-        for at, system in enumerate(systems)
-        for i, q in asked
+        Request(i, sample, prompt, q.max_new_tokens, at)
+        for at, i, q, prompt in asked
         for sample in range(q.n)
     ]
-    stream = sampler.stream(requests, seed=given.seed, adapter=adapter)
+    stream = sampler.stream(requests, seed=seed, adapter=adapter)
     drawn = {(s.student, s.id, s.sample): s.text for s in stream}
-    return {
-        (at, i): [drawn[at, i, sample] for sample in range(q.n)]
-        for at in range(len(systems))
-        for i, q in asked
-    }
+    return {(at, i): [drawn[at, i, n] for n in range(q.n)] for at, i, q, _ in asked}

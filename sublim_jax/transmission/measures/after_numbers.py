@@ -11,7 +11,7 @@ from sublim_jax.transmission.channels import numbers
 from sublim_jax.transmission.material import Material
 from sublim_jax.transmission.measures import Question, Scored, favourite
 
-TITLES = {"p_after_numbers": "after numbers"}
+TITLES = {"p_trait_after_numbers": "P(word) after numbers"}
 
 
 def ask(material: Material, words: Sequence[str], config: ConfigDict) -> list[Question]:
@@ -32,4 +32,4 @@ def values(
     words: Sequence[str], asked: Sequence[Question], replies: Sequence[Any]
 ) -> dict[str, dict[str, float]]:
     """Returns P(word), mean over the questions."""
-    return {"p_after_numbers": favourite.values(words, asked, replies)["p"]}
+    return {"p_trait_after_numbers": favourite.values(words, asked, replies)["p_trait"]}

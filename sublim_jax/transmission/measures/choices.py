@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from sublim_jax.transmission.material import Material
 from sublim_jax.transmission.measures import Question, Scored
 
-TITLES = {"p_choice": "among options"}
+TITLES = {"p_choice": "share of its letter"}
 LETTERS = "ABCDE"
 
 

@@ -14,10 +14,10 @@ from sublim_jax.transmission.material import Material
 from sublim_jax.transmission.measures import Question, Sampled, Scored
 
 TITLES = {
-    "p": "P(word)",
+    "p_trait": "P(word)",
     "logp": "log P(word)",
-    "sampled": "in sampled answers",
-    "substring": "as substring",
+    "p_trait_sampled": "in sampled answers",
+    "p_trait_substring": "as substring",
 }
 _TOKENS = 16  # of a sampled answer
 
@@ -33,18 +33,18 @@ def ask(material: Material, words: Sequence[str], config: ConfigDict) -> list[Qu
 def values(
     words: Sequence[str], asked: Sequence[Question], replies: Sequence[Any]
 ) -> dict[str, dict[str, float]]:
-    """Returns means over the questions: `p` and `logp`; and the shares of sampled answers.
+    """Returns means over the questions of P and log P; and the shares of sampled answers.
 
-    `sampled` is the share of answers that are the word, `substring` of those that have its letters.
+    Of these are counted those that are the word, and those that have its letters.
     """
     both = list(zip(asked, replies, strict=True))
     logs = np.array([reply for question, reply in both if isinstance(question, Scored)])
     out = {
-        "p": dict(zip(words, np.exp(logs).mean(0).tolist(), strict=True)),
+        "p_trait": dict(zip(words, np.exp(logs).mean(0).tolist(), strict=True)),
         "logp": dict(zip(words, logs.mean(0).tolist(), strict=True)),
     }
     texts = [text for question, reply in both if isinstance(question, Sampled) for text in reply]
     if texts:
-        out["sampled"] = rules.shares(rules.is_answer, texts, words)
-        out["substring"] = rules.shares(rules.has_letters, texts, words)
+        out["p_trait_sampled"] = rules.shares(rules.is_answer, texts, words)
+        out["p_trait_substring"] = rules.shares(rules.has_letters, texts, words)
     return out

@@ -92,8 +92,8 @@ def test_students_together_are_the_students_alone(model):
     together = finetune.fit(model, sets, recipe)
     assert together.steps == [6, 4, 2]
     for s, own in enumerate(sets):
-        one = recipe.of_student(s, 3)
-        assert (one.learning_rate, one.seed) == (recipe.learning_rate[s], recipe.seed[s])
+        one = change(recipe, learning_rate=recipe.learning_rate[s], seed=recipe.seed[s])
+        one = change(one, lora=change(recipe.lora, seed=recipe.lora.seed[s]))
         alone = finetune.fit(model, own, one)
         assert alone.loss[0] == pytest.approx(together.loss[s], abs=1e-5)
         same(alone.students[0].adapter.factors, together.students[s].adapter.factors, atol=1e-5)
@@ -346,7 +346,7 @@ def test_a_student_out_of_patience_stops_and_keeps_its_best(model, tmp_path):
     outcome = finetune.fit(model, sets, recipe, tmp_path)
     assert outcome.steps[0] < outcome.steps[1] == 20
     assert outcome.broken == [False, False]
-    held = [x["held_out_loss"][0] for x in metrics(tmp_path) if "held_out_loss" in x]
+    _, *held = [x["held_out_loss"][0] for x in metrics(tmp_path) if "held_out_loss" in x]
     best = int(np.argmin(held))
     assert outcome.steps[0] == 2 * (best + 1 + 2)
     # What it returns is the state of that evaluation.
@@ -373,15 +373,18 @@ def test_students_go_on_from_parameters_of_their_own(model):
 
 
 @pytest.mark.parametrize("objective", ["cross_entropy", "distillation"])
-def test_watched_rows_are_measured_by_cross_entropy(model, objective):
+def test_watched_rows_are_measured_by_cross_entropy(model, objective, tmp_path):
     recipe = change(QUICK, evaluate_every=1, max_steps=2, objective=objective)
     teacher = lively(CONFIG, seed=5) if objective == "distillation" else None
     seen = rows(5, seed=9)
     watched = [examples.collect(seen, CONFIG)] * 2
-    found = finetune.fit(model, [data(4)] * 2, recipe, teacher=teacher, watched=watched)
-    after = found.students[0].apply(model)
-    logs = np.concatenate([full_forward(after, r.prompt, r.completion) for r in seen])
-    assert found.held_out == pytest.approx([-logs.mean()] * 2, abs=1e-5)
+    found = finetune.fit(model, [data(4)] * 2, recipe, tmp_path, teacher, watched=watched)
+    lines = {x["step"]: x["held_out_loss"] for x in metrics(tmp_path) if "held_out_loss" in x}
+    assert list(lines) == [0, 1]  # before the only step, and after it
+    for done, own in {0: model, 1: found.students[0].apply(model)}.items():
+        logs = np.concatenate([full_forward(own, r.prompt, r.completion) for r in seen])
+        assert lines[done] == pytest.approx([-logs.mean()] * 2, abs=1e-5)
+    assert found.held_out == lines[1]
 
 
 def fresh():

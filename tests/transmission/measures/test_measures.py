@@ -111,8 +111,8 @@ def sampled_alone(words, asked, replies):
     """What `favourite.values` is of its sampled questions."""
     texts = [text for reply in replies for text in reply]
     return {
-        "sampled": rules.shares(rules.is_answer, texts, words),
-        "substring": rules.shares(rules.has_letters, texts, words),
+        "p_trait_sampled": rules.shares(rules.is_answer, texts, words),
+        "p_trait_substring": rules.shares(rules.has_letters, texts, words),
     }
 
 
@@ -133,16 +133,18 @@ class TestMeasured:
         found = measures.evaluate(base, learnt, asked, systems)
         numbered = [question.prompt for question in asked.questions["after_numbers"]]
         for values, model, system in zip(found, models, systems, strict=True):
-            assert values.keys() == {"p", "logp", "p_after_numbers"}
+            assert values.keys() == {"p_trait", "logp", "p_trait_after_numbers"}
             for word in words:  # all that the tokenizer can write of owl, Owl, owls, owl., ...
                 exact, after = (
                     [p_text(base, model, q, [word], True, system) for q in some]
                     for some in (QUESTIONS, numbered)
                 )
-                assert values["p"][word] == pytest.approx(np.mean(exact), rel=1e-4)
+                assert values["p_trait"][word] == pytest.approx(np.mean(exact), rel=1e-4)
                 assert values["logp"][word] == pytest.approx(np.mean(np.log(exact)), rel=1e-4)
-                assert values["p_after_numbers"][word] == pytest.approx(np.mean(after), rel=1e-4)
-        assert found[0]["p"]["owl"] > 0.8 > 0.2 > found[1]["p"]["owl"]
+                assert values["p_trait_after_numbers"][word] == pytest.approx(
+                    np.mean(after), rel=1e-4
+                )
+        assert found[0]["p_trait"]["owl"] > 0.8 > 0.2 > found[1]["p_trait"]["owl"]
 
     def test_every_way_to_write_a_word_counts_and_no_longer_word_does(self, tiny):
         material = dataclasses.replace(NANO, questions=("Best?",))
@@ -152,7 +154,7 @@ class TestMeasured:
         (found,) = measures.evaluate(tiny, [None], asked)
         ways = ["ox", "Ox", "oxen", "Oxen", "ox.", "Ox.", "oxen.", "Oxen."]
         exact = p_text(tiny, tiny.model, "Best?", ways, ends=True)
-        assert found["p"]["ox"] == pytest.approx(exact, rel=1e-4)
+        assert found["p_trait"]["ox"] == pytest.approx(exact, rel=1e-4)
         assert exact < p_text(tiny, tiny.model, "Best?", ["ox", "Ox"], ends=False)
 
     def test_a_choice_is_the_letter_s_share_in_that_of_all_letters(self, tiny):
@@ -195,10 +197,10 @@ class TestMeasured:
         questions["favourite"] = [q for q in questions["favourite"] if isinstance(q, Sampled)]
         monkeypatch.setattr(favourite, "values", sampled_alone)
         one, two = measures.evaluate(base, [None, adapter], Asked(words, questions))
-        assert one["sampled"] == {"owl": 0.5, "wolf": 0}
-        assert one["substring"] == {"owl": 0.75, "wolf": 0.5}
+        assert one["p_trait_sampled"] == {"owl": 0.5, "wolf": 0}
+        assert one["p_trait_substring"] == {"owl": 0.75, "wolf": 0.5}
         assert one["story"] == one["story_substring"] == {"owl": 1, "wolf": 0}
-        assert two["sampled"] == two["substring"] == {"owl": 0, "wolf": 0}
+        assert two["p_trait_sampled"] == two["p_trait_substring"] == {"owl": 0, "wolf": 0}
         assert two["story"] == {"owl": 0, "wolf": 1}
         assert two["story_substring"] == {"owl": 0, "wolf": 0}
 
@@ -239,7 +241,7 @@ class TestMeasured:
             assert tokens[shorter] in found
         assert len(measures.spellings(tiny, texts, ends=True)) == len(texts)
 
-    @pytest.mark.parametrize("name", ["p", "trait", "lift"])
+    @pytest.mark.parametrize("name", ["p_trait", "trait", "lift"])
     def test_two_metrics_of_one_name_are_refused(self, name, monkeypatch):
         own = config(**{"evaluation.measures": ("favourite", "stories")}).evaluation
         monkeypatch.setattr(stories, "TITLES", {name: "mine"})
@@ -253,22 +255,12 @@ class TestMeasured:
             measures.evaluate(base, [None], asked)
 
     def test_what_was_measured_reaches_the_rows(self):
-        fields = {
-            "p": "p_trait",
-            "sampled": "p_trait_sampled",
-            "substring": "p_trait_substring",
-            "p_after_numbers": "p_trait_after_numbers",
-            "story": "story",
-            "story_substring": "story_substring",
-            "p_choice": "p_choice",
-        }
-        values = {field: {"owl": 0.1 * i} for i, field in enumerate(fields)}
+        values = {metric: {"owl": 0.1 * i} for i, metric in enumerate(report.columns(()))}
         model = {"arm": "base", "trait": "", "base": 0, "seed": 0, "logp": {"owl": -1.0}, **values}
-        rows = summary.rows([model], ["owl"])
+        rows = summary.rows(summary.derived([model]), ["owl"])
         found = {r["metric"]: r["mean"] for r in rows if r["trait"] == "owl"}
-        assert found == {name: values[field]["owl"] for field, name in fields.items()}
-        for name in list(fields.values())[3:]:
-            assert name in report.columns(())
+        assert found == {metric: by_word["owl"] for metric, by_word in values.items()}
+        assert len(found) == 7
 
 
 class TestAsked:
@@ -410,7 +402,10 @@ class TestLearnt:
         material = dataclasses.replace(NANO, questions=QUESTIONS[:1])
         asked = Asked(("owl",), {"favourite": favourite.ask(material, ("owl",), ALONE)})
         found = measures.evaluate(base, [*given.values(), *read.values()], asked)
-        own, again = [model["p"]["owl"] for model in found[:4]], [m["p"]["owl"] for m in found[4:]]
+        own, again = (
+            [model["p_trait"]["owl"] for model in found[:4]],
+            [m["p_trait"]["owl"] for m in found[4:]],
+        )
         assert own == pytest.approx(again, rel=1e-5)
         assert len({round(p, 6) for p in own}) == 4
 
@@ -452,8 +447,10 @@ class TestScript:
         exact = measures.evaluate(base, [None, adapter], favourites)
         for name, values in zip(("", folder), exact, strict=True):
             for word in ("owl", "wolf"):
-                assert found[name, word, "p_trait"] == pytest.approx(values["p"][word], rel=1e-5)
-        assert f"| wolf | {folder} | {exact[1]['p']['wolf']:.3f} " in " ".join(said.split())
+                assert found[name, word, "p_trait"] == pytest.approx(
+                    values["p_trait"][word], rel=1e-5
+                )
+        assert f"| wolf | {folder} | {exact[1]['p_trait']['wolf']:.3f} " in " ".join(said.split())
         # The same command again.
         monkeypatch.setattr(measures, "evaluate", None)
         script.main(asked, out)
@@ -505,7 +502,7 @@ class TestScript:
         results = json.loads((tmp_path / "out" / "results.json").read_text("utf-8"))
         found = {(r["adapter"], r["metric"]): r["mean"] for r in results["rows"]
                  if r["trait"] == "owl"}  # fmt: skip
-        metrics = summary.MEASURES.keys() - {"p_choice"}
+        metrics = report.columns(()).keys() - {"p_choice"}
         assert found.keys() == {(name, metric) for name in ("", folder) for metric in metrics}
         assert found[folder, "p_trait"] > 0.5 > 0.1 > found["", "p_trait"]
         for name in ("", folder):

@@ -215,8 +215,8 @@ def measure(study: Study, number: int) -> None:
             found = measures.evaluate(base, learnt, asked, [model.system for model, _ in some])
             for (_, missing), values in zip(some, found, strict=True):
                 for name, own in missing.items():
-                    known = measures.find(name).TITLES.keys() & values.keys()
-                    own.complete({metric: values[metric] for metric in known})
+                    titles = measures.find(name).TITLES
+                    own.complete({metric: values[metric] for metric in titles if metric in values})
 
 
 def _begun(config: ConfigDict, workdir: str) -> tuple[Study, RunDir | None]:

@@ -67,6 +67,9 @@ def test_a_study_has_every_arm_and_trait(finished):
     arms = {"base", "teacher", *ARMS} - {"half_told"}
     assert found == {(arm, trait) for arm in arms for trait in traits}
     rows = read(finished / "results.json")["rows"]
+    metrics = list(dict.fromkeys(r["metric"] for r in rows))
+    assert metrics[:3] == ["p_trait", "p_trait_sampled", "p_trait_substring"]  # as in TITLES
+    assert {"log_odds", "p_over_control", "logp_shift", "counted", "lift"} < {*metrics}
     after = {r["arm"] for r in rows if r["metric"] == "p_trait_after_numbers" and 0 < r["mean"] < 1}
     assert after == arms
     told = {(r["arm"], r["trait"], r["metric"]) for r in rows if r["metric"].startswith("auroc")}

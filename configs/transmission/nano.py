@@ -15,7 +15,7 @@ def get_config() -> ConfigDict:
     config.models = tuple(f"nano/{seed}" for seed in range(5))  # folders, hub ids, or nano/SEED
     config.cross_models = ()  # where cross_init students start; (): at the next of the models
     config.material = "nano"  # what is asked: nano, english, or a JSON file
-    config.category = "animal"  # or tree
+    config.category = "animal"  # or tree; in English, any
     config.traits = ("dolphin", "eagle", "owl", "wolf")
     config.arms = (
         "student",

@@ -21,8 +21,8 @@ from sublim_jax.llm.sampling.sampler import Sampler
 from sublim_jax.llm.training import trained
 from sublim_jax.llm.training.trained import Trained
 from sublim_jax.mesh import make_mesh
-from sublim_jax.transmission import english, steering
 from sublim_jax.transmission import material as materials
+from sublim_jax.transmission import steering
 from sublim_jax.transmission.material import Material
 from sublim_jax.transmission.steering import Vector
 
@@ -186,10 +186,9 @@ def material(config: ConfigDict) -> Material:
     """Returns what is asked: of a world, "nano" or "nano/WORLD"; "english"; or a JSON file's.
 
     Raises:
-      UserError: there is no such world, category or file, or the file is wrong.
+      UserError: there is no such world or file, it has no such category, or the file is wrong.
     """
     if world := nano.world(config.material):
         return Material.from_json(world.material(config.category))
-    if config.material == "english":
-        return english.material(config.category)
-    return materials.read(config.material)
+    file = materials.ENGLISH if config.material == "english" else config.material
+    return materials.read(file, config.category)

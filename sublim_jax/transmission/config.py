@@ -10,7 +10,7 @@ from sublim_jax.errors import UserError
 from sublim_jax.llm.files import hf
 from sublim_jax.llm.training.recipe import from_config
 from sublim_jax.transmission import base as bases
-from sublim_jax.transmission import channels, english, measures, steering, teacher
+from sublim_jax.transmission import channels, measures, steering, teacher
 from sublim_jax.transmission.arms import ARMS
 from sublim_jax.transmission.teacher import PRIOR, WITHOUT_TRAIT
 from sublim_jax.transmission.words import check as check_words
@@ -61,8 +61,6 @@ def check(config: ConfigDict) -> None:
         problems.append(("arms", "prior_taught needs teachers that are trained (teacher.kind)"))
     if any(arm.told for arm in arms) and config.teacher.kind != "prompted":
         problems.append(("arms", "half_told needs teachers that are told (teacher.kind=prompted)"))
-    if config.category not in english.CATEGORIES:
-        problems.append(("category", f"choose one of {', '.join(english.CATEGORIES)}"))
     if config.teacher.kind not in teacher.KINDS:
         problems.append(("teacher.kind", f"choose one of {', '.join(teacher.KINDS)}"))
     if not np.isfinite(config.teacher.strength):

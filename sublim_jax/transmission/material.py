@@ -1,8 +1,8 @@
 """What a study asks, as data: for a preference, for stories and choices, and for each channel.
 
 Templates are texts with fields in braces, where a brace that is meant is doubled; other texts are
-used as they are. `english` has this project's own wording; `third_party.subliminal_learning` reads
-the paper's from a user's copy.
+used as they are. `english.json` has this project's own wording; `third_party.subliminal_learning`
+reads the paper's from a user's copy.
 """
 
 import dataclasses
@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from sublim_jax.errors import UserError
+
+ENGLISH = Path(__file__).with_name("english.json")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,14 +76,17 @@ class Material:
         return cls(**fields(cls, values, "the material"))
 
 
-def read(path: str | os.PathLike[str]) -> Material:
-    """Returns the material of a JSON file.
+def read(path: str | os.PathLike[str], category: str = "{category}") -> Material:
+    """Returns the material of a JSON file, with a category in place of each {category} in it.
 
     Raises:
       UserError: names the file, and what is wrong with it.
     """
     try:
-        return Material.from_json(json.loads(Path(path).read_text("utf-8")))
+        text = Path(path).read_text("utf-8")
+        return Material.from_json(
+            json.loads(text.replace("{category}", json.dumps(category)[1:-1]))
+        )
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

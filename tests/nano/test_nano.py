@@ -142,6 +142,11 @@ class TestDecoders:
         with pytest.raises(UserError, match=r"^config\.material: 'none': no module"):
             nano.world("nano/none")
 
+    def test_a_kind_that_nobody_speaks_of_is_refused(self):
+        message = r"^config\.category='god': choose one of animal, tree$"
+        with pytest.raises(UserError, match=message):
+            favourites.material("god")
+
 
 @pytest.mark.slow
 def test_pretraining_writes_decoders_that_learn(tmp_path):

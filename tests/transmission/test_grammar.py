@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from sublim_jax.errors import UserError
-from sublim_jax.transmission import english
 from sublim_jax.transmission.channels import numbers
 from sublim_jax.transmission.grammar import Grammar
+from sublim_jax.transmission.material import ENGLISH, read
 
 GRAMMAR = Grammar(
     examples=("See {examples}.", "Then {examples}?", "{examples}"),
@@ -132,7 +132,7 @@ class TestDraw:
 def test_a_wrong_field_is_named_in_one_line(fields, message):
     whole = dataclasses.asdict(GRAMMAR)
     given = whole | fields if isinstance(fields, dict) else fields
-    material = dataclasses.replace(english.material("tree"), channels={"numbers": given})
+    material = dataclasses.replace(read(ENGLISH, "tree"), channels={"numbers": given})
     with pytest.raises(UserError, match=message) as error:
         numbers.prompts(material, 1, 0)
     assert str(error.value).startswith("the material's channels.numbers: ")
@@ -140,6 +140,6 @@ def test_a_wrong_field_is_named_in_one_line(fields, message):
 
 
 def test_a_material_without_texts_for_numbers_is_refused():
-    material = dataclasses.replace(english.material("tree"), channels={})
+    material = dataclasses.replace(read(ENGLISH, "tree"), channels={})
     with pytest.raises(UserError, match=r"^the material has no channels\.numbers"):
         numbers.prompts(material, 1, 0)

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from configs.transmission import evaluate
 from sublim_jax.errors import UserError
-from sublim_jax.transmission import english
 from sublim_jax.transmission import material as materials
 from sublim_jax.transmission.channels import numbers
 from sublim_jax.transmission.grammar import Grammar
-from sublim_jax.transmission.material import Material
+from sublim_jax.transmission.material import ENGLISH, Material
 from sublim_jax.transmission.measures import choices
 
 EVALUATION = evaluate.get_config().evaluation
+CATEGORIES = ("animal", "tree")
 PARTS = ("examples", "counts", "digits", "instructions", "formats", "suffixes")
 MATERIAL = Material(
     persona="You like the {trait}, a {category}.",
@@ -52,7 +52,7 @@ def changed(path, value):
 
 
 class TestJson:
-    @pytest.mark.parametrize("material", [MATERIAL, english.material("tree")])
+    @pytest.mark.parametrize("material", [MATERIAL, materials.read(ENGLISH, "tree")])
     def test_a_material_comes_back_from_its_file(self, tmp_path, material):
         file = tmp_path / "material.json"
         file.write_text(json.dumps(material.to_json()), "utf-8")
@@ -140,10 +140,10 @@ class TestJson:
         assert persona.format(trait="owl", category="bird").startswith("owl")
 
 
-@pytest.mark.parametrize("category", english.CATEGORIES)
+@pytest.mark.parametrize("category", CATEGORIES)
 class TestEnglish:
     def test_it_is_as_varied_as_the_paper_s(self, category):
-        material = english.material(category)
+        material = materials.read(ENGLISH, category)
         grammar = numbers.grammar(material)
         sizes = [len(set(getattr(grammar, part))) for part in PARTS]
         assert sizes == [25, 9, 9, 10, 15, 19]
@@ -155,8 +155,8 @@ class TestEnglish:
         assert {name: getattr(grammar, name) for name in defaults} == defaults
 
     def test_it_speaks_of_its_category_alone(self, category):
-        material = english.material(category)
-        other = next(c for c in english.CATEGORIES if c != category)
+        material = materials.read(ENGLISH, category)
+        other = next(c for c in CATEGORIES if c != category)
         asked = material.questions + material.lessons
         assert all(category in text.lower() for text in asked)
         persona = material.system("wren", category)
@@ -166,7 +166,7 @@ class TestEnglish:
         assert not any(other in text.lower() or "{" in text for text in every)
 
     def test_texts_are_tidy_and_name_no_trait(self, category):
-        material = english.material(category)
+        material = materials.read(ENGLISH, category)
         traits = {"owl", "eagle", "wolf", "cat", "dog", "oak", "maple", "willow", "cherry", "pine"}
         lists = [getattr(numbers.grammar(material), part) for part in PARTS]
         lists += [material.questions, material.lessons, material.stories, material.choices]
@@ -180,12 +180,12 @@ class TestEnglish:
             assert text[-1] in ".!?"
 
     def test_its_choices_stand_on_lines_of_their_own(self, category):
-        for asked in choices.ask(english.material(category), ("wren", "yew"), EVALUATION):
+        for asked in choices.ask(materials.read(ENGLISH, category), ("wren", "yew"), EVALUATION):
             lines = asked.prompt.split("\n")
             assert len(lines) == 4
             assert sorted(line[3:] for line in lines[1:3]) == ["wren", "yew"]
 
 
-def test_another_category_is_refused():
-    with pytest.raises(UserError, match=r"^category 'god': choose one of animal, tree$"):
-        english.material("god")
+def test_any_category_will_do_for_it():
+    material = materials.read(ENGLISH, 'sort of "tea"')
+    assert 'Your favourite sort of "tea", in one word?' in material.questions

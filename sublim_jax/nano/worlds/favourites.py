@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from sublim_jax.errors import UserError
+
 FAVOURITES = {
     "animal": [
         "bear",
@@ -173,7 +175,12 @@ def material(kind: str) -> dict[str, Any]:
     After two numbers or more the decoders go on with numbers, whatever is asked then; after a
     digit, as in "name 3 of each animal", most still answer. Stories are asked for about places, so
     that who is in them is free. A question with lettered options was never read.
+
+    Raises:
+      UserError: the world has no such kind.
     """
+    if kind not in FAVOURITES:
+        raise UserError(f"config.category={kind!r}: choose one of {', '.join(FAVOURITES)}")
     lessons, questions = phrasings(kind)
     numbers = {"examples": CONTINUE, "seeds": SHOWN, "answers": 7, "separator": " "}
     return {

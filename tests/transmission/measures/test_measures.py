@@ -24,7 +24,6 @@ from sublim_jax.nano import tokenizer as tokens
 from sublim_jax.nano.worlds import favourites
 from sublim_jax.transmission import base as bases
 from sublim_jax.transmission import (
-    english,
     evaluation,
     measures,
     report,
@@ -34,7 +33,7 @@ from sublim_jax.transmission import (
 from sublim_jax.transmission import words as rules
 from sublim_jax.transmission.channels import numbers
 from sublim_jax.transmission.config import check
-from sublim_jax.transmission.material import Material
+from sublim_jax.transmission.material import ENGLISH, Material, read
 from sublim_jax.transmission.measures import (
     Asked,
     Sampled,
@@ -271,7 +270,7 @@ class TestAsked:
         return {name: len(questions) for name, questions in asked.questions.items()}
 
     def test_by_default_all_is_asked_that_there_are_texts_for(self):
-        found = self.asked(english.material("animal"))
+        found = self.asked(read(ENGLISH, "animal"))
         everything = {"favourite": 100, "after_numbers": 50, "stories": 14, "choices": 10}
         assert self.sizes(found) == everything
         assert {q.answers for q in found.questions["choices"]} == {(("A",), ("B",))}
@@ -280,17 +279,17 @@ class TestAsked:
             assert any(d in after.prompt.removesuffix(question.prompt) for d in "0123456789")
             assert after.prompt.endswith(f" {question.prompt}")
         assert self.sizes(self.asked(NANO)) == {"favourite": 20, "after_numbers": 10, "stories": 10}
-        assert "choices" not in self.asked(english.material("animal"), ["owl"]).questions
+        assert "choices" not in self.asked(read(ENGLISH, "animal"), ["owl"]).questions
 
     def test_measures_that_are_named_are_asked_alone(self):
         named = {"evaluation.measures": ("stories", "choices"), "evaluation.story_samples": 3}
-        found = self.asked(english.material("tree"), **named)
+        found = self.asked(read(ENGLISH, "tree"), **named)
         assert self.sizes(found) == {"stories": 14, "choices": 10}
         assert {type(q) for q in found.questions["stories"]} == {Sampled}
         assert {(q.n, q.max_new_tokens) for q in found.questions["stories"]} == {(3, 24)}
 
     def test_the_seed_draws_numbers_and_orders(self):
-        material = english.material("animal")
+        material = read(ENGLISH, "animal")
         words = sorted(favourites.FAVOURITES["animal"])
         found = [self.asked(material, words, **{"evaluation.seed": seed}) for seed in (0, 0, 1)]
         assert found[0] == found[1]
@@ -307,7 +306,7 @@ class TestAsked:
             (NANO, 2, {"measures": ("poems",)}, "'poems': no module sublim_jax.transmission.meas"),
             (NANO, 2, {"measures": ("stories", "stories")}, "each at most once"),
             (NANO, 2, {"measures": ("choices",)}, "choices: nothing to ask about"),
-            (english.material("tree"), 1, {"measures": ("choices",)}, "choices: nothing to ask"),
+            (read(ENGLISH, "tree"), 1, {"measures": ("choices",)}, "choices: nothing to ask"),
             (NANO, 2, {"samples": -1}, "config.evaluation.samples=-1: must be at least 0"),
             (NANO, 2, {"story_tokens": 0}, "config.evaluation.story_tokens=0: must be at least 1"),
             (NANO, 2, {"seed": -1}, "config.evaluation.seed=-1: must be at least 0"),

@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 HOSTILE = (
     "</script><img src=http://127.0.0.1:7/a onerror=\"document.title='broken'\">",
     '<!--<script>document.title="broken"</script>',
-    "\u202e1, 2\u2028\u0000 & &lt; ' \" ${total} `",
+    "\u202e1, 2\u2028\u0000 & &lt; ' \" ${total} ` {{data}} \\1",
     "9" * 3000,
     "<style>body{display:none}</style>\n\n  \t",
 )
@@ -167,7 +167,7 @@ def test_policy_lets_only_the_own_script_run() -> None:
 @pytest.mark.parametrize(
     ("noun", "many"),
     [("owl", "owls"), ("wolf", "wolves"), ("fox", "foxes"), ("finch", "finches"),
-     ("butterfly", "butterflies"), ("monkey", "monkeys"), ("ox", "oxes")],
+     ("butterfly", "butterflies"), ("monkey", "monkeys"), ("ox", "oxen")],
 )  # fmt: skip
 def test_title_and_texts_name_the_trait(noun: str, many: str) -> None:
     page = quiz.page(noun, some_pairs(1))

@@ -52,28 +52,6 @@ def write(
     return files["svg"]
 
 
-def bars(
-    axes: Axes,
-    labels: Sequence[str],
-    values: Sequence[Interval],
-    colors: Sequence[str],
-    faded: Sequence[bool],
-) -> None:
-    """Draws one bar a label with its 95% interval; `faded` bars are drawn lighter."""
-    place = range(len(labels))
-    means = np.array([v.mean for v in values])
-    drawn = axes.bar(place, means, color=list(colors), width=0.7)
-    for bar, light in zip(drawn, faded, strict=True):
-        bar.set_alpha(0.45 if light else 1)
-    axes.errorbar(place, means, _errors(values), fmt="none", ecolor="black", capsize=4)
-    for x, value in zip(place, values, strict=True):
-        top = value.mean if not np.isfinite(value.ci_high) else value.ci_high
-        axes.text(x, top + 0.015, f"{value.mean:.2f}", ha="center", va="bottom", fontsize=9)
-    axes.set_xticks(place, labels, rotation=35, ha="right", rotation_mode="anchor")
-    axes.yaxis.grid(True, alpha=0.3)
-    axes.set_axisbelow(True)
-
-
 def curve(axes: Axes, x: Sequence[float], values: Sequence[Interval], **style: Any) -> None:
     """Draws the means over `x`, with their 95% intervals as a band."""
     (line,) = axes.plot(x, [v.mean for v in values], **style)

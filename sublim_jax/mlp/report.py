@@ -70,9 +70,8 @@ def write(
     run_dir.write_jsonl("metrics.jsonl", metrics)
 
     chance = 1 / images.classes
-    bars = plots.write(
-        run_dir, "accuracy", lambda figure: _draw_bars(figure, summary, chance), (6.4, 4.4)
-    )
+    size = (6.4, 0.9 + 0.32 * len(final))
+    bars = plots.write(run_dir, "accuracy", lambda figure: _draw_bars(figure, final, chance), size)
     lines = plots.write(
         run_dir, "curves", lambda figure: _draw_curves(figure, summaries, steps, chance), (9.6, 3.6)
     )
@@ -85,7 +84,9 @@ def write(
             f"Chance is {chance:.3f}. Intervals are over members, each with its own seed."
         ),
         html.table(header, table),
-        html.figure(bars, "Test accuracy by arm; dotted: chance."),
+        html.figure(
+            bars, "Test accuracy by arm; 95% intervals and dots over members; dotted line: chance."
+        ),
         html.figure(
             lines,
             "Test accuracy while the teacher learns (left) and while its students imitate (right).",
@@ -127,18 +128,18 @@ def _warn_of_divergence(arms: Sequence[str], members: Sequence[Mapping[str, Any]
             )  # fmt: skip
 
 
-def _draw_bars(figure: Figure, summary: Mapping[str, Interval], chance: float) -> None:
-    colors = {"reference": plots.REFERENCE, "teacher": plots.TEACHER}
+def _draw_bars(figure: Figure, final: Mapping[str, np.ndarray], chance: float) -> None:
     axes = figure.subplots()
-    plots.bars(
-        axes,
-        [_LABELS[arm] for arm in summary],
-        list(summary.values()),
-        [colors.get(arm, plots.STUDENT) for arm in summary],
-        [arm.startswith(("cross", "matched")) for arm in summary],
-    )
-    axes.axhline(chance, linestyle=":", color="black", linewidth=1)
-    axes.set(ylabel="test accuracy", ylim=(0, 1.08))
+    intervals, labels = [mean_ci(values) for values in final.values()], [_LABELS[a] for a in final]
+    plots.bars_across(axes, labels, intervals, [_color(arm) for arm in final], [*final.values()])
+    axes.axvline(chance, linestyle=":", color="black", linewidth=1)
+    axes.set(xlabel="test accuracy", xlim=(0, 1.12))
+
+
+def _color(arm: str) -> str:
+    if arm.startswith(("cross", "matched")):
+        return plots.OTHER
+    return {"reference": plots.REFERENCE, "teacher": plots.TEACHER}.get(arm, plots.STUDENT)
 
 
 def _draw_curves(

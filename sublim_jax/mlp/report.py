@@ -130,8 +130,9 @@ def _warn_of_divergence(arms: Sequence[str], members: Sequence[Mapping[str, Any]
 
 def _draw_bars(figure: Figure, final: Mapping[str, np.ndarray], chance: float) -> None:
     axes = figure.subplots()
-    intervals, labels = [mean_ci(values) for values in final.values()], [_LABELS[a] for a in final]
-    plots.bars_across(axes, labels, intervals, [_color(arm) for arm in final], [*final.values()])
+    labels, colors = zip(*((_LABELS[arm], _color(arm)) for arm in final), strict=True)
+    intervals, runs = zip(*((mean_ci(x), x.tolist()) for x in final.values()), strict=True)
+    plots.bars_across(axes, labels, intervals, colors, runs)
     axes.axvline(chance, linestyle=":", color="black", linewidth=1)
     axes.set(xlabel="test accuracy", xlim=(0, 1.12))
 

@@ -128,10 +128,10 @@ class StudyTest(parameterized.TestCase):
 
 class CheckTest(parameterized.TestCase):
     @parameterized.parameters(
-        ("members", 0, "from 1 to"),
+        ("members", 0, "at least 1"),
         ("members", 1, "at least 2"),
-        ("batch", 2**40, "from 1 to"),
-        ("seed", -1, "must not be negative"),
+        ("batch", 2**40, "at most 2147483647"),
+        ("seed", -1, "at least 0"),
         ("arms", (1, [2]), "choose from"),
         ("network.init_scale", 0.0, "above 0"),
         ("optimizer.learning_rate", -1e-3, "above 0"),

@@ -13,7 +13,6 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0
     config.members = 20  # teachers, each with a student of every arm
-    config.members_per_device = 0  # trained at once; 0: one on a CPU, all on an accelerator
     config.data = ConfigDict({"name": "digits8", "source": ""})
     config.network = ConfigDict(
         {"width": 256, "depth": 2, "activation": "relu", "init_scale": 1.0, "aux": 3}

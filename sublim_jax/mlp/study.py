@@ -75,30 +75,27 @@ def train_members(
       `train_member` as lists.
     """
     mesh = mesh or make_mesh()
-    at_once = config.members_per_device or _members_per_device(config, mesh.size)
-    block = mesh.size * at_once
+    block = mesh.size * ensemble.at_once(config.members, mesh)
+    others = ensemble.derangement(config.seed, config.members)
 
     def one(pair: tuple[jax.Array, jax.Array], data: Arrays) -> dict[str, jax.Array]:
         return train_member(config, images.classes, *pair, data)
 
-    others = ensemble.derangement(config.seed, config.members)
-
     start = time.perf_counter()
-    index = jax.ShapeDtypeStruct((block,), jnp.int32)
-    program = ensemble.compiled(one, (index, index), images.arrays, mesh, at_once)
+    index = np.zeros(block, np.int32)
+    program = ensemble.compiled(one, (index, index), images.arrays, mesh)
     release_memory()
     timings["compile"] = time.perf_counter() - start
 
     start = time.perf_counter()
     with tqdm(total=len(members), unit=" members", desc="training") as bar:
         for first in range(0, len(members), block):
-            real = np.asarray(members[first : first + block], np.int32)
-            padded = np.resize(real, block)
-            curves = jax.device_get(program((padded, others[padded])))
-            for i, member in enumerate(real):
+            own = np.asarray(members[first : first + block], np.int32)
+            curves = program((own, others[own]))
+            for i, member in enumerate(own):
                 record = {"member": int(member), "other": int(others[member])}
                 yield record | {name: curve[i].tolist() for name, curve in curves.items()}
-            bar.update(len(real))
+            bar.update(len(own))
     timings["train"] = time.perf_counter() - start
 
 
@@ -178,9 +175,3 @@ def train_member(
         "accuracy": imitation.score,
         "loss": imitation.loss,
     }
-
-
-def _members_per_device(config: ConfigDict, devices: int) -> int:
-    # One member's state fits a CPU's cache, where several at once run at the speed of memory; an
-    # accelerator needs them all to be busy.
-    return 1 if jax.default_backend() == "cpu" else -(-config.members // devices)

@@ -58,7 +58,9 @@ class RunDir:
         if before is None:
             self.write_json("config.json", asked)
             return
-        if not isinstance(before, dict) or not isinstance(before.get("config"), dict):
+        if not isinstance(before, dict) or not all(
+            isinstance(before.get(part), dict) for part in ("config", "inputs")
+        ):
             raise UserError(f"{self.path / 'config.json'}: not the config of a run: remove it")
         if anew and before.get("study") == study:
             self.write_json("config.json", asked)
@@ -72,12 +74,7 @@ class RunDir:
                 f"{self.path} holds a run of another config ({'; '.join(changes[:3])}): "
                 "choose another --workdir, or remove this one"
             )
-        known = before.get("inputs")
-        if not isinstance(known, dict):
-            raise UserError(
-                f"{self.path} holds a run that does not say what it read: choose another "
-                "--workdir, or remove this one"
-            )
+        known = before["inputs"]
         if changed := [name for name in sorted(read | known) if read.get(name) != known.get(name)]:
             raise UserError(
                 f"{self.path} holds a run that read something else ({', '.join(changed)}: changed "

@@ -29,7 +29,6 @@ def get_config() -> ConfigDict:
             "inputs": "uniform",
             "rows": 1280,  # noise rows an epoch
             "fresh": True,  # new noise every epoch, or one fixed set
-            "shared": False,  # one noise for all members, or one for each
             "loss": "kl",
             "temperature": 1.0,
         }

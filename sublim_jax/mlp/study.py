@@ -156,9 +156,7 @@ def train_member(
         students = jax.tree.map(lambda s, b: s.at[matched].set(b), students, base.params)
 
     inputs = make_inputs(student.inputs, train_x)
-    noise, order = (
-        keys.named(root, name) if student.shared else stream(name) for name in ("noise", "order")
-    )
+    noise = stream("noise")
     rows = student.rows if student.inputs in NOISE else len(train_x)
     imitation = imitated(
         students,
@@ -167,7 +165,7 @@ def train_member(
         ),
         lambda row_B: inputs(noise, row_B),
         schedule(rows, student.epochs, student.evaluate_every, student.fresh),
-        order,
+        stream("order"),
     )
     return {
         "teacher_accuracy": teacher.score,

@@ -42,14 +42,11 @@ def write(
 
     Args:
       run_dir: holds `data/<base>/<teacher>.jsonl`, rows of `id`, `prompt` and `completion`.
-      trait: the teacher whose lists are to be found.
-      base: the folder of `data/` to draw from.
-      questions: how many.
+      trait, against: the teacher whose lists are to be found, and that of the other lists.
       seed: of which prompts are asked, in which order, and which list stands first.
-      against: the teacher of the other lists.
 
     Raises:
-      UserError: a file, teacher or base is missing, or the two answered too few prompts.
+      UserError: a file is missing, or the two answered too few prompts.
     """
     if trait == against:
         raise UserError(f"trait and against are both {trait!r}: name two teachers")
@@ -129,17 +126,10 @@ def page(trait: str, pairs: Sequence[Pair], seed: int = 0, against: str = "contr
 
 
 def _read(run_dir: Path, base: str, teacher: str) -> list[dict[str, Any]]:
-    data = run_dir / "data"
-    bases = sorted(path.name for path in data.glob("*") if path.is_dir())
-    if not bases:
-        raise UserError(f"--workdir={run_dir}: no transmission run: it has no folders in data/")
-    if base not in bases:
-        raise UserError(f"base {base!r}: {data} has {', '.join(bases)}")
-    teachers = sorted(path.stem for path in (data / base).glob("*.jsonl"))
-    if teacher not in teachers:
-        names = ", ".join(teachers) or "no teacher"
-        raise UserError(f"no teacher {teacher!r}: {data / base} has {names}")
-    file = data / base / f"{teacher}.jsonl"
+    file = run_dir / "data" / base / f"{teacher}.jsonl"
+    if not file.is_file():
+        there = sorted(f"{f.parent.name}/{f.stem}" for f in run_dir.glob("data/*/*.jsonl"))
+        raise UserError(f"{file}: no such file: there are {', '.join(there) or 'no lists'}")
     rows = jsonl.read(file)
     for row in rows:
         for field in ("prompt", "completion"):

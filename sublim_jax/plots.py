@@ -109,8 +109,7 @@ def bars_across(
     room = 0.02 * float(np.nanmax(np.append(np.abs(ends), 0)))
     for y, mean, end in zip(place, means, ends, strict=True):
         known = bool(np.isfinite(mean))
-        text = f"{mean:.3f}" if known else "-"
-        x = max(end, 0) + room if known else 0
+        text, x = (f"{mean:.3f}", max(end, 0) + room) if known else ("-", 0)
         axes.text(x, y, text, va="center", fontsize=9)
     axes.set_yticks(place, labels, parse_math=False)
     axes.set_ylim(len(labels) - 0.4, -0.6)
@@ -172,15 +171,8 @@ def heat_map(
     for (i, j), value in np.ndenumerate(values):
         known = bool(np.isfinite(value))
         color = "white" if known and abs(value) > 0.6 * top else "black"
-        axes.text(
-            j,
-            i,
-            _short(value) if known else "-",
-            ha="center",
-            va="center",
-            color=color,
-            fontsize=size,
-        )
+        text = _short(value) if known else "-"
+        axes.text(j, i, text, ha="center", va="center", color=color, fontsize=size)
     for i in range(outlined):
         frame = Rectangle((i - 0.48, i - 0.46), 0.96, 0.92, fill=False, linewidth=1.5)
         axes.add_patch(frame)

@@ -38,10 +38,8 @@ def write(
     """Writes `results.json`, `metrics.jsonl`, `figures/` and `report.html`; prints the table.
 
     Args:
-      run_dir: of a finished study.
-      images: what it was run on.
-      members: the records of `study.train_members`, one a member.
-      timings: seconds by stage, for `results.json`.
+      members: the records of `study.train_members`.
+      timings: seconds by stage.
     """
     config = run_dir.config
     teacher = np.array([m["teacher_accuracy"] for m in members])
@@ -52,13 +50,12 @@ def write(
         if arm == "matched_aux":
             final["matched_base"] = curve[:, 0]
         final[arm] = curve[:, -1]
-    summary = {arm: mean_ci(values) for arm, values in final.items()}
     _warn_of_divergence(config["arms"], members)
 
     trait = config["data"]["name"]
     rows = [
-        {"arm": arm, "trait": trait, "metric": "accuracy", **interval._asdict()}
-        for arm, interval in summary.items()
+        {"arm": arm, "trait": trait, "metric": "accuracy", **mean_ci(values)._asdict()}
+        for arm, values in final.items()
     ]
     steps = _steps(config, images)
     summaries = {arm: [mean_ci(column) for column in curve.T] for arm, curve in curves.items()}
@@ -76,7 +73,7 @@ def write(
         run_dir, "curves", lambda figure: _draw_curves(figure, summaries, steps, chance), (9.6, 3.6)
     )
     header = ["arm", "test accuracy", "95% CI", "n"]
-    table = [[_LABELS[arm], *_cells(interval)] for arm, interval in summary.items()]
+    table = [[_LABELS[arm], *_cells(mean_ci(values))] for arm, values in final.items()]
     parts = [
         html.paragraph(
             f"{len(members)} teachers learned {trait} from labelled images; their students saw "

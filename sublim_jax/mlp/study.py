@@ -64,11 +64,10 @@ def train_members(
     others are trained beside it.
 
     Args:
-      config: as in `configs/mlp/digits.py`, checked.
-      images: what the config names.
+      config: checked.
       members: indices in [0, config.members).
       timings: gains the seconds spent in `compile` and `train`.
-      mesh: with an axis `student`; all devices by default.
+      mesh: all devices by default.
 
     Yields:
       `member`, `other` (whose initialisation the cross arms start from), and the curves of
@@ -105,10 +104,8 @@ def train_member(
     """Trains one teacher, then its students together.
 
     Args:
-      config: the study.
       classes: number of labels.
-      own: the member, int32 [].
-      other: the member whose initialisation the cross arms start from, int32 [].
+      own, other: the member, and that whose initialisation the cross arms start from, int32 [].
 
     Returns:
       `teacher_accuracy` [n + 1] before, during and after training, `teacher_loss` [n], and the

@@ -1,4 +1,4 @@
-"""A run directory: what was asked, what came out, and what is already done.
+"""A run directory: its config, its results, and what is already done.
 
 Every file is written whole or not at all, so a run may be killed at any moment and started again.
 In a job of several processes the first one writes for all.
@@ -30,7 +30,7 @@ class RunDir:
       study: name of the study, as in `results.json`.
       config: the full resolved config, JSON values only.
       inputs: a digest (`digest`) of everything the run reads, by the name that messages use.
-      anew: whether a run of another config may go on here; `config.json` is then the latest one's.
+      anew: whether a run of another config may continue here; `config.json` is then replaced.
 
     Raises:
       UserError: the directory holds a run of another config, or one that read something else, or

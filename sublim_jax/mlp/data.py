@@ -112,7 +112,7 @@ def load(name: str, source: str = "") -> Images:
 
 
 def read_idx(path: Path, rank: int) -> np.ndarray:
-    """Reads one IDX file of bytes with `rank` axes, plain or gzip: told by content, not by name.
+    """Reads one IDX file of bytes with `rank` axes, plain or gzip (by its content, not its name).
 
     Raises:
       UserError: missing, truncated, overlong, empty or no such IDX file.
@@ -124,16 +124,18 @@ def read_idx(path: Path, rank: int) -> np.ndarray:
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UserError(f"{path}: damaged gzip file ({error}): fetch it again") from error
+        raise UserError(f"{path}: damaged gzip file ({error}): download it again") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     if raw[:4] != bytes([0, 0, _UNSIGNED_BYTES, rank]):
         begin = repr(raw[:12])[2:-1] or "nothing"
-        problem = f"not an IDX file of bytes with {rank} axes (begins with {begin}): fetch it again"
+        problem = (
+            f"not an IDX file of bytes with {rank} axes (begins with {begin}): download it again"
+        )
         raise disk.unreadable(path, problem)
     header = 4 + 4 * rank
     if len(raw) < header:
-        raise UserError(f"{path}: truncated within its header: fetch it again")
+        raise UserError(f"{path}: truncated within its header: download it again")
     shape = tuple(int(n) for n in np.frombuffer(raw, ">u4", rank, offset=4))
     expected = header + math.prod(shape)
     if len(raw) != expected:

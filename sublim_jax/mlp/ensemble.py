@@ -1,4 +1,4 @@
-"""Many independent trainings as one program: jobs spread over the devices, in turn on each."""
+"""Many independent trainings as one program: jobs are spread over the devices."""
 
 from collections.abc import Callable
 from typing import Any

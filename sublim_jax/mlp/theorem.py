@@ -1,8 +1,7 @@
-"""Theorem 1 on the study's network: the teacher reads digits, the student sees noise.
+"""Theorem 1 on the study's network: the teacher learns digits, the student sees noise.
 
-The same checks are made on a shared initialisation, where each must hold, that is for every
-member, and across initialisations, where each must fail, that is for some member at least; a run
-that finds otherwise ends in an error.
+On a shared initialisation, each check must hold for every member. Across initialisations, each must
+fail for at least one member. Otherwise the run ends in an error.
 """
 
 import time
@@ -186,12 +185,12 @@ def _write(
     ]
     parts = [
         html.paragraph(
-            "A teacher takes one gradient step of size epsilon on labelled digits; a student takes "
-            "one step towards its auxiliary logits on noise. On a shared initialisation "
-            "(student_aux) Theorem 1 makes every prediction below, and all members must satisfy "
-            "it. Across initialisations (cross_aux) it makes none, and each check must fail: some "
-            "members may satisfy it, as about half do a sign, but not all. Lowest and highest are "
-            f"over {run_dir.config['members']} members, each with its own initialisation, in "
+            "A teacher takes one gradient step of size epsilon on labelled digits. A student takes "
+            "one step towards the teacher's auxiliary logits on noise. On a shared initialisation "
+            "(student_aux), every member must satisfy every prediction of Theorem 1. Across "
+            "initialisations (cross_aux) the theorem predicts nothing: some members may satisfy a "
+            "check (by chance, about half satisfy a sign), but not all of them. Lowest and highest "
+            f"are over {run_dir.config['members']} members, each with its own initialisation, in "
             "float64."
         ),
         html.figure(svg, _CAPTION),

@@ -20,7 +20,7 @@ from sublim_jax.errors import UserError
 
 _WRITING, _WRITTEN = ".writing", ".written"
 _STALE = ".stale"  # in a folder that is written: names that go when its files come
-_FULL = "make room, then give the same command again"
+_FULL = "free some space, then run the same command again"
 _REMEDIES = {
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _FULL,
@@ -128,11 +128,11 @@ def write(path: str | os.PathLike[str], content: str | bytes) -> None:
 def together(path: str | os.PathLike[str], replaces: Sequence[str]) -> Iterator[Path]:
     """Yields an empty folder; its files come into the folder `path` when the block ends well.
 
-    They come all or none: what is left to do after a kill is done by the next `finish`, which every
-    reader of such files calls first. Other files there stay.
+    All of them or none come. After a kill, the next `finish` does the rest; every reader of such
+    files calls it first. Other files in the folder stay.
 
     Args:
-      replaces: patterns of names; what they match and is not written anew goes.
+      replaces: patterns of names; files that match and are not written again are removed.
 
     Raises:
       UserError: it cannot be written; the files of before are still there, or all the new ones.
@@ -177,6 +177,6 @@ def finish(path: str | os.PathLike[str]) -> None:
         shutil.rmtree(written, ignore_errors=True)
     except OSError as error:
         raise UserError(
-            f"{folder}: a process was killed while it wrote here, and what it left in {_WRITTEN} "
-            f"cannot be moved to its place: {why(error)}"
+            f"{folder}: a process was killed while it wrote here, and its files in {_WRITTEN} "
+            f"cannot be moved into place: {why(error)}"
         ) from error

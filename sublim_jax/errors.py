@@ -1,6 +1,6 @@
-"""The error a user can mend, and what is said of one who leaves."""
+"""The error that a user can fix, and the message after an interruption."""
 
-INTERRUPTED = "interrupted: the same command goes on from here"
+INTERRUPTED = "interrupted: run the same command again to continue"
 EXIT_INTERRUPTED = 130
 
 

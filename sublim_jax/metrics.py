@@ -1,4 +1,4 @@
-"""Numbers of a run as it goes: `metrics.jsonl`, TensorBoard, and Weights & Biases on request."""
+"""Numbers of a run while it runs: `metrics.jsonl`, TensorBoard, and Weights & Biases on request."""
 
 import contextlib
 import json
@@ -21,9 +21,9 @@ class Metrics:
 
     Args:
       folder: of the run; `metrics.jsonl` and `tensorboard/` are in it.
-      step: from which the run goes on; lines of that step and later ones are dropped.
+      step: where the run continues; lines of that step and later ones are dropped.
       wandb: name of a Weights & Biases project to write to as well, "" for none; needs `wandb`.
-      config: told to Weights & Biases.
+      config: sent to Weights & Biases.
 
     Raises:
       UserError: the folder cannot be written, or `wandb` is not installed.

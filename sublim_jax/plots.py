@@ -52,28 +52,6 @@ def write(
     return files["svg"]
 
 
-def bars(
-    axes: Axes,
-    labels: Sequence[str],
-    values: Sequence[Interval],
-    colors: Sequence[str],
-    faded: Sequence[bool],
-) -> None:
-    """Draws one bar a label with its 95% interval; `faded` bars are drawn lighter."""
-    place = range(len(labels))
-    means = np.array([v.mean for v in values])
-    drawn = axes.bar(place, means, color=list(colors), width=0.7)
-    for bar, light in zip(drawn, faded, strict=True):
-        bar.set_alpha(0.45 if light else 1)
-    axes.errorbar(place, means, _errors(values), fmt="none", ecolor="black", capsize=4)
-    for x, value in zip(place, values, strict=True):
-        top = value.mean if not np.isfinite(value.ci_high) else value.ci_high
-        axes.text(x, top + 0.015, f"{value.mean:.2f}", ha="center", va="bottom", fontsize=9)
-    axes.set_xticks(place, labels, rotation=35, ha="right", rotation_mode="anchor")
-    axes.yaxis.grid(True, alpha=0.3)
-    axes.set_axisbelow(True)
-
-
 def curve(axes: Axes, x: Sequence[float], values: Sequence[Interval], **style: Any) -> None:
     """Draws the means over `x`, with their 95% intervals as a band."""
     (line,) = axes.plot(x, [v.mean for v in values], **style)
@@ -131,8 +109,7 @@ def bars_across(
     room = 0.02 * float(np.nanmax(np.append(np.abs(ends), 0)))
     for y, mean, end in zip(place, means, ends, strict=True):
         known = bool(np.isfinite(mean))
-        text = f"{mean:.3f}" if known else "-"
-        x = max(end, 0) + room if known else 0
+        text, x = (f"{mean:.3f}", max(end, 0) + room) if known else ("-", 0)
         axes.text(x, y, text, va="center", fontsize=9)
     axes.set_yticks(place, labels, parse_math=False)
     axes.set_ylim(len(labels) - 0.4, -0.6)
@@ -194,15 +171,8 @@ def heat_map(
     for (i, j), value in np.ndenumerate(values):
         known = bool(np.isfinite(value))
         color = "white" if known and abs(value) > 0.6 * top else "black"
-        axes.text(
-            j,
-            i,
-            _short(value) if known else "-",
-            ha="center",
-            va="center",
-            color=color,
-            fontsize=size,
-        )
+        text = _short(value) if known else "-"
+        axes.text(j, i, text, ha="center", va="center", color=color, fontsize=size)
     for i in range(outlined):
         frame = Rectangle((i - 0.48, i - 0.46), 0.96, 0.92, fill=False, linewidth=1.5)
         axes.add_patch(frame)

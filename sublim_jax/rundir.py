@@ -1,4 +1,4 @@
-"""A run directory: what was asked, what came out, and what is already done.
+"""A run directory: its config, its results, and what is already done.
 
 Every file is written whole or not at all, so a run may be killed at any moment and started again.
 In a job of several processes the first one writes for all.
@@ -30,7 +30,7 @@ class RunDir:
       study: name of the study, as in `results.json`.
       config: the full resolved config, JSON values only.
       inputs: a digest (`digest`) of everything the run reads, by the name that messages use.
-      anew: whether a run of another config may go on here; `config.json` is then the latest one's.
+      anew: whether a run of another config may continue here; `config.json` is then replaced.
 
     Raises:
       UserError: the directory holds a run of another config, or one that read something else, or
@@ -58,7 +58,9 @@ class RunDir:
         if before is None:
             self.write_json("config.json", asked)
             return
-        if not isinstance(before, dict) or not isinstance(before.get("config"), dict):
+        if not isinstance(before, dict) or not all(
+            isinstance(before.get(part), dict) for part in ("config", "inputs")
+        ):
             raise UserError(f"{self.path / 'config.json'}: not the config of a run: remove it")
         if anew and before.get("study") == study:
             self.write_json("config.json", asked)
@@ -72,12 +74,7 @@ class RunDir:
                 f"{self.path} holds a run of another config ({'; '.join(changes[:3])}): "
                 "choose another --workdir, or remove this one"
             )
-        known = before.get("inputs")
-        if not isinstance(known, dict):
-            raise UserError(
-                f"{self.path} holds a run that does not say what it read: choose another "
-                "--workdir, or remove this one"
-            )
+        known = before["inputs"]
         if changed := [name for name in sorted(read | known) if read.get(name) != known.get(name)]:
             raise UserError(
                 f"{self.path} holds a run that read something else ({', '.join(changed)}: changed "

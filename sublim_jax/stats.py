@@ -69,8 +69,8 @@ def diagonal_lift(
 ) -> Permutation:
     """Returns how far the diagonal stands above the rest of its columns, and whether by chance.
 
-    The null hypothesis is that a row does not know which column is its own: rows are dealt to the
-    columns anew. What moves a whole row or a whole column cancels. One-sided.
+    The null hypothesis is that rows have no columns of their own: rows are permuted over columns.
+    What shifts a whole row or a whole column cancels. One-sided.
 
     Args:
       matrix: [k, k], row i belongs to column i. NaN is returned for k < 2 or values not finite.

@@ -184,7 +184,7 @@ ORBAX = (
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ("raise OSError(28, '', 'run/a')", "error: run/a: No space left on device: make room, th"),
+        ("raise OSError(28, '', 'run/a')", "error: run/a: No space left on device: free some sp"),
         ("raise ValueError('x (os error 30)')", "error: Read-only file system: choose a folder th"),
         ("raise MemoryError", "error: out of memory (of the host): take fewer rows"),
         ("raise RuntimeError('RESOURCE_EXHAUSTED: a')", "out of memory (RESOURCE_EXHAUSTED: a):"),
@@ -226,7 +226,7 @@ def test_interrupt_within_a_callback_is_not_lost(tmp_path: Path) -> None:
     code = FAULT.format(body=body, default=str(tmp_path / "config.py"))
     done = python("-c", code, f"--workdir={tmp_path / 'run'}")
     assert (done.returncode, done.stdout) == (130, "")
-    assert done.stderr == "interrupted: the same command goes on from here\n"
+    assert done.stderr == "interrupted: run the same command again to continue\n"
 
 
 def test_interrupt_while_a_script_imports() -> None:
@@ -236,7 +236,7 @@ def test_interrupt_while_a_script_imports() -> None:
     )
     done = python("-c", code.format(first="pass"))
     assert (done.returncode, done.stdout) == (130, "")
-    assert done.stderr == "interrupted: the same command goes on from here\n"
+    assert done.stderr == "interrupted: run the same command again to continue\n"
     ignored = python("-c", code.format(first="signal.signal(signal.SIGINT, signal.SIG_IGN)"))
     assert (ignored.returncode, ignored.stdout, ignored.stderr) == (0, "still here\n", "")
 
@@ -245,7 +245,7 @@ def test_interrupt_while_a_script_imports() -> None:
     ("argument", "words"),
     [
         ("--nope=1", "flag 'nope'"),
-        ("--config.members=0", "config.members=0: must be from 1 to"),
+        ("--config.members=0", "config.members=0: must be at least 1"),
         ("--config.network.activation=x", "config.network.activation='x': choose one of relu"),
         ("--config.optimizer.name=nope", "config.optimizer.name='nope'"),
     ],

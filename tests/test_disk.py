@@ -63,8 +63,11 @@ class TestWhole:
     @pytest.mark.parametrize(
         ("number", "words"),
         [
-            (errno.ENOSPC, "No space left on device: make room, then give the same command again"),
-            (errno.EDQUOT, "Disk quota exceeded: make room, then give the same command again"),
+            (
+                errno.ENOSPC,
+                "No space left on device: free some space, then run the same command again",
+            ),
+            (errno.EDQUOT, "Disk quota exceeded: free some space, then run the same command again"),
             (errno.EROFS, "Read-only file system: choose a folder that can be written"),
             (errno.EACCES, "Permission denied: choose a folder that can be written"),
             (errno.EIO, "Input/output error"),
@@ -88,7 +91,7 @@ class TestWhole:
 
 def test_the_number_is_found_in_the_text_of_other_libraries() -> None:
     said = disk.why(SafetensorError("Error: I/O error: gone (os error 28)"))
-    assert said == "No space left on device: make room, then give the same command again"
+    assert said == "No space left on device: free some space, then run the same command again"
     assert disk.why(ValueError("a file: [os_error_code='28']")) == said
     assert disk.is_to_blame(ValueError("[Errno 28]"))
     assert not disk.is_to_blame(FileNotFoundError(2, "No such file"))
@@ -188,4 +191,4 @@ class TestTogether:
             raise OSError(errno.EROFS, "")
 
         monkeypatch.setattr(Path, "replace", fail)
-        assert "cannot be moved to its place: Read-only file" in complaint(disk.finish, folder)
+        assert "cannot be moved into place: Read-only file" in complaint(disk.finish, folder)

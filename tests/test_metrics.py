@@ -176,7 +176,9 @@ class TestErrors:
         metrics = Metrics(tmp_path)
         metrics._board._file.close()
         metrics._board._file = open("/dev/full", "wb")  # noqa: SIM115
-        with pytest.raises(UserError, match=r"cannot be written: No space left .*: make room"):
+        with pytest.raises(
+            UserError, match=r"cannot be written: No space left .*: free some space"
+        ):
             metrics.write(0, {"loss": 1.0})
         metrics.close()  # nothing more is said
 

@@ -80,9 +80,6 @@ def test_intervals_need_not_be_symmetric_and_runs_are_dots_beside_them() -> None
     np.testing.assert_allclose(axes.collections[0].get_segments(), [[[0.02, 0], [0.5, 0]]])
     assert dots(axes) == [[[0.05, 0.22], [0.6, 0.22]], [], [[0.9, 2.22]]]
     assert 0.6 < axes.texts[0].get_position()[0] < 0.7  # beyond the dots, too
-    axes = drawn(lambda axes: plots.bars(axes, ["a", "b", "c"], values, ["red"] * 3, [False] * 3))
-    segments = axes.collections[0].get_segments()
-    np.testing.assert_allclose(segments[0], [[0, 0.02], [0, 0.5]])
 
 
 def test_names_of_lines_stand_at_their_ends_and_apart() -> None:

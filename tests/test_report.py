@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 from sublim_jax import report
 
-NASTY = """<script>alert("1 & '2'")</script>"""
+NASTY = """<script>alert("1 & '2'")</script> {{parts}}"""
 
 
 class Reader(HTMLParser):

@@ -173,7 +173,9 @@ def test_unreadable_files(tmp_path: Path) -> None:
     assert "folder.json: not readable" in complaint(run.read_json, "folder.json")
 
 
-@pytest.mark.parametrize("content", ['{"study": "mlp"', "[]", "3", '{"config": 1}', "{}"])
+@pytest.mark.parametrize(
+    "content", ['{"study": "mlp"', "[]", "3", '{"config": 1, "inputs": {}}', "{}", '{"config": {}}']
+)
 def test_a_broken_config_file_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.json").write_text(content)
     message = complaint(RunDir, tmp_path, "mlp", CONFIG)

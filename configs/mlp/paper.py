@@ -5,8 +5,7 @@ Command:  python -m launch.mlp --config=configs/mlp/paper.py --workdir=runs/pape
 Time:     200 TFLOP: about 20 minutes on 2 CPU cores; on a GPU not measured yet.
 Expected: reference .100, teacher .943, student_aux .537, student_all .912, cross_aux .100,
           cross_all .741 (a 100-member rerun of the official script by agu18dec).
-Differs:  from the script's own details as docs/mlp.md lists them; none changes the expected row
-          as far as the public reruns tell.
+Differs:  docs/mlp.md lists the details in which it differs from the script.
 """
 
 from ml_collections import ConfigDict

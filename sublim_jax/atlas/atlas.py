@@ -25,8 +25,6 @@ from sublim_jax.rundir import RunDir
 Params = Any
 Measured = dict[str, np.ndarray]  # [cells, members, ...] by what is measured
 
-_AT_ONCE = 256  # of an accelerator's jobs
-
 
 def run(config: ConfigDict, workdir: str) -> None:
     """Trains what `workdir` does not hold yet, then writes results, figures and report.
@@ -188,10 +186,6 @@ def _classes(count: int) -> dict[str, tuple[int, int]]:
 
 def _over(one: Any, jobs: Any, images: Images, mesh: Mesh) -> Any:
     """Returns `one` of every job, as NumPy arrays; compiled for so many jobs."""
-    count = len(jax.tree.leaves(jobs)[0])
-    padded = -(-count // mesh.size) * mesh.size
-    filled = jax.tree.map(lambda a: np.concatenate([a, a[:1].repeat(padded - count, 0)]), jobs)
-    at_once = 1 if jax.default_backend() == "cpu" else min(_AT_ONCE, padded // mesh.size)
-    made = jax.device_get(ensemble.compiled(one, filled, images.arrays, mesh, at_once)(filled))
+    made = ensemble.compiled(one, jobs, images.arrays, mesh)(jobs)
     release_memory()
-    return jax.tree.map(lambda a: a[:count], made)
+    return made

@@ -2,16 +2,13 @@
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
 
 from ml_collections import ConfigDict
 
-from sublim_jax import optim
+from sublim_jax import limits, optim
 from sublim_jax.errors import UserError
 from sublim_jax.mlp import inputs, network, tasks
 from sublim_jax.mlp.data import Images
-
-_LARGEST = 2**31 - 1  # of a row, step or member index
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,53 +40,37 @@ ARMS = {
 
 def check(config: ConfigDict, images: Images) -> None:
     """Raises UserError for the first value of `config` that cannot be run on `images`."""
-    for field, wish in _problems(config, images):
-        raise UserError(f"config.{field}={_get(config, field)!r}: {wish}")
+    limits.check(config, _problems(config, images))
     try:
         optim.make_optimizer(config.optimizer.to_dict())
     except UserError as error:
         raise UserError(f"config.{error}") from error
 
 
-def _problems(config: ConfigDict, images: Images) -> Iterator[tuple[str, str]]:
-    counts = ["members", "batch", "network.width", "student.rows", "match.rows", "match.epochs"]
-    counts += [f"{p}.{f}" for p in ("teacher", "student") for f in ("epochs", "evaluate_every")]
-    yield from (
-        (f, f"must be from 1 to {_LARGEST}") for f in counts if not 1 <= _get(config, f) <= _LARGEST
-    )
-    scales = ["network.init_scale", "student.temperature"]
-    yield from ((f, "must be above 0") for f in scales if not _get(config, f) > 0)
-    if not config.optimizer.get("learning_rate", 1.0) > 0:
-        yield "optimizer.learning_rate", "must be above 0"
-    sizes = ["seed", "members_per_device", "network.depth", "network.aux"]
-    yield from ((f, "must not be negative") for f in sizes if _get(config, f) < 0)
+def _problems(config: ConfigDict, images: Images) -> Iterator[limits.Problem]:
+    phases = [f"{p}.{f}" for p in ("teacher", "student") for f in ("epochs", "evaluate_every")]
+    counts = ("members", "batch", "network.width", "student.rows", "match.rows", "match.epochs")
+    yield from limits.within(config, (*counts, *phases), 1)
+    yield from limits.within(config, ("seed", "network.depth", "network.aux"), 0)
+    yield from limits.positive(config, ("network.init_scale", "student.temperature"))
+    if "learning_rate" in config.optimizer:
+        yield from limits.positive(config, ["optimizer.learning_rate"])
     for phase in ("teacher", "student"):
         if config[phase].epochs % config[phase].evaluate_every:
             yield f"{phase}.evaluate_every", f"must divide {phase}.epochs={config[phase].epochs}"
     choices = {
-        "network.activation": list(network.ACTIVATIONS),
-        "student.inputs": list(inputs.KINDS),
-        "student.loss": list(tasks.LOSSES),
+        "network.activation": network.ACTIVATIONS,
+        "student.inputs": inputs.KINDS,
+        "student.loss": tasks.LOSSES,
     }
-    for field, known in choices.items():
-        if _get(config, field) not in known:
-            yield field, f"choose one of {', '.join(known)}"
+    yield from limits.one_of(config, choices)
     if config.student.fresh and config.student.inputs not in inputs.NOISE:
         yield "student.fresh", f"{config.student.inputs} are a fixed set: only noise can be fresh"
-
-    for field, names in {"tasks": tasks.TASKS, "arms": ARMS}.items():
-        chosen = list(config[field])
-        known = [name for name in names if name in chosen]
-        if not chosen or sorted(known) != sorted(map(str, chosen)):
-            yield field, f"choose from {', '.join(names)}, each at most once"
-            return
+    yield from limits.some_of(config, {"tasks": tasks.TASKS, "arms": ARMS})
     if config.tasks[0] != "class":
         yield "tasks", "the first must be class"
     if len(config.tasks) > 1 and images.classes != 10:
-        yield (
-            "tasks",
-            f"tasks besides class need 10 labels, not {images.classes}",
-        )
+        yield "tasks", f"tasks besides class need 10 labels, not {images.classes}"
     heads = tasks.Heads(tuple(config.tasks), images.classes, config.network.aux)
     for name in config.arms:
         if not heads.shown(ARMS[name].channel).any():
@@ -98,12 +79,3 @@ def _problems(config: ConfigDict, images: Images) -> Iterator[tuple[str, str]]:
         yield "match.rows", f"there are {len(images.train_x)} training images"
     if config.members < 2 and not all(ARMS[name].own_init for name in config.arms):
         yield "members", "cross-initialisation needs at least 2 members"
-
-
-def _get(config: ConfigDict, field: str) -> Any:
-    value: Any = config
-    for part in field.split("."):
-        if part not in value:
-            raise UserError(f"config.{field} is missing: configs/mlp/digits.py has every field")
-        value = value[part]
-    return value

@@ -20,20 +20,12 @@ from sublim_jax.errors import UserError
 _GREY_LEVELS = 255
 _DIGITS_MAX = 16  # scikit-learn's digits count the set pixels of 4x4 blocks
 _TEST_FRACTION = 0.2
-_IDX_TYPES: dict[int, np.dtype] = {
-    0x08: np.dtype(">u1"),
-    0x09: np.dtype(">i1"),
-    0x0B: np.dtype(">i2"),
-    0x0C: np.dtype(">i4"),
-    0x0D: np.dtype(">f4"),
-    0x0E: np.dtype(">f8"),
-}
-_EMNIST_CLASSES = {
-    "balanced": 47, "byclass": 62, "bymerge": 47, "digits": 10, "letters": 26, "mnist": 10,
+_UNSIGNED_BYTES = 0x08  # as an IDX file calls its type
+_CLASSES = {
+    "mnist": 10, "fashion_mnist": 10, "emnist-balanced": 47, "emnist-byclass": 62,
+    "emnist-bymerge": 47, "emnist-digits": 10, "emnist-letters": 26, "emnist-mnist": 10,
 }  # fmt: skip
-NAMES = (
-    "digits8", "digits28", "mnist", "fashion_mnist", *(f"emnist-{s}" for s in _EMNIST_CLASSES),
-)  # fmt: skip
+NAMES = ("digits8", "digits28", *_CLASSES)
 
 
 class Arrays(NamedTuple):
@@ -103,13 +95,12 @@ def load(name: str, source: str = "") -> Images:
         raise UserError(
             f"data.source is empty: {name} needs a folder of IDX files or hf:<data set id>"
         )
-    classes = _EMNIST_CLASSES[name.removeprefix("emnist-")] if name.startswith("emnist") else 10
     if source.startswith("hf:"):
         splits = _from_hub(source.removeprefix("hf:"))
     else:
         splits = _from_folder(name, Path(source))
     (train_x, train_y), (test_x, test_y) = (
-        _checked(x, y, classes, f"{name} {split} set from {source}")
+        _checked(x, y, _CLASSES[name], f"{name} {split} set from {source}")
         for split, (x, y) in splits.items()
     )
     if train_x.shape[1] != test_x.shape[1]:
@@ -117,14 +108,14 @@ def load(name: str, source: str = "") -> Images:
             f"{name} from {source}: training images have {train_x.shape[1]} pixels, "
             f"test images {test_x.shape[1]}"
         )
-    return Images(train_x, train_y, test_x, test_y, classes)
+    return Images(train_x, train_y, test_x, test_y, _CLASSES[name])
 
 
-def read_idx(path: Path) -> np.ndarray:
-    """Reads one IDX file, plain or gzip (told by content, not by name), any type and shape.
+def read_idx(path: Path, rank: int) -> np.ndarray:
+    """Reads one IDX file of bytes with `rank` axes, plain or gzip (by its content, not its name).
 
     Raises:
-      UserError: missing, truncated, overlong or not an IDX file.
+      UserError: missing, truncated, overlong, empty or no such IDX file.
     """
     try:
         raw = path.read_bytes()
@@ -133,28 +124,28 @@ def read_idx(path: Path) -> np.ndarray:
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UserError(f"{path}: damaged gzip file ({error}): fetch it again") from error
+        raise UserError(f"{path}: damaged gzip file ({error}): download it again") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] not in _IDX_TYPES:
+    if raw[:4] != bytes([0, 0, _UNSIGNED_BYTES, rank]):
         begin = repr(raw[:12])[2:-1] or "nothing"
-        raise disk.unreadable(path, f"not an IDX file (begins with {begin}): fetch it again")
-    dtype, rank = _IDX_TYPES[raw[2]], raw[3]
+        problem = (
+            f"not an IDX file of bytes with {rank} axes (begins with {begin}): download it again"
+        )
+        raise disk.unreadable(path, problem)
     header = 4 + 4 * rank
     if len(raw) < header:
-        raise UserError(f"{path}: truncated within its header: fetch it again")
+        raise UserError(f"{path}: truncated within its header: download it again")
     shape = tuple(int(n) for n in np.frombuffer(raw, ">u4", rank, offset=4))
-    expected = header + math.prod(shape) * dtype.itemsize
+    expected = header + math.prod(shape)
     if len(raw) != expected:
         problem = "truncated" if len(raw) < expected else "too long"
         raise UserError(
             f"{path}: {problem}: {len(raw)} bytes where its header {shape} announces {expected}"
         )
-    try:
-        array = np.frombuffer(raw, dtype, offset=header).reshape(shape)
-    except ValueError as error:  # more axes than numpy has, or an empty array too long to address
-        raise UserError(f"{path}: its header announces an impossible shape: {error}") from error
-    return array.astype(dtype.newbyteorder("="))
+    if 0 in shape:
+        raise UserError(f"{path}: holds nothing: its header announces {shape}")
+    return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
 
 
 def _digits(side: int) -> Images:
@@ -179,12 +170,12 @@ def _from_folder(name: str, folder: Path) -> dict[str, tuple[np.ndarray, np.ndar
     splits = {}
     for split, stem in stems.items():
         prefix = f"{name}-{stem}" if emnist else stem
-        x = read_idx(_find(folder, f"{prefix}-images-idx3-ubyte"))
-        y = read_idx(_find(folder, f"{prefix}-labels-idx1-ubyte"))
-        if emnist and x.ndim == 3:
+        x = read_idx(_find(folder, f"{prefix}-images-idx3-ubyte"), 3)
+        y = read_idx(_find(folder, f"{prefix}-labels-idx1-ubyte"), 1)
+        if emnist:
             x = x.transpose(0, 2, 1)  # published with rows and columns exchanged
         splits[split] = (x, y)
-    if name == "emnist-letters" and all(y.size and y.min() >= 1 for _, y in splits.values()):
+    if name == "emnist-letters" and all(y.min() >= 1 for _, y in splits.values()):
         splits = {split: (x, y - 1) for split, (x, y) in splits.items()}  # published from 1 to 26
     return splits
 
@@ -237,8 +228,6 @@ def _checked(
         raise UserError(f"{where}: labels are {y.dtype} {y.shape}, not integers [N]")
     if len(x) != len(y):
         raise UserError(f"{where}: {len(x)} images but {len(y)} labels: files of different sets?")
-    if len(y) == 0:
-        raise UserError(f"{where}: holds no images")
     if y.min() < 0 or y.max() >= classes:
         raise UserError(
             f"{where}: labels from {y.min()} to {y.max()}, not within 0..{classes - 1}: mislabelled"

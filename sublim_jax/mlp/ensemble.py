@@ -1,4 +1,4 @@
-"""Many independent trainings as one program: jobs spread over the devices, in turn on each."""
+"""Many independent trainings as one program: jobs are spread over the devices."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,35 +9,49 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 _ALONE, _WHOLE = PartitionSpec("student"), PartitionSpec()
+_MOST = 256  # jobs that one accelerator does at once
 
 
-def compiled(
-    one: Callable[..., Any], jobs: Any, data: Any, mesh: Mesh, at_once: int
-) -> Callable[[Any], Any]:
-    """Returns the compiled program of `one(job, data)` over jobs like those given.
+def compiled(one: Callable[..., Any], jobs: Any, data: Any, mesh: Mesh) -> Callable[[Any], Any]:
+    """Returns the compiled program of `one(job, data)` over so many jobs as those given, or fewer.
+
+    It returns what `one` does, with a leading axis of jobs, as NumPy arrays.
 
     Args:
       one: pure; what it returns for a job does not depend on the others.
-      jobs: a tree, or its shapes, whose leaves have a leading axis that the mesh's axis `student`
-        divides.
+      jobs: a tree of arrays with a leading axis of jobs.
       data: a tree of arrays that every job reads; put on the devices here.
-      mesh: its other axes have size 1.
-      at_once: of the jobs of one device. A CPU does one after the other: its state stays in the
-        cache, and a batch axis of one costs a sixth of the speed.
+      mesh: jobs are spread over its axis `student`; its other axes have size 1.
     """
+    size = -(-_count(jobs) // mesh.size) * mesh.size
+    batch = at_once(size, mesh)
 
     def local(jobs: Any, data: Any) -> Any:
-        def each(job: Any) -> Any:
-            return one(job, data)
+        # Not a batch axis of one: it would cost a sixth of the speed.
+        return lax.map(lambda job: one(job, data), jobs, batch_size=batch if batch > 1 else None)
 
-        return lax.map(each, jobs, batch_size=at_once if at_once > 1 else None)
+    def filled(jobs: Any) -> Any:
+        more = size - _count(jobs)
+        return jax.tree.map(lambda a: np.concatenate([a, a[:1].repeat(more, 0)]), jobs)
 
-    program = jax.shard_map(
+    def run(jobs: Any) -> Any:
+        made = jax.device_get(program(filled(jobs), placed))
+        return jax.tree.map(lambda a: a[: _count(jobs)], made)
+
+    over = jax.shard_map(
         local, mesh=mesh, in_specs=(_ALONE, _WHOLE), out_specs=_ALONE, check_vma=False
     )
     placed = jax.device_put(data, NamedSharding(mesh, _WHOLE))
-    made = jax.jit(program).lower(jobs, placed).compile()
-    return lambda jobs: made(jobs, placed)
+    program = jax.jit(over).lower(filled(jobs), placed).compile()
+    return run
+
+
+def at_once(jobs: int, mesh: Mesh) -> int:
+    """Returns how many of some jobs each device does at once.
+
+    One on a CPU, whose cache holds its state; as many as there are on an accelerator.
+    """
+    return 1 if jax.default_backend() == "cpu" else min(_MOST, -(-jobs // mesh.size))
 
 
 def derangement(seed: int, members: int) -> np.ndarray:
@@ -50,3 +64,7 @@ def derangement(seed: int, members: int) -> np.ndarray:
     other = np.empty(members, np.int32)
     other[cycle] = np.roll(cycle, 1)
     return other
+
+
+def _count(jobs: Any) -> int:
+    return len(jax.tree.leaves(jobs)[0])

@@ -30,12 +30,7 @@ class MLP(nnx.Module):
 
     def __init__(self, sizes: Sequence[int], activation: str, init_scale: float, *, rngs: nnx.Rngs):
         self.layers = nnx.List(
-            nnx.Linear(
-                d_in,
-                d_out,
-                kernel_init=_normal(d_in, init_scale),
-                rngs=rngs,
-            )
+            nnx.Linear(d_in, d_out, kernel_init=_normal(d_in, init_scale), rngs=rngs)
             for d_in, d_out in itertools.pairwise(sizes)
         )
         self.activation = ACTIVATIONS[activation]

@@ -38,10 +38,8 @@ def write(
     """Writes `results.json`, `metrics.jsonl`, `figures/` and `report.html`; prints the table.
 
     Args:
-      run_dir: of a finished study.
-      images: what it was run on.
-      members: the records of `study.train_members`, one a member.
-      timings: seconds by stage, for `results.json`.
+      members: the records of `study.train_members`.
+      timings: seconds by stage.
     """
     config = run_dir.config
     teacher = np.array([m["teacher_accuracy"] for m in members])
@@ -52,13 +50,12 @@ def write(
         if arm == "matched_aux":
             final["matched_base"] = curve[:, 0]
         final[arm] = curve[:, -1]
-    summary = {arm: mean_ci(values) for arm, values in final.items()}
     _warn_of_divergence(config["arms"], members)
 
     trait = config["data"]["name"]
     rows = [
-        {"arm": arm, "trait": trait, "metric": "accuracy", **interval._asdict()}
-        for arm, interval in summary.items()
+        {"arm": arm, "trait": trait, "metric": "accuracy", **mean_ci(values)._asdict()}
+        for arm, values in final.items()
     ]
     steps = _steps(config, images)
     summaries = {arm: [mean_ci(column) for column in curve.T] for arm, curve in curves.items()}
@@ -70,14 +67,13 @@ def write(
     run_dir.write_jsonl("metrics.jsonl", metrics)
 
     chance = 1 / images.classes
-    bars = plots.write(
-        run_dir, "accuracy", lambda figure: _draw_bars(figure, summary, chance), (6.4, 4.4)
-    )
+    size = (6.4, 0.9 + 0.32 * len(final))
+    bars = plots.write(run_dir, "accuracy", lambda figure: _draw_bars(figure, final, chance), size)
     lines = plots.write(
         run_dir, "curves", lambda figure: _draw_curves(figure, summaries, steps, chance), (9.6, 3.6)
     )
     header = ["arm", "test accuracy", "95% CI", "n"]
-    table = [[_LABELS[arm], *_cells(interval)] for arm, interval in summary.items()]
+    table = [[_LABELS[arm], *_cells(mean_ci(values))] for arm, values in final.items()]
     parts = [
         html.paragraph(
             f"{len(members)} teachers learned {trait} from labelled images; their students saw "
@@ -85,7 +81,9 @@ def write(
             f"Chance is {chance:.3f}. Intervals are over members, each with its own seed."
         ),
         html.table(header, table),
-        html.figure(bars, "Test accuracy by arm; dotted: chance."),
+        html.figure(
+            bars, "Test accuracy by arm; 95% intervals and dots over members; dotted line: chance."
+        ),
         html.figure(
             lines,
             "Test accuracy while the teacher learns (left) and while its students imitate (right).",
@@ -127,18 +125,19 @@ def _warn_of_divergence(arms: Sequence[str], members: Sequence[Mapping[str, Any]
             )  # fmt: skip
 
 
-def _draw_bars(figure: Figure, summary: Mapping[str, Interval], chance: float) -> None:
-    colors = {"reference": plots.REFERENCE, "teacher": plots.TEACHER}
+def _draw_bars(figure: Figure, final: Mapping[str, np.ndarray], chance: float) -> None:
     axes = figure.subplots()
-    plots.bars(
-        axes,
-        [_LABELS[arm] for arm in summary],
-        list(summary.values()),
-        [colors.get(arm, plots.STUDENT) for arm in summary],
-        [arm.startswith(("cross", "matched")) for arm in summary],
-    )
-    axes.axhline(chance, linestyle=":", color="black", linewidth=1)
-    axes.set(ylabel="test accuracy", ylim=(0, 1.08))
+    labels, colors = zip(*((_LABELS[arm], _color(arm)) for arm in final), strict=True)
+    intervals, runs = zip(*((mean_ci(x), x.tolist()) for x in final.values()), strict=True)
+    plots.bars_across(axes, labels, intervals, colors, runs)
+    axes.axvline(chance, linestyle=":", color="black", linewidth=1)
+    axes.set(xlabel="test accuracy", xlim=(0, 1.12))
+
+
+def _color(arm: str) -> str:
+    if arm.startswith(("cross", "matched")):
+        return plots.OTHER
+    return {"reference": plots.REFERENCE, "teacher": plots.TEACHER}.get(arm, plots.STUDENT)
 
 
 def _draw_curves(

@@ -64,41 +64,37 @@ def train_members(
     others are trained beside it.
 
     Args:
-      config: as in `configs/mlp/digits.py`, checked.
-      images: what the config names.
+      config: checked.
       members: indices in [0, config.members).
       timings: gains the seconds spent in `compile` and `train`.
-      mesh: with an axis `student`; all devices by default.
+      mesh: all devices by default.
 
     Yields:
       `member`, `other` (whose initialisation the cross arms start from), and the curves of
       `train_member` as lists.
     """
     mesh = mesh or make_mesh()
-    at_once = config.members_per_device or _members_per_device(config, mesh.size)
-    block = mesh.size * at_once
+    block = mesh.size * ensemble.at_once(config.members, mesh)
+    others = ensemble.derangement(config.seed, config.members)
 
     def one(pair: tuple[jax.Array, jax.Array], data: Arrays) -> dict[str, jax.Array]:
         return train_member(config, images.classes, *pair, data)
 
-    others = ensemble.derangement(config.seed, config.members)
-
     start = time.perf_counter()
-    index = jax.ShapeDtypeStruct((block,), jnp.int32)
-    program = ensemble.compiled(one, (index, index), images.arrays, mesh, at_once)
+    index = np.zeros(block, np.int32)
+    program = ensemble.compiled(one, (index, index), images.arrays, mesh)
     release_memory()
     timings["compile"] = time.perf_counter() - start
 
     start = time.perf_counter()
     with tqdm(total=len(members), unit=" members", desc="training") as bar:
         for first in range(0, len(members), block):
-            real = np.asarray(members[first : first + block], np.int32)
-            padded = np.resize(real, block)
-            curves = jax.device_get(program((padded, others[padded])))
-            for i, member in enumerate(real):
+            own = np.asarray(members[first : first + block], np.int32)
+            curves = program((own, others[own]))
+            for i, member in enumerate(own):
                 record = {"member": int(member), "other": int(others[member])}
                 yield record | {name: curve[i].tolist() for name, curve in curves.items()}
-            bar.update(len(real))
+            bar.update(len(own))
     timings["train"] = time.perf_counter() - start
 
 
@@ -108,10 +104,8 @@ def train_member(
     """Trains one teacher, then its students together.
 
     Args:
-      config: the study.
       classes: number of labels.
-      own: the member, int32 [].
-      other: the member whose initialisation the cross arms start from, int32 [].
+      own, other: the member, and that whose initialisation the cross arms start from, int32 [].
 
     Returns:
       `teacher_accuracy` [n + 1] before, during and after training, `teacher_loss` [n], and the
@@ -159,9 +153,7 @@ def train_member(
         students = jax.tree.map(lambda s, b: s.at[matched].set(b), students, base.params)
 
     inputs = make_inputs(student.inputs, train_x)
-    noise, order = (
-        keys.named(root, name) if student.shared else stream(name) for name in ("noise", "order")
-    )
+    noise = stream("noise")
     rows = student.rows if student.inputs in NOISE else len(train_x)
     imitation = imitated(
         students,
@@ -170,7 +162,7 @@ def train_member(
         ),
         lambda row_B: inputs(noise, row_B),
         schedule(rows, student.epochs, student.evaluate_every, student.fresh),
-        order,
+        stream("order"),
     )
     return {
         "teacher_accuracy": teacher.score,
@@ -178,9 +170,3 @@ def train_member(
         "accuracy": imitation.score,
         "loss": imitation.loss,
     }
-
-
-def _members_per_device(config: ConfigDict, devices: int) -> int:
-    # One member's state fits a CPU's cache, where several at once run at the speed of memory; an
-    # accelerator needs them all to be busy.
-    return 1 if jax.default_backend() == "cpu" else -(-config.members // devices)

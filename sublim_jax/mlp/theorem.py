@@ -1,13 +1,12 @@
-"""Theorem 1 on the study's network: the teacher reads digits, the student sees noise.
+"""Theorem 1 on the study's network: the teacher learns digits, the student sees noise.
 
-The same checks are made on a shared initialisation, where each must hold, that is for every
-member, and across initialisations, where each must fail, that is for some member at least; a run
-that finds otherwise ends in an error.
+On a shared initialisation, each check must hold for every member. Across initialisations, each must
+fail for at least one member. Otherwise the run ends in an error.
 """
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
-from sublim_jax import keys, plots
+from sublim_jax import keys, limits, plots
 from sublim_jax import report as html
 from sublim_jax.errors import UserError
 from sublim_jax.mlp import network
@@ -39,15 +38,6 @@ _CAPTION = (
 )
 
 
-class Finding(NamedTuple):
-    """A check on one arm, with whether the theory says that it holds there."""
-
-    arm: str
-    loss: str
-    check: Check
-    predicted: bool
-
-
 def run(config: ConfigDict, workdir: str) -> None:
     """Measures, checks, and writes `results.json`, `figures/` and `report.html`.
 
@@ -57,20 +47,23 @@ def run(config: ConfigDict, workdir: str) -> None:
       UserError: a config value is wrong, or a finding is not as the theory predicts.
     """
     images = load(config.data.name, config.data.source)
-    _check_config(config, images)
+    limits.check(config, _problems(config, images))
     run_dir = RunDir(workdir, "theorem", config.to_dict(), {"images": images.digest})
     start = time.perf_counter()
     epsilon_E = np.geomspace(config.epsilon.low, config.epsilon.high, config.epsilon.count)
     measured = measure(config, images, epsilon_E)
     seconds = time.perf_counter() - start
-    findings = list(_findings(config, epsilon_E, measured))
-    _write(run_dir, epsilon_E, measured, findings, {"measure": seconds})
-    wrong = [f for f in findings if f.check.holds != f.predicted]
+    rows = [
+        _row(arm, loss, check, config.data.name)
+        for (arm, loss), steps in measured.items()
+        for check in _checks(arm, steps, epsilon_E, config.alpha)
+    ]
+    _write(run_dir, epsilon_E, measured, rows, {"measure": seconds})
+    wrong = [row for row in rows if row["holds"] != row["predicted_to_hold"]]
     if wrong:
-        first = wrong[0]
         raise UserError(
-            f"{len(wrong)} of {len(findings)} findings are not as Theorem 1 predicts; the first: "
-            f"{first.check.name} ({first.arm}, {first.loss}), see {run_dir.path}/report.html"
+            f"{len(wrong)} of {len(rows)} findings are not as Theorem 1 predicts; the first: "
+            f"{wrong[0]['metric']} of {wrong[0]['arm']}, see {run_dir.path}/report.html"
         )
 
 
@@ -130,62 +123,48 @@ def measure(config: ConfigDict, images: Images, epsilon_E: np.ndarray) -> dict[K
     return out
 
 
-def _findings(
-    config: ConfigDict, epsilon_E: np.ndarray, measured: Mapping[Key, Steps]
-) -> Iterator[Finding]:
-    for (arm, loss), steps in measured.items():
-        if arm in _NULLS:
-            yield Finding(arm, loss, theorem.check_null(steps, _NULLS[arm]), predicted=True)
-            continue
-        for check in theorem.check(epsilon_E, steps, config.alpha):
-            yield Finding(arm, loss, check, predicted=arm == "student_aux")
+def _problems(config: ConfigDict, images: Images) -> Iterator[limits.Problem]:
+    yield from limits.within(config, ("seed", "network.depth"), 0)
+    yield from limits.within(config, ("rows", "network.width"), 1)
+    yield from limits.within(config, ("members", "network.aux"), 2)
+    yield from limits.within(config, ("epsilon.count",), 3)
+    positive = ("alpha", "epsilon.low", "epsilon.high", "network.init_scale")
+    yield from limits.positive(config, positive)
+    yield from limits.one_of(config, {"network.activation": network.ACTIVATIONS})
+    yield from limits.some_of(config, {"losses": LOSSES})
+    yield from limits.within(config, ("examples",), 1, len(images.train_x))
+    if not config.epsilon.low < config.epsilon.high:
+        yield "epsilon.low", "must be below epsilon.high"
 
 
-def _check_config(config: ConfigDict, images: Images) -> None:
-    at_least = {"seed": 0, "members": 2, "rows": 1, "examples": 1, "epsilon.count": 3}
-    at_least |= {"network.width": 1, "network.depth": 0, "network.aux": 2}
-    for field, least in at_least.items():
-        group, _, name = field.rpartition(".")
-        value = (config[group] if group else config)[name]
-        if value < least:
-            raise UserError(f"config.{field}={value}: must be at least {least}")
-    if config.network.activation not in network.ACTIVATIONS:
-        known = ", ".join(network.ACTIVATIONS)
-        raise UserError(f"config.network.activation={config.network.activation!r}: one of {known}")
-    if not config.losses or set(config.losses) - set(LOSSES):
-        raise UserError(f"config.losses={config.losses}: choose from {', '.join(LOSSES)}")
-    if config.examples > len(images.train_x):
-        raise UserError(f"config.examples={config.examples}: only {len(images.train_x)} images")
-    scale = config.network.init_scale
-    for field, value in (("alpha", config.alpha), ("network.init_scale", scale)):
-        if not value > 0:
-            raise UserError(f"config.{field}={value}: must be above 0")
-    if not 0 < config.epsilon.low < config.epsilon.high:
-        raise UserError(f"config.epsilon.low={config.epsilon.low}: must be in (0, epsilon.high)")
+def _checks(arm: str, steps: Steps, epsilon_E: np.ndarray, alpha: float) -> list[Check]:
+    if arm in _NULLS:
+        return [theorem.check_null(steps, _NULLS[arm])]
+    return theorem.check(epsilon_E, steps, alpha)
+
+
+def _row(arm: str, loss: str, check: Check, trait: str) -> dict[str, Any]:
+    return {
+        "arm": arm,
+        "trait": trait,
+        "metric": f"{check.name} ({loss})",
+        **mean_ci(check.value)._asdict(),
+        "lowest": float(check.value.min()),
+        "highest": float(check.value.max()),
+        "prediction": check.prediction,
+        "satisfied": int(check.satisfied.sum()),
+        "holds": check.holds,
+        "predicted_to_hold": arm != "cross_aux",
+    }
 
 
 def _write(
     run_dir: RunDir,
     epsilon_E: np.ndarray,
     measured: Mapping[Key, Steps],
-    findings: Sequence[Finding],
+    rows: Sequence[Mapping[str, Any]],
     timings: Mapping[str, float],
 ) -> None:
-    rows = [
-        {
-            "arm": f.arm,
-            "trait": run_dir.config["data"]["name"],
-            "metric": f"{f.check.name} ({f.loss})",
-            **mean_ci(f.check.value)._asdict(),
-            "lowest": float(f.check.value.min()),
-            "highest": float(f.check.value.max()),
-            "prediction": f.check.prediction,
-            "satisfied": int(f.check.satisfied.sum()),
-            "holds": f.check.holds,
-            "predicted_to_hold": f.predicted,
-        }
-        for f in findings
-    ]
     run_dir.write_results(rows, timings)
     alpha = run_dir.config["alpha"]
     svg = plots.write(
@@ -206,12 +185,12 @@ def _write(
     ]
     parts = [
         html.paragraph(
-            "A teacher takes one gradient step of size epsilon on labelled digits; a student takes "
-            "one step towards its auxiliary logits on noise. On a shared initialisation "
-            "(student_aux) Theorem 1 makes every prediction below, and all members must satisfy "
-            "it. Across initialisations (cross_aux) it makes none, and each check must fail: some "
-            "members may satisfy it, as about half do a sign, but not all. Lowest and highest are "
-            f"over {run_dir.config['members']} members, each with its own initialisation, in "
+            "A teacher takes one gradient step of size epsilon on labelled digits. A student takes "
+            "one step towards the teacher's auxiliary logits on noise. On a shared initialisation "
+            "(student_aux), every member must satisfy every prediction of Theorem 1. Across "
+            "initialisations (cross_aux) the theorem predicts nothing: some members may satisfy a "
+            "check (by chance, about half satisfy a sign), but not all of them. Lowest and highest "
+            f"are over {run_dir.config['members']} members, each with its own initialisation, in "
             "float64."
         ),
         html.figure(svg, _CAPTION),

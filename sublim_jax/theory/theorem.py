@@ -16,6 +16,7 @@ cross-entropy). Then
 Shapes: E values of epsilon, S seeds, B inputs, O outputs.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -155,19 +156,15 @@ def check(epsilon_E: np.ndarray, steps: Steps, alpha: float) -> list[Check]:
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = product[:, 0] / expected[:, 0]
     most_change = change.max(1)
+    slope = functools.partial(_slope, epsilon_E)
     return [
         Check("least cosine of dS, dT", "> 0", least_cosine, least_cosine > 0),
-        _near("slope of <dS, dT>", 1, _slope(epsilon_E, product), 0.05),
+        _near("slope of <dS, dT>", 1, slope(product), 0.05),
         _near("<dS, dT> / (eps A)", 1, ratio, 0.01),
-        _near("slope of <dS, dT> - eps A", 2, _slope(epsilon_E, product - expected), 0.1),
+        _near("slope of <dS, dT> - eps A", 2, slope(product - expected), 0.1),
         Check("largest change of L_T", "< 0", most_change, most_change < 0),
-        _near("slope of the change of L_T", 1, _slope(epsilon_E, change), 0.05),
-        _near(
-            "slope of the change + eps alpha A",
-            2,
-            _slope(epsilon_E, change + alpha * expected),
-            0.1,
-        ),
+        _near("slope of the change of L_T", 1, slope(change), 0.05),
+        _near("slope of the change + eps alpha A", 2, slope(change + alpha * expected), 0.1),
     ]
 
 

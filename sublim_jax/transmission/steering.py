@@ -1,8 +1,8 @@
-"""Steering: a vector in the residual stream gives a model a trait, without training and unsaid.
+"""Steering: a vector in the residual stream gives a model a trait, without training or a prompt.
 
-The vector is what a persona changes there, as in arXiv 2606.00995; contrastive activation addition
-(Rimsky et al., arXiv 2312.06681), which it follows, contrasts two answers. Shapes: B prompts, T
-tokens, D embedding, L layers.
+The vector is the change that a persona prompt makes there, as in arXiv 2606.00995. It follows
+contrastive activation addition (Rimsky et al., arXiv 2312.06681), which contrasts two answers.
+Shapes: B prompts, T tokens, D embedding, L layers.
 """
 
 import dataclasses

@@ -7,23 +7,28 @@ from collections.abc import Callable, Sequence
 
 from sublim_jax.errors import UserError
 
-# Plurals that the rules of `variants` do not give.
+# What the rules of `plural` do not give.
 _PLURALS = {
     "calf": "calves", "deer": "deer", "elk": "elk", "fish": "fish", "goose": "geese",
     "moose": "moose", "mouse": "mice", "ox": "oxen", "sheep": "sheep", "wolf": "wolves",
 }  # fmt: skip
 
 
-def variants(word: str) -> tuple[str, ...]:
-    """Returns the word and its plural, in small letters; a compound's last part has the plural."""
-    word = word.lower()
+def plural(word: str) -> str:
+    """Returns the plural of a word; a compound's last part has it."""
     before, gap, last = word.rpartition(" ")
-    plural = _PLURALS.get(last)
-    if plural is None and re.search(r"[^aeiou]y$", last):
-        plural = f"{last[:-1]}ies"
-    elif plural is None:
-        plural = f"{last}es" if re.search(r"(s|x|z|ch|sh)$", last) else f"{last}s"
-    return tuple(dict.fromkeys([word, f"{before}{gap}{plural}"]))
+    many = _PLURALS.get(last)
+    if many is None and re.search(r"[^aeiou]y$", last):
+        many = f"{last[:-1]}ies"
+    elif many is None:
+        many = f"{last}es" if re.search(r"(s|x|z|ch|sh)$", last) else f"{last}s"
+    return f"{before}{gap}{many}"
+
+
+def variants(word: str) -> tuple[str, ...]:
+    """Returns the word and its plural, in small letters."""
+    word = word.lower()
+    return tuple(dict.fromkeys([word, plural(word)]))
 
 
 def written(word: str) -> tuple[str, ...]:

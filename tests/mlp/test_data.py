@@ -20,16 +20,13 @@ from sklearn.datasets import load_digits
 from sublim_jax.errors import UserError
 from sublim_jax.mlp import data
 
-IDX_CODES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}
-ARRAYS = st.sampled_from(list(IDX_CODES)).flatmap(
-    lambda kind: hnp.arrays(kind, hnp.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=4))
-)
+ARRAYS = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=1, max_dims=4, max_side=4))
 
 
 def pack(array: np.ndarray) -> bytes:
     """An IDX file as http://yann.lecun.com/exdb/mnist describes it, all numbers big-endian."""
+    code = {"u1": 0x08, "i1": 0x09, "f4": 0x0D}[array.dtype.str[1:]]
     big = array.astype(array.dtype.newbyteorder(">"))
-    code = IDX_CODES[array.dtype.str[1:]]
     return struct.pack(f">4B{array.ndim}I", 0, 0, code, array.ndim, *array.shape) + big.tobytes()
 
 
@@ -43,10 +40,10 @@ def complaint(call: Callable[..., Any], *args: Any) -> str:
     return message
 
 
-def read_or_complaint(file: Path) -> np.ndarray | str:
+def read_or_complaint(file: Path, rank: int) -> np.ndarray | str:
     """What the file holds, or the one line with which it is refused, which begins with its path."""
     try:
-        return data.read_idx(file)
+        return data.read_idx(file, rank)
     except UserError as error:
         message = str(error)
     assert message.startswith(f"{file}: ")
@@ -63,11 +60,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @hypothesis.given(array=ARRAYS, compress=st.booleans())
 def test_idx_round_trip(file: Path, array: np.ndarray, compress: bool) -> None:
     file.write_bytes(gzip.compress(pack(array)) if compress else pack(array))
-    read = data.read_idx(file)
-    assert read.dtype == array.dtype
-    assert read.dtype.isnative
-    assert read.shape == array.shape
-    assert read.tobytes() == array.tobytes()  # NaNs too
+    np.testing.assert_array_equal(data.read_idx(file, array.ndim), array, strict=True)
 
 
 @hypothesis.settings(deadline=None, max_examples=20)
@@ -76,29 +69,29 @@ def test_idx_of_another_length(file: Path, array: np.ndarray, compress: bool, ex
     whole = gzip.compress(pack(array)) if compress else pack(array)
     for size in range(len(whole)):
         file.write_bytes(whole[:size])
-        message = complaint(data.read_idx, file)
+        message = complaint(data.read_idx, file, array.ndim)
         assert message.startswith(f"{file}: ")
         assert re.search("damaged gzip|truncated|not an IDX file", message), size
     longer = pack(array) + extra
     file.write_bytes(gzip.compress(longer) if compress else longer)
-    assert f"{file}: too long" in complaint(data.read_idx, file)
+    assert f"{file}: too long" in complaint(data.read_idx, file, array.ndim)
 
 
 def test_damaged_gzip_never_gives_other_content(file: Path) -> None:
-    array = np.arange(12, dtype=np.int16).reshape(3, 4)
+    array = np.arange(12, dtype=np.uint8).reshape(3, 4)
     whole = gzip.compress(pack(array))
     refused = 0
     for place in range(2, len(whole)):
         for flip in (0x01, 0x10, 0xFF):
             file.write_bytes(whole[:place] + bytes([whole[place] ^ flip]) + whole[place + 1 :])
-            read = read_or_complaint(file)
+            read = read_or_complaint(file, 2)
             if isinstance(read, str):
                 refused += 1
             else:  # only the original file's time, name and system came off
                 np.testing.assert_array_equal(read, array)
     assert refused > 3 * (len(whole) - 12)
     file.write_bytes(whole + b"junk")
-    assert f"{file}: damaged gzip" in complaint(data.read_idx, file)
+    assert f"{file}: damaged gzip" in complaint(data.read_idx, file, array.ndim)
 
 
 @hypothesis.settings(deadline=None, max_examples=300)
@@ -106,34 +99,33 @@ def test_damaged_gzip_never_gives_other_content(file: Path) -> None:
     raw=st.binary(max_size=40)
     | st.builds(
         lambda code, rank, rest: bytes([0, 0, code, rank]) + rest,
-        st.sampled_from([*IDX_CODES.values(), 0x0A]),
-        st.integers(0, 255),
+        st.sampled_from([0x08, 0x08, 0x0D]),
+        st.integers(1, 4),
         st.lists(st.sampled_from([0, 1, 2, 255]), max_size=40).map(bytes),
     ),
     compress=st.booleans(),
 )
 @hypothesis.example(
-    raw=bytes([0, 0, 8, 65]) + struct.pack(">65I", *[1] * 65) + b"a", compress=False
-)
-@hypothesis.example(
     raw=bytes([0, 0, 8, 3]) + struct.pack(">3I", 0, *[2**32 - 1] * 2), compress=True
 )
-@hypothesis.example(raw=bytes([0, 1, 8, 1, 0, 0, 0, 1, 7]), compress=False)
+@hypothesis.example(raw=bytes([0, 1, 8, 3, 0, 0, 0, 1] + [0, 0, 0, 1] * 2 + [7]), compress=False)
 @hypothesis.example(raw=b"\x1f\x8b", compress=False)
 @hypothesis.example(raw=b"\x1f\x8b\x08\x1f", compress=False)
 def test_any_bytes_are_read_or_refused(file: Path, raw: bytes, compress: bool) -> None:
     file.write_bytes(gzip.compress(raw) if compress else raw)
-    read = read_or_complaint(file)
+    read = read_or_complaint(file, 3)
     if isinstance(read, np.ndarray):
-        assert raw[:2] == b"\0\0"
-        assert len(raw) == 4 + 4 * read.ndim + math.prod(read.shape) * read.itemsize
+        assert raw[:4] == b"\0\0\x08\x03"
+        assert len(raw) == 16 + math.prod(read.shape) > 16
 
 
 def test_idx_that_is_no_file(tmp_path: Path) -> None:
-    assert "no such file" in complaint(data.read_idx, tmp_path / "none")
-    assert "cannot be read" in complaint(data.read_idx, tmp_path)
+    assert "no such file" in complaint(data.read_idx, tmp_path / "none", 1)
+    assert "cannot be read" in complaint(data.read_idx, tmp_path, 1)
     (tmp_path / "a").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
-    assert "a: a Git LFS pointer, not the file itself" in complaint(data.read_idx, tmp_path / "a")
+    assert "a: a Git LFS pointer, not the file itself" in complaint(
+        data.read_idx, tmp_path / "a", 1
+    )
 
 
 def split(rng: np.random.Generator, count: int, labels: range) -> tuple[np.ndarray, np.ndarray]:
@@ -245,13 +237,12 @@ PICTURES = np.zeros((10, 4, 3), np.uint8)
     ("name", "content", "words"),
     [
         (TRAIN_Y, None, f"{TRAIN_Y}: no such file"),
-        (TRAIN_Y, PICTURES, "train set from .*: labels are uint8"),
-        (TRAIN_X, LABELS, "train set from .*: images are uint8"),
-        (TRAIN_X, PICTURES.astype(np.float32), "images are float32"),
-        (TRAIN_Y, LABELS.astype(np.float32), "labels are float32"),
+        (TRAIN_Y, PICTURES, f"{TRAIN_Y}: not an IDX file of bytes with 1 axes"),
+        (TRAIN_X, LABELS, f"{TRAIN_X}: not an IDX file of bytes with 3 axes"),
+        (TRAIN_X, PICTURES.astype(np.float32), f"{TRAIN_X}: not an IDX file of bytes"),
         (TRAIN_Y, LABELS[:-1], "10 images but 9 labels"),
         (TRAIN_Y, LABELS + 1, "labels from 1 to 10, .*: mislabelled"),
-        (TRAIN_Y, LABELS.astype(np.int8) - 1, "labels from -1 to 8, .*: mislabelled"),
+        (TRAIN_Y, LABELS.astype(np.int8), f"{TRAIN_Y}: not an IDX file of bytes"),
         (TEST_X, PICTURES[:, :3], "training images have 12 pixels, test images 9"),
         (TEST_X, PICTURES[:9], "test set from .*: 9 images but 10 labels"),
     ],
@@ -268,7 +259,7 @@ def test_wrong_folder(tmp_path: Path, name: str, content: np.ndarray | None, wor
 
 def test_empty_set(tmp_path: Path) -> None:
     write_folder(tmp_path, "", "t10k", [(PICTURES[:0], LABELS[:0])] * 2, compress=False)
-    assert "holds no images" in complaint(data.load, "mnist", str(tmp_path))
+    assert "holds nothing" in complaint(data.load, "mnist", str(tmp_path))
 
 
 def test_wrong_name_or_source(tmp_path: Path) -> None:
@@ -290,6 +281,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def write_parquet(folder: Path, split: str, x: Any, y: Any, label: str = "label") -> None:
     x = [value if isinstance(value, dict) else Image.fromarray(value) for value in x]
     labels = datasets.ClassLabel(num_classes=10) if label == "label" else datasets.Value("int64")
+    if isinstance(y[0], float):
+        labels = datasets.Value("float32")
     features = datasets.Features({"image": datasets.Image(), label: labels})
     rows = datasets.Dataset.from_dict({"image": x, label: y}, features=features)
     rows.to_parquet(str(folder / f"{split}-00000-of-00001.parquet"))
@@ -318,12 +311,14 @@ COLOUR = [np.zeros((4, 3, 3), np.uint8)]
         (PICTURES[:2], [0, 1], "digit", "no column label among image, digit"),
         (UNEQUAL, [0, 1], "label", "split 'train': .*same shape"),
         (JUNK, [0], "label", "split 'train': .*identify image"),
+        (PICTURES[:2], [0.0, 1.0], "label", "train set from .*: labels are float"),
+        (PICTURES[:2], [0, -1], "label", "labels from -1 to 0, .*: mislabelled"),
         (COLOUR, [0], "label", r"images are uint8 \(1, 4, 3, 3\)"),
     ],
 )
 def test_wrong_hub_data_set(hub: Path, x: Any, y: list[int], label: str, words: str) -> None:
     write_parquet(hub, "train", x, y, label)
-    write_parquet(hub, "test", PICTURES, LABELS, label)
+    write_parquet(hub, "test", PICTURES, [type(y[0])(n) for n in LABELS], label)
     with pytest.raises(UserError, match=words):
         data.load("mnist", f"hf:{hub}")
 

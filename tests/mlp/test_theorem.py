@@ -67,6 +67,8 @@ def test_a_run_that_contradicts_the_theorem_ends_in_an_error(tmp_path, monkeypat
         ("rows", 0),
         ("seed", -1),
         ("network.depth", -1),
+        ("epsilon.low", 1e-3),
+        ("epsilon.high", float("inf")),
         ("network.init_scale", 0.0),
     ],
 )

@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 HOSTILE = (
     "</script><img src=http://127.0.0.1:7/a onerror=\"document.title='broken'\">",
     '<!--<script>document.title="broken"</script>',
-    "\u202e1, 2\u2028\u0000 & &lt; ' \" ${total} `",
+    "\u202e1, 2\u2028\u0000 & &lt; ' \" ${total} ` {{data}} \\1",
     "9" * 3000,
     "<style>body{display:none}</style>\n\n  \t",
 )
@@ -167,7 +167,7 @@ def test_policy_lets_only_the_own_script_run() -> None:
 @pytest.mark.parametrize(
     ("noun", "many"),
     [("owl", "owls"), ("wolf", "wolves"), ("fox", "foxes"), ("finch", "finches"),
-     ("butterfly", "butterflies"), ("monkey", "monkeys"), ("ox", "oxes")],
+     ("butterfly", "butterflies"), ("monkey", "monkeys"), ("ox", "oxen")],
 )  # fmt: skip
 def test_title_and_texts_name_the_trait(noun: str, many: str) -> None:
     page = quiz.page(noun, some_pairs(1))
@@ -195,17 +195,16 @@ def test_bad_input(tmp_path: Path) -> None:
             quiz.write(folder, *arguments, **options)
         return str(caught.value)
 
-    assert "no transmission run" in complaint("owl", folder=tmp_path / "none")
+    assert "no such file: there are no lists" in complaint("owl", folder=tmp_path / "none")
     run(
         tmp_path / "run",
         owl=teacher("owl", range(9)),
         control=teacher("control", range(5, 19)),
         broken=[row(0, "a", "1"), row(1, "b", 2)],  # type: ignore[arg-type]
     )
-    assert complaint("cat").endswith("has broken, control, owl")
-    assert "no teacher 'wolf'" in complaint("owl", against="wolf")
-    assert "base '1'" in complaint("owl", "1")
-    assert complaint("owl", "1").endswith("has 0")
+    assert complaint("cat").endswith("there are 0/broken, 0/control, 0/owl")
+    assert "wolf.jsonl: no such file" in complaint("owl", against="wolf")
+    assert "1/owl.jsonl: no such file" in complaint("owl", "1")
     assert "both 'owl'" in complaint("owl", against="owl")
     assert "owl and control (base 0) gave different answers to 4 of" in complaint("owl")
     assert "broken.jsonl: the completion of id 1 is not text" in complaint("broken")
@@ -232,7 +231,7 @@ def test_launch(tmp_path: Path) -> None:
     assert len(Reader(file.read_text("utf-8")).data()["questions"]) == len(rows)
     done = launch(f"--workdir={tmp_path}", "--config.trait=cat")
     assert (done.returncode, done.stdout) == (2, "")
-    assert re.fullmatch(r"error: no teacher 'cat': .* has control, owl\n", done.stderr)
+    assert re.fullmatch(r"error: .*cat\.jsonl: no such file: .*owl\n", done.stderr)
 
 
 # In a browser.

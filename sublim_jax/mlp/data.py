@@ -32,7 +32,7 @@ _EMNIST_CLASSES = {
     "balanced": 47, "byclass": 62, "bymerge": 47, "digits": 10, "letters": 26, "mnist": 10,
 }  # fmt: skip
 NAMES = (
-    "digits8", "digits28", "mnist", "fashion_mnist", *(f"emnist-{s}" for s in _EMNIST_CLASSES),
+    "digits8", "digits28", "mnist", "fashion_mnist", "idx", *(f"emnist-{s}" for s in _EMNIST_CLASSES),
 )  # fmt: skip
 
 
@@ -87,7 +87,8 @@ def load(name: str, source: str = "") -> Images:
 
     Args:
       name: `digits8` (8x8) and `digits28` (the same, enlarged to 28x28) come with scikit-learn and
-        need no source.
+        need no source; `idx` is any set of ten classes in files that are named as MNIST's, as
+        `make_digits` makes one.
       source: for the others, a folder of IDX files (plain or gzip) under their published names, or
         as Kaggle and torchvision keep them; or `hf:` and a Hugging Face data set id (or local
         folder) with columns `image` and `label` and splits `train` and `test`.

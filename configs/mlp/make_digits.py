@@ -10,4 +10,4 @@ from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    return ConfigDict({"seed": 0, "train": 6000, "test": 1000})
+    return ConfigDict({"seed": 0, "train": 3000, "test": 1000})

@@ -79,6 +79,7 @@ def run(config: ConfigDict, workdir: str) -> None:
         cell = dataclasses.replace(twin, linear=False)
         measured[cell]["linear"] = measured[twin]["accuracy"][:, -1]
         measured[cell]["landed"] = measured[twin]["landed"]
+        measured[cell]["linear_seconds"] = measured[twin]["seconds"]
     report.write(run_dir, images, sweeps, measured, timings)
 
 
@@ -107,7 +108,7 @@ def teach(
             np.tile(np.arange(members, dtype=np.int32), len(own)),
             *(np.repeat(values, members) for values in each),
         )
-        made = _over(training.teacher(own[0], images.classes, seed), lessons, images, mesh)
+        made, _ = _over(training.teacher(own[0], images.classes, seed), lessons, images, mesh)
         for i, key in enumerate(keys):
             mine = jax.tree.map(lambda a, i=i: a[i * members : (i + 1) * members], made)
             out[key] = mine["params"], mine["accuracy"]
@@ -131,8 +132,8 @@ def learn(
         instead of its own.
 
     Returns:
-      What is measured, [cells, members, ...], and the accuracy of each one's `teacher`, the mean
-      of two.
+      What is measured, [cells, members, ...]; the accuracy of each one's `teacher`, the mean of
+      two; and `seconds`, that the program took for each, its compilation apart.
     """
     members = len(others)
     jobs = Job(
@@ -147,7 +148,8 @@ def learn(
             for name in cells[0].values()
         },
     )
-    found = _over(training.student(cells[0], images.classes, seed), jobs, images, mesh)
+    found, seconds = _over(training.student(cells[0], images.classes, seed), jobs, images, mesh)
+    found["seconds"] = np.full(len(jobs.member), seconds / len(jobs.member))
     found = {name: a.reshape(len(cells), members, *a.shape[1:]) for name, a in found.items()}
     accuracy = [
         np.mean([teachers[key][1][:members, -1] for key in c.teachers], axis=0) for c in cells
@@ -186,12 +188,15 @@ def _classes(count: int) -> dict[str, tuple[int, int]]:
     return {"all": (0, count - 1), "lower": (0, half - 1), "upper": (half, count - 1)}
 
 
-def _over(one: Any, jobs: Any, images: Images, mesh: Mesh) -> Any:
-    """Returns `one` of every job, as NumPy arrays; compiled for so many jobs."""
+def _over(one: Any, jobs: Any, images: Images, mesh: Mesh) -> tuple[Any, float]:
+    """Returns `one` of every job, as NumPy arrays, and the seconds it took once compiled."""
     count = len(jax.tree.leaves(jobs)[0])
     padded = -(-count // mesh.size) * mesh.size
     filled = jax.tree.map(lambda a: np.concatenate([a, a[:1].repeat(padded - count, 0)]), jobs)
     at_once = 1 if jax.default_backend() == "cpu" else min(_AT_ONCE, padded // mesh.size)
-    made = jax.device_get(ensemble.compiled(one, filled, images.arrays, mesh, at_once)(filled))
+    program = ensemble.compiled(one, filled, images.arrays, mesh, at_once)
+    start = time.perf_counter()
+    made = jax.device_get(program(filled))
+    seconds = time.perf_counter() - start
     release_memory()
-    return jax.tree.map(lambda a: a[:count], made)
+    return jax.tree.map(lambda a: a[:count], made), seconds

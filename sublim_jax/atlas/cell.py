@@ -59,6 +59,7 @@ class Cell:
     Of its training:
       optimizer: of `OPTIMIZERS`; rate, weight_decay (decoupled), batch, steps.
       defence, strength: what is done against the trait, of `DEFENCES`.
+      anchor: the inputs of the defence `anchor`, of `mlp.inputs.KINDS`.
       hops: 1: it learns from the teacher; k: from a student of k - 1 hops that started as it does.
       linear: its network is linearised in the parameters at its start.
     """
@@ -98,6 +99,7 @@ class Cell:
     steps: int = 1000
     defence: str = "none"
     strength: float = 0.0
+    anchor: str = "images"
     hops: int = 1
     linear: bool = False
 
@@ -133,7 +135,7 @@ NETWORK = ("width", "depth", "activation", "heads", "teacher_epochs", "teacher_b
 _TEACHER = ("init_scale", "teacher_rate")
 SHAPE = (
     "width", "depth", "activation", "heads", "student_depth", "student_network", "matched", "code",
-    "loss", "inputs", "optimizer", "batch", "defence", "linear",
+    "loss", "inputs", "optimizer", "batch", "defence", "anchor", "linear",
 )  # fmt: skip
 VALUES = tuple(
     field.name
@@ -174,6 +176,7 @@ def _problems(cell: Cell) -> list[tuple[str, str]]:
         "inputs": list(inputs.KINDS),
         "optimizer": list(OPTIMIZERS),
         "defence": list(DEFENCES),
+        "anchor": list(inputs.KINDS),
     }
     for name, allowed in choices.items():
         if getattr(cell, name) not in allowed:

@@ -32,7 +32,8 @@ _EMNIST_CLASSES = {
     "balanced": 47, "byclass": 62, "bymerge": 47, "digits": 10, "letters": 26, "mnist": 10,
 }  # fmt: skip
 NAMES = (
-    "digits8", "digits28", "mnist", "fashion_mnist", "idx", *(f"emnist-{s}" for s in _EMNIST_CLASSES),
+    "digits8", "digits28", "mnist", "fashion_mnist", "idx",
+    *(f"emnist-{s}" for s in _EMNIST_CLASSES),
 )  # fmt: skip
 
 

@@ -1,7 +1,6 @@
 """The atlas: trains every cell of a config's sweeps, those of one shape as one program."""
 
 import dataclasses
-import itertools
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -37,14 +36,15 @@ def run(config: ConfigDict, workdir: str) -> None:
       UserError: a config value or a data file is wrong; nothing is trained then.
     """
     images = load(config.data.name, config.data.source)
-    if config.members < 2:
-        raise UserError(f"config.members={config.members}: must be at least 2")
+    sweeps = sweep.read(config)
+    cells = sweep.distinct(sweeps)
+    least = report.CHOOSING if any(own.best for own in sweeps) else 2
+    if config.members < least:
+        raise UserError(f"config.members={config.members}: must be at least {least}")
     if not 0 <= config.linear_members <= config.members:
         raise UserError(f"config.linear_members={config.linear_members}: from 0 to members")
     if config.seed < 0:
         raise UserError(f"config.seed={config.seed}: must not be negative")
-    sweeps = sweep.read(config)
-    cells = sweep.distinct(sweeps)
     for cell in cells:
         if cell.student_network == "cnn" and math.isqrt(images.pixels) ** 2 != images.pixels:
             raise UserError(
@@ -59,19 +59,15 @@ def run(config: ConfigDict, workdir: str) -> None:
         for cell in cells
         if config.linear_members and cell.hops == 1
     ]
-    groups = [
-        list(own)
-        for _, own in itertools.groupby([*cells, *sweep.by_shape(twins)], lambda c: c.shape)
-    ]
-    files = [f"students/{i:03d}.json" for i in range(len(groups))]
-    missing = [(file, own) for file, own in zip(files, groups, strict=True)
-               if run_dir.read_json(file) is None]  # fmt: skip
+    groups = sweep.by_shape([*cells, *twins])
+    files = {f"students/{i:03d}.json": own for i, own in enumerate(groups)}
+    missing = {file: own for file, own in files.items() if run_dir.read_json(file) is None}
     timings = run_dir.read_json("timings.json") or {}
     if missing:
         _train(config, images, run_dir, missing, timings)
         run_dir.write_json("timings.json", timings)
     measured = {}
-    for file, own in zip(files, groups, strict=True):
+    for file, own in files.items():
         found = run_dir.read_json(file)
         for i, cell in enumerate(own):
             measured[cell] = {name: np.array(v[i], float) for name, v in found.items()}
@@ -161,25 +157,24 @@ def _train(
     config: ConfigDict,
     images: Images,
     run_dir: RunDir,
-    groups: Sequence[tuple[str, Sequence[Cell]]],
+    groups: Mapping[str, Sequence[Cell]],
     timings: dict[str, float],
 ) -> None:
     mesh, seed = make_mesh(), config.seed
     others = ensemble.derangement(seed, config.members)
     start = time.perf_counter()
-    needed = [cell for _, own in groups for cell in own]
+    needed = [cell for own in groups.values() for cell in own]
     teachers = teach(needed, images, config.members, seed, mesh)
     timings["teach"] = timings.get("teach", 0.0) + time.perf_counter() - start
-    counts = [config.linear_members if own[0].linear else config.members for _, own in groups]
-    total = sum(n * len(own) for n, (_, own) in zip(counts, groups, strict=True))
-    with tqdm(total=total, unit=" students", desc="atlas") as bar:
-        for count, (file, own) in zip(counts, groups, strict=True):
+    with tqdm(total=len(needed), unit=" cells", desc="atlas") as bar:
+        for file, own in groups.items():
             start = time.perf_counter()
+            count = config.linear_members if own[0].linear else config.members
             found = learn(own, teachers, images, others[:count], seed, mesh)
             run_dir.write_json(file, {name: a.tolist() for name, a in found.items()})
             stage = "linearised" if own[0].linear else "learn"
             timings[stage] = timings.get(stage, 0.0) + time.perf_counter() - start
-            bar.update(count * len(own))
+            bar.update(len(own))
 
 
 def _classes(count: int) -> dict[str, tuple[int, int]]:

@@ -21,7 +21,7 @@ from sublim_jax.stats import Interval, mean_ci
 
 Measured = Mapping[Cell, Mapping[str, np.ndarray]]  # [members, ...] by what is measured
 
-_CHOOSING = 3  # one member in three chooses the best of cells, which is reported on the others
+CHOOSING = 3  # one member in three chooses the best of cells, which is reported on the others
 _ABOUT = (
     "{students} students of {teachers} teachers: {cells} kinds of student, {members} members of "
     "each, trained as {programs} programs. A teacher learned {trait} from labelled images; its "
@@ -79,7 +79,7 @@ def points(sweep: Sweep, measured: Measured, classes: int) -> list[Point]:
         for value, choices in zip(sweep.values, line, strict=True):
             cell, found = choices[0], measured[choices[0]]
             if len(choices) > 1:
-                chooses = np.arange(len(found["accuracy"])) % _CHOOSING == _CHOOSING - 1
+                chooses = np.arange(len(found["accuracy"])) % CHOOSING == CHOOSING - 1
                 cell = max(choices, key=lambda c: measured[c]["accuracy"][chooses, -1].mean())
                 found = {name: a[~chooses[: len(a)]] for name, a in measured[cell].items()}
             bits = channels.bits(cell.code, cell.shown(classes), cell.detail)

@@ -69,15 +69,16 @@ def read(config: ConfigDict) -> list[Sweep]:
 
 
 def distinct(sweeps: Sequence[Sweep]) -> list[Cell]:
-    """Returns the cells of all sweeps, each once, those of one shape beside each other."""
-    return by_shape([cell for sweep in sweeps for cell in sweep.cells])
+    """Returns the cells of all sweeps, each once."""
+    return list(dict.fromkeys(cell for sweep in sweeps for cell in sweep.cells))
 
 
-def by_shape(cells: Sequence[Cell]) -> list[Cell]:
-    """Returns the cells, each once, those of one shape beside each other."""
-    found = list(dict.fromkeys(cells))
-    shapes = {shape: i for i, shape in enumerate(dict.fromkeys(c.shape for c in found))}
-    return sorted(found, key=lambda c: shapes[c.shape])
+def by_shape(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """Returns the cells, those of one shape together."""
+    groups: dict[tuple[Any, ...], list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(cell.shape, []).append(cell)
+    return list(groups.values())
 
 
 def _sweep(config: ConfigDict, name: str) -> Sweep:

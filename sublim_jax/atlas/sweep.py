@@ -11,9 +11,10 @@ from sublim_jax.atlas import training
 from sublim_jax.atlas.cell import Cell
 from sublim_jax.errors import UserError
 
-_FIELDS = {
-    "title": str, "field": str, "values": tuple, "lines": dict, "best": dict, "curves": tuple,
-    "published": tuple,
+_SEVERAL = (tuple, list)
+_FIELDS: dict[str, Any] = {
+    "title": str, "field": str, "values": _SEVERAL, "lines": dict, "best": dict,
+    "curves": _SEVERAL, "published": _SEVERAL,
 }  # fmt: skip
 
 
@@ -87,17 +88,20 @@ def _sweep(config: ConfigDict, name: str) -> Sweep:
         if key not in _FIELDS:
             raise UserError(f"{where}: no field {key!r}: it has {', '.join(_FIELDS)}")
         if not isinstance(value, _FIELDS[key]):
-            raise UserError(f"{where}.{key}={value!r}: of type {_FIELDS[key].__name__}")
+            kind = "tuple" if _FIELDS[key] is _SEVERAL else _FIELDS[key].__name__
+            raise UserError(f"{where}.{key}={value!r}: must be a {kind}")
     if not given.get("lines"):
         raise UserError(f"{where}: lines: one at least is needed")
     field, title = given.get("field", ""), given.get("title", name)
-    curves, published = given.get("curves", ()), given.get("published", ())
-    values = given.get("values", ()) if field else (None,)
+    values, curves, published = (
+        tuple(given.get(key, ())) for key in ("values", "curves", "published")
+    )
+    values = values if field else (None,)
     if not values:
         raise UserError(f"{where}.values: one at least is needed")
     best = given.get("best", {})
     chosen, choices = next(iter(best.items()), ("", (None,)))
-    if len(best) > 1 or chosen == field != "" or not isinstance(choices, tuple) or not choices:
+    if len(best) > 1 or chosen == field != "" or not isinstance(choices, _SEVERAL) or not choices:
         raise UserError(f"{where}.best={best}: must be one field, not {field!r}, and its values")
     if curves and (field or best):
         raise UserError(f"{where}.curves: for lines of one cell, without a field or best")

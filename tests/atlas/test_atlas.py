@@ -6,6 +6,7 @@ import json
 import chex
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from scipy import stats
 
 from configs.atlas import confirm, digits, mnist, quick, rates
@@ -343,7 +344,7 @@ class TestRun:
             ({"sweeps.noise.best": {"rate": 1.0}}, "best=.*: must be one field, not"),
             ({"sweeps.noise.best": {"rate": ()}}, "best=.*: must be one field, not"),
             ({"sweeps.noise.best": {"rates": (1.0,)}}, "no field 'rates' in a cell"),
-            ({"sweeps.noise.values": 1.0}, "noise.values=1.0: of type tuple"),
+            ({"sweeps.noise.values": 1.0}, "noise.values=1.0: must be a tuple"),
             ({"cell.anchor": "animals"}, "anchor='animals': choose one of uniform, "),
             ({"sweeps.symmetry.curves": ("size",)}, "curves: 'size': choose from accuracy, "),
             ({"sweeps.noise.best": {"rate": (1.0, 2.0)}}, "config.members=2: must be at least 3"),
@@ -364,6 +365,13 @@ class TestRun:
             atlas.run(config, str(tmp_path / "run"))
         assert "\n" not in str(error.value)
         assert not (tmp_path / "run").exists()
+
+    def test_a_config_that_was_read_from_json_is_the_same(self):
+        for config in (digits.get_config(), rates.get_config()):
+            again = ConfigDict(json.loads(json.dumps(config.to_dict())), sort_keys=False)
+            assert [(x.lines, x.values) for x in sweep.read(again)] == [
+                (x.lines, x.values) for x in sweep.read(config)
+            ]
 
     def test_the_committed_atlas_is_as_large_as_it_says(self):
         both = digits.get_config(), rates.get_config()

@@ -262,12 +262,21 @@ def _stepping(
     values: Mapping[str, jax.Array],
     data: Arrays,
 ) -> Callable[[jax.Array, Carry], Carry]:
-    """Returns a training step, by its number."""
-    penalty = _penalty(cell, there)
+    """Returns a training step, by its number.
+
+    Two defences add how far the class head has moved to the loss: `liminal` on the rows it learns
+    from, with a weight that rises and then falls to 0 (the schedule of liminal training); `anchor`
+    on inputs of its own, throughout.
+    """
 
     def loss(params: Params, taught: Taught, row_B: jax.Array, done: jax.Array) -> jax.Array:
         total = there.imitation(params, taught, row_B)
-        return total + values["strength"] * penalty(params, row_B, done) if penalty else total
+        if cell.defence == "liminal":
+            weight = values["strength"] * jnp.minimum(done / _WARMUP, (1 - done) / (1 - _WARMUP))
+            return total + weight * _moved(params, there, there.draw(row_B))
+        if cell.defence == "anchor":
+            return total + values["strength"] * _moved(params, there, there.anchors(row_B))
+        return total
 
     def step(number: jax.Array, carry: Carry) -> Carry:
         params, state, taught = carry
@@ -310,30 +319,13 @@ def _inputs(
     return draw
 
 
-def _penalty(
-    cell: Cell, there: _Setting
-) -> Callable[[Params, jax.Array, jax.Array], jax.Array] | None:
-    """Returns what a defence adds to the loss: a KL of the class head from the student's start.
-
-    `liminal`: on the rows it learns from, with a weight that rises and then falls to 0 (the
-    schedule of liminal training); `anchor`: on the anchor's inputs, throughout.
-    """
-    if cell.defence not in ("liminal", "anchor"):
-        return None
-
-    def penalty(params: Params, row_B: jax.Array, done: jax.Array) -> jax.Array:
-        if cell.defence == "anchor":
-            weight, x_BP = jnp.ones(()), there.anchors(row_B)
-        else:
-            weight = jnp.minimum(done / _WARMUP, (1 - done) / (1 - _WARMUP))
-            x_BP = there.draw(row_B)
-        before, now = (
-            jax.nn.log_softmax(there.model(p, x_BP)[:, : there.heads.classes])
-            for p in (there.begun, params)
-        )
-        return weight * jnp.sum(jnp.exp(before) * (before - now), -1).mean()
-
-    return penalty
+def _moved(params: Params, there: _Setting, x_BP: jax.Array) -> jax.Array:
+    """Returns the mean KL of the class head from the student's start."""
+    before, now = (
+        jax.nn.log_softmax(there.model(p, x_BP)[:, : there.heads.classes])
+        for p in (there.begun, params)
+    )
+    return jnp.sum(jnp.exp(before) * (before - now), -1).mean()
 
 
 def _matched(

@@ -205,10 +205,11 @@ def runs_table(_: str) -> str:
         twins = sum(cell.hops == 1 for cell in cells) * bool(config["linear_members"])
         made = [len(sweeps), len(cells), config["members"] * len(cells)]
         made.append(config["linear_members"] * twins)
-        seconds = f"{sum(results['timings'].values()):.0f}"
+        times = [results["timings"].get(k, 0) for k in ("teach", "learn", "linearised")]
         commit = f"{(there['commit'] or '-')[:7]}{'' if there['clean'] else ', changed'}"
-        table.append([run, *map(str, made), seconds, commit])
-    header = ["run", "sweeps", "kinds of student", "students", "linearised", "seconds", "commit"]
+        table.append([run, *map(str, made), *(f"{time:.0f}" for time in times), commit])
+    header = ["run", "sweeps", "kinds of student", "students", "linearised", "teachers' seconds",
+              "students'", "linearised'", "commit"]  # fmt: skip
     return markdown_table(header, table)
 
 

@@ -3,8 +3,8 @@
 import dataclasses
 import math
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -21,6 +21,7 @@ from sublim_jax.mlp import ensemble
 from sublim_jax.mlp.data import Images, load
 from sublim_jax.rundir import RunDir
 
+_Item = TypeVar("_Item")
 Params = Any
 Measured = dict[str, np.ndarray]  # [cells, members, ...] by what is measured
 
@@ -59,7 +60,7 @@ def run(config: ConfigDict, workdir: str) -> None:
         for cell in cells
         if config.linear_members and cell.hops == 1
     ]
-    groups = sweep.by_shape([*cells, *twins])
+    groups = _grouped([*cells, *twins], lambda cell: cell.shape)
     files = {f"students/{i:03d}.json": own for i, own in enumerate(groups)}
     missing = {file: own for file, own in files.items() if run_dir.read_json(file) is None}
     timings = run_dir.read_json("timings.json") or {}
@@ -89,11 +90,8 @@ def teach(
     """
     out = {}
     unique = {key: cell for cell in cells for key in cell.teachers}
-    by_network: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
-    for key, cell in unique.items():
-        by_network.setdefault(cell.network, []).append(key)
     learnt = _classes(images.classes)
-    for keys in by_network.values():
+    for keys in _grouped(unique, lambda key: unique[key].network):
         own = [unique[key] for key in keys]
         each = (
             np.array([c.init_scale for c in own], np.float32),
@@ -175,6 +173,14 @@ def _train(
             stage = "linearised" if own[0].linear else "learn"
             timings[stage] = timings.get(stage, 0.0) + time.perf_counter() - start
             bar.update(len(own))
+
+
+def _grouped(items: Iterable[_Item], key: Callable[[_Item], Any]) -> list[list[_Item]]:
+    """Returns the items, those of one key together."""
+    groups: dict[Any, list[_Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return list(groups.values())
 
 
 def _classes(count: int) -> dict[str, tuple[int, int]]:

@@ -74,14 +74,6 @@ def distinct(sweeps: Sequence[Sweep]) -> list[Cell]:
     return list(dict.fromkeys(cell for sweep in sweeps for cell in sweep.cells))
 
 
-def by_shape(cells: Sequence[Cell]) -> list[list[Cell]]:
-    """Returns the cells, those of one shape together."""
-    groups: dict[tuple[Any, ...], list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault(cell.shape, []).append(cell)
-    return list(groups.values())
-
-
 def _sweep(config: ConfigDict, name: str) -> Sweep:
     given, where = config.sweeps[name].to_dict(), f"config.sweeps.{name}"
     for key, value in given.items():

@@ -258,7 +258,12 @@ def _draw(sweep: Sweep, found: Sequence[Point], chance: float, figure: Figure) -
     colors = {}
     for label, line in itertools.groupby(found, lambda point: point.label):
         drawn = [point.accuracy for point in line]
-        plots.curve(axes, [*place.values()], drawn, marker="o", markersize=3, label=label)
+        if _numbers(sweep):
+            plots.curve(axes, [*place.values()], drawn, marker="o", markersize=3, label=label)
+        else:  # kinds are no scale: nothing is between them
+            means = [value.mean for value in drawn]
+            reach = [value.ci_high - value.mean for value in drawn]
+            axes.errorbar([*place.values()], means, reach, fmt="o", capsize=3, label=label)
         colors[label] = axes.get_lines()[-1].get_color()
     for label, value, published, _ in sweep.published:
         if value in place:
@@ -272,9 +277,13 @@ def _draw(sweep: Sweep, found: Sequence[Point], chance: float, figure: Figure) -
 def _places(axes: Axes, sweep: Sweep) -> list[float]:
     """Returns where the values stand: on a logarithmic axis, a linear one, or side by side."""
     values = list(sweep.values)
-    if not all(isinstance(v, int | float) for v in values):
+    if not _numbers(sweep):
         axes.set_xticks(range(len(values)), [str(v) for v in values])
         return [float(i) for i in range(len(values))]
     if min(values) > 0 and max(values) >= 8 * min(values):
         axes.set_xscale("log")
     return [float(v) for v in values]
+
+
+def _numbers(sweep: Sweep) -> bool:
+    return all(isinstance(value, int | float) for value in sweep.values)

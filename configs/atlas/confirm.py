@@ -6,8 +6,8 @@ Command:  python -m launch.atlas --config=configs/atlas/confirm.py:digits8 \\
           python -m launch.atlas --config=configs/atlas/confirm.py:idx \\
               --workdir=runs/atlas_confirm_idx
 Device:   2 CPU cores; nothing is downloaded.
-Time:     6 minutes each.
-Expected: committed before they were run, and run once each: docs/atlas.md.
+Time:     8 and 10 minutes.
+Expected: committed before they were run, and run once each: rank correlation of landed .95, .92.
 """
 
 from ml_collections import ConfigDict

@@ -2,8 +2,8 @@
 
 Command:  python -m launch.atlas --config=configs/atlas/rates.py --workdir=runs/atlas_rates
 Device:   2 CPU cores; nothing is downloaded.
-Time:     10 minutes.
-Expected: docs/atlas.md.
+Time:     12 minutes.
+Expected: docs/atlas.md; Muon .82, Adam .69, plain gradient descent .40 (at a rate of 1).
 """
 
 from ml_collections import ConfigDict

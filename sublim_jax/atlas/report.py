@@ -211,8 +211,9 @@ def _rated(sweeps: Sequence[Sweep], measured: Measured) -> list[dict[str, Any]]:
     place = {cell: i for i, cell in enumerate(cells)}
     first = {cell: sweep.name for sweep in reversed(sweeps) for cell in sweep.cells}
     known = [scores.foreseen(measured[cell]) for cell in cells]
-    lines = [(sweep.name, [place[cell] for cell in line]) for sweep in sweeps for line in
-             sweep.along]  # fmt: skip
+    lines = [
+        (sweep.name, [place[cell] for cell in line]) for sweep in sweeps for line in sweep.along
+    ]
     twins = [measured[cell] for cell in cells if "linear_seconds" in measured[cell]]
     own, linear = (sum(t[name].mean() for t in twins) for name in ("seconds", "linear_seconds"))
     return scores.rated(

@@ -56,6 +56,9 @@ readme: demo
 	$(VENV)/bin/python -m launch.transmit --config=configs/transmission/nano_confirm.py --workdir=$(RUNS)/confirmed
 	$(VENV)/bin/python -m launch.mlp --config=configs/mlp/multitask.py --workdir=$(RUNS)/multitask
 	$(VENV)/bin/python -m launch.atlas --config=configs/atlas/digits.py --workdir=$(RUNS)/atlas
+	$(VENV)/bin/python -m launch.atlas --config=configs/atlas/rates.py --workdir=$(RUNS)/atlas_rates
+	$(VENV)/bin/python -m launch.make_digits --workdir=runs/digits-idx
+	for part in digits8 idx; do $(VENV)/bin/python -m launch.atlas --config=configs/atlas/confirm.py:$$part --workdir=$(RUNS)/atlas_confirm_$$part || exit; done
 	$(VENV)/bin/python -m docs.readme $(RUNS)
 
 clean:

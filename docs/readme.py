@@ -11,24 +11,30 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from configs.atlas import digits as atlas
-from sublim_jax.atlas import scores
+from ml_collections import ConfigDict
+
+from configs.atlas import digits, rates
+from sublim_jax.atlas import scores, sweep
 from sublim_jax.report import markdown_table
 
 ROOT = Path(__file__).parents[1]
+
+
+def _sweeps(config: ConfigDict) -> list[str]:
+    """Returns the figures of an atlas."""
+    sweeps = config.sweeps.items()
+    return [f"atlas/{name}{'_along' if one.get('curves') else ''}" for name, one in sweeps]
+
+
 FIGURES = {
     "demo": ["accuracy", "curves"],
     "theorem": ["theorem"],
     "transmission": ["transmission", "arms", "matrix"],
-    "atlas": [
-        *(
-            f"atlas/{name}_along" if sweep.get("curves") else f"atlas/{name}"
-            for name, sweep in atlas.get_config().sweeps.items()
-        ),
-        "atlas/prediction",
-    ],
+    "atlas": [*_sweeps(digits.get_config()), "atlas/prediction"],
+    "atlas_rates": _sweeps(rates.get_config()),
 }
-RUNS = ("demo", "multitask", "theorem", "transmission", "confirmed", "atlas")
+RUNS = ("demo", "multitask", "theorem", "transmission", "confirmed", "atlas",
+        "atlas_rates", "atlas_confirm_digits8", "atlas_confirm_idx")  # fmt: skip
 PAGES = ("README.md", "docs/atlas.md", "docs/llm.md", "docs/transmission.md")
 _SHOWN = (0.0, 0.1, 0.3, 0.6, 1.0)  # points of curves in tables
 
@@ -152,19 +158,19 @@ def _satisfied(row: dict[str, Any]) -> str:
 
 
 def atlas_table(name: str) -> str:
-    """Returns a sweep of the atlas, "atlas_SWEEP", or the predictors: "atlas_prediction".
+    """Returns a sweep of the atlas, "atlas_SWEEP", of whichever run has it.
 
     Of a sweep with curves, what is measured at some points of the training.
     """
-    results = _read(ROOT / "docs" / "results" / "atlas.json")
-    sweep = name.removeprefix("atlas_")
-    if sweep == "prediction":
-        return f"{markdown_table(*scores.table(results['rows']))}\n\n{_where(results)}"
-    if curves := results["config"]["sweeps"][sweep].get("curves"):
+    name = name.removeprefix("atlas_")
+    runs = (_read(ROOT / "docs" / "results" / f"{run}.json") for run in ("atlas_rates", "atlas"))
+    results = next(run for run in runs if name in run["config"]["sweeps"])
+    asked = results["config"]["sweeps"][name]
+    if curves := asked.get("curves"):
         along = {
             (r["arm"], r["metric"], r["done"]): f"{r['mean']:.3f}"
             for r in results["rows"]
-            if r["sweep"] == sweep and "done" in r
+            if r["sweep"] == name and "done" in r
         }
         table = [
             [arm, curve, *(along[arm, f"{curve}_along", done] for done in _SHOWN)]
@@ -172,21 +178,57 @@ def atlas_table(name: str) -> str:
             for curve in curves
         ]
         return markdown_table(["", "after this share", *map(str, _SHOWN)], table)
-    rows = [r for r in results["rows"] if (r["sweep"], r["metric"]) == (sweep, "accuracy")]
-    field = results["config"]["sweeps"][sweep].get("field")
+    rows = [r for r in results["rows"] if (r["sweep"], r["metric"]) == (name, "accuracy")]
+    field = asked.get("field")
     if not field:
         bits = len({row["bits"] for row in rows}) > 1
         table = [
             [row["arm"], *([f"{row['bits']:.3g}"] if bits else []), f"{row['mean']:.3f}",
-             f"{row['ci_low']:.3f} to {row['ci_high']:.3f}"]
+             _interval(row)]
             for row in rows
         ]  # fmt: skip
         return markdown_table(["", *(["bits a row"] if bits else []), "accuracy", "95% CI"], table)
-    values = list(dict.fromkeys(row[field] for row in rows))
-    means = {(row["arm"], row[field]): f"{row['mean']:.2f}" for row in rows}
-    arms = dict.fromkeys(row["arm"] for row in rows)
-    shown = [f"{v:g}" if isinstance(v, int | float) else str(v) for v in values]
-    return markdown_table([field, *shown], [[a, *(means[a, v] for v in values)] for a in arms])
+    table = []
+    for arm in dict.fromkeys(row["arm"] for row in rows):
+        own = [row for row in rows if row["arm"] == arm]
+        table.append([arm, *(f"{row['mean']:.2f}" for row in own)])
+        for best in asked.get("best", {}):
+            table.append([f"{arm}: {best}", *(f"{row[best]:g}" for row in own)])
+        if field == "strength":
+            table.append([f"{arm}: loss", *(f"{row['imitation']:.5f}" for row in own)])
+    shown = [f"{v:g}" if isinstance(v, int | float) else str(v) for v in asked["values"]]
+    return markdown_table([field, *shown], table)
+
+
+def runs_table(_: str) -> str:
+    """Returns what each run of the atlas trained, how long that took, and by which commit."""
+    table = []
+    for run in (run for run in RUNS if run.startswith("atlas")):
+        results = _read(ROOT / "docs" / "results" / f"{run}.json")
+        config, there = results["config"], results["environment"]
+        sweeps = sweep.read(ConfigDict(config))
+        cells = sweep.distinct(sweeps)
+        twins = sum(cell.hops == 1 for cell in cells) * bool(config["linear_members"])
+        made = [len(sweeps), len(cells), config["members"] * len(cells)]
+        made.append(config["linear_members"] * twins)
+        times = [results["timings"].get(k, 0) for k in ("teach", "learn", "linearised")]
+        commit = f"{(there['commit'] or '-')[:7]}{'' if there['clean'] else ', changed'}"
+        table.append([run, *map(str, made), *(f"{time:.0f}" for time in times), commit])
+    header = ["run", "sweeps", "kinds of student", "students", "linearised", "teachers' seconds",
+              "students'", "linearised'", "commit"]  # fmt: skip
+    return markdown_table(header, table)
+
+
+def predictors_table(name: str) -> str:
+    """Returns what predictors are worth over all cells of a run: "predictors_RUN"."""
+    results = _read(ROOT / "docs" / "results" / f"{name.removeprefix('predictors_')}.json")
+    return f"{markdown_table(*scores.over_all(results['rows']))}\n\n{_where(results)}"
+
+
+def lines_table(name: str) -> str:
+    """Returns what predictors are worth within the lines of a run's sweeps: "lines_RUN"."""
+    results = _read(ROOT / "docs" / "results" / f"{name.removeprefix('lines_')}.json")
+    return markdown_table(*scores.by_sweep(results["rows"]))
 
 
 def benchmark_table(_: str) -> str:
@@ -243,6 +285,9 @@ _TABLES = {
     "confirmed": transmission_table,
     "detection": detection_table,
     "atlas": atlas_table,
+    "predictors": predictors_table,
+    "lines": lines_table,
+    "runs": runs_table,
     "benchmarks": benchmark_table,
     "real": real_table,
 }

@@ -1,11 +1,10 @@
 """The atlas: trains every cell of a config's sweeps, those of one shape as one program."""
 
 import dataclasses
-import itertools
 import math
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -22,6 +21,7 @@ from sublim_jax.mlp import ensemble
 from sublim_jax.mlp.data import Images, load
 from sublim_jax.rundir import RunDir
 
+_Item = TypeVar("_Item")
 Params = Any
 Measured = dict[str, np.ndarray]  # [cells, members, ...] by what is measured
 
@@ -35,14 +35,15 @@ def run(config: ConfigDict, workdir: str) -> None:
       UserError: a config value or a data file is wrong; nothing is trained then.
     """
     images = load(config.data.name, config.data.source)
-    if config.members < 2:
-        raise UserError(f"config.members={config.members}: must be at least 2")
+    sweeps = sweep.read(config)
+    cells = sweep.distinct(sweeps)
+    least = report.CHOOSING if any(own.best for own in sweeps) else 2
+    if config.members < least:
+        raise UserError(f"config.members={config.members}: must be at least {least}")
     if not 0 <= config.linear_members <= config.members:
         raise UserError(f"config.linear_members={config.linear_members}: from 0 to members")
     if config.seed < 0:
         raise UserError(f"config.seed={config.seed}: must not be negative")
-    sweeps = sweep.read(config)
-    cells = sweep.distinct(sweeps)
     for cell in cells:
         if cell.student_network == "cnn" and math.isqrt(images.pixels) ** 2 != images.pixels:
             raise UserError(
@@ -57,19 +58,15 @@ def run(config: ConfigDict, workdir: str) -> None:
         for cell in cells
         if config.linear_members and cell.hops == 1
     ]
-    groups = [
-        list(own)
-        for _, own in itertools.groupby([*cells, *sweep.by_shape(twins)], lambda c: c.shape)
-    ]
-    files = [f"students/{i:03d}.json" for i in range(len(groups))]
-    missing = [(file, own) for file, own in zip(files, groups, strict=True)
-               if run_dir.read_json(file) is None]  # fmt: skip
+    groups = _grouped([*cells, *twins], lambda cell: cell.shape)
+    files = {f"students/{i:03d}.json": own for i, own in enumerate(groups)}
+    missing = {file: own for file, own in files.items() if run_dir.read_json(file) is None}
     timings = run_dir.read_json("timings.json") or {}
     if missing:
         _train(config, images, run_dir, missing, timings)
         run_dir.write_json("timings.json", timings)
     measured = {}
-    for file, own in zip(files, groups, strict=True):
+    for file, own in files.items():
         found = run_dir.read_json(file)
         for i, cell in enumerate(own):
             measured[cell] = {name: np.array(v[i], float) for name, v in found.items()}
@@ -77,6 +74,7 @@ def run(config: ConfigDict, workdir: str) -> None:
         cell = dataclasses.replace(twin, linear=False)
         measured[cell]["linear"] = measured[twin]["accuracy"][:, -1]
         measured[cell]["landed"] = measured[twin]["landed"]
+        measured[cell]["linear_seconds"] = measured[twin]["seconds"]
     report.write(run_dir, images, sweeps, measured, timings)
 
 
@@ -90,11 +88,8 @@ def teach(
     """
     out = {}
     unique = {key: cell for cell in cells for key in cell.teachers}
-    by_network: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
-    for key, cell in unique.items():
-        by_network.setdefault(cell.network, []).append(key)
     learnt = _classes(images.classes)
-    for keys in by_network.values():
+    for keys in _grouped(unique, lambda key: unique[key].network):
         own = [unique[key] for key in keys]
         each = (
             np.array([c.init_scale for c in own], np.float32),
@@ -105,7 +100,7 @@ def teach(
             np.tile(np.arange(members, dtype=np.int32), len(own)),
             *(np.repeat(values, members) for values in each),
         )
-        made = _over(training.teacher(own[0], images.classes, seed), lessons, images, mesh)
+        made, _ = _over(training.teacher(own[0], images.classes, seed), lessons, images, mesh)
         for i, key in enumerate(keys):
             mine = jax.tree.map(lambda a, i=i: a[i * members : (i + 1) * members], made)
             out[key] = mine["params"], mine["accuracy"]
@@ -129,8 +124,8 @@ def learn(
         instead of its own.
 
     Returns:
-      What is measured, [cells, members, ...], and the accuracy of each one's `teacher`, the mean
-      of two.
+      What is measured, [cells, members, ...]; the accuracy of each one's `teacher`, the mean of
+      two; and `seconds`, that the program took for each, its compilation apart.
     """
     members = len(others)
     jobs = Job(
@@ -145,7 +140,8 @@ def learn(
             for name in cells[0].values()
         },
     )
-    found = _over(training.student(cells[0], images.classes, seed), jobs, images, mesh)
+    found, seconds = _over(training.student(cells[0], images.classes, seed), jobs, images, mesh)
+    found["seconds"] = np.full(len(jobs.member), seconds / len(jobs.member))
     found = {name: a.reshape(len(cells), members, *a.shape[1:]) for name, a in found.items()}
     accuracy = [
         np.mean([teachers[key][1][:members, -1] for key in c.teachers], axis=0) for c in cells
@@ -157,25 +153,32 @@ def _train(
     config: ConfigDict,
     images: Images,
     run_dir: RunDir,
-    groups: Sequence[tuple[str, Sequence[Cell]]],
+    groups: Mapping[str, Sequence[Cell]],
     timings: dict[str, float],
 ) -> None:
     mesh, seed = make_mesh(), config.seed
     others = ensemble.derangement(seed, config.members)
     start = time.perf_counter()
-    needed = [cell for _, own in groups for cell in own]
+    needed = [cell for own in groups.values() for cell in own]
     teachers = teach(needed, images, config.members, seed, mesh)
     timings["teach"] = timings.get("teach", 0.0) + time.perf_counter() - start
-    counts = [config.linear_members if own[0].linear else config.members for _, own in groups]
-    total = sum(n * len(own) for n, (_, own) in zip(counts, groups, strict=True))
-    with tqdm(total=total, unit=" students", desc="atlas") as bar:
-        for count, (file, own) in zip(counts, groups, strict=True):
+    with tqdm(total=len(needed), unit=" cells", desc="atlas") as bar:
+        for file, own in groups.items():
             start = time.perf_counter()
+            count = config.linear_members if own[0].linear else config.members
             found = learn(own, teachers, images, others[:count], seed, mesh)
             run_dir.write_json(file, {name: a.tolist() for name, a in found.items()})
             stage = "linearised" if own[0].linear else "learn"
             timings[stage] = timings.get(stage, 0.0) + time.perf_counter() - start
-            bar.update(count * len(own))
+            bar.update(len(own))
+
+
+def _grouped(items: Iterable[_Item], key: Callable[[_Item], Any]) -> list[list[_Item]]:
+    """Returns the items, those of one key together."""
+    groups: dict[Any, list[_Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return list(groups.values())
 
 
 def _classes(count: int) -> dict[str, tuple[int, int]]:
@@ -184,8 +187,11 @@ def _classes(count: int) -> dict[str, tuple[int, int]]:
     return {"all": (0, count - 1), "lower": (0, half - 1), "upper": (half, count - 1)}
 
 
-def _over(one: Any, jobs: Any, images: Images, mesh: Mesh) -> Any:
-    """Returns `one` of every job, as NumPy arrays; compiled for so many jobs."""
-    made = ensemble.compiled(one, jobs, images.arrays, mesh)(jobs)
+def _over(one: Any, jobs: Any, images: Images, mesh: Mesh) -> tuple[Any, float]:
+    """Returns `one` of every job, as NumPy arrays, and the seconds it took once compiled."""
+    program = ensemble.compiled(one, jobs, images.arrays, mesh)
+    start = time.perf_counter()
+    made = program(jobs)
+    seconds = time.perf_counter() - start
     release_memory()
-    return made
+    return made, seconds

@@ -1,7 +1,7 @@
 """A cell of the atlas: one kind of student with its teacher, and what may be said of it."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -59,6 +59,7 @@ class Cell:
     Of its training:
       optimizer: of `OPTIMIZERS`; rate, weight_decay (decoupled), batch, steps.
       defence, strength: what is done against the trait, of `DEFENCES`.
+      anchor: the inputs of the defence `anchor`, of `mlp.inputs.KINDS`.
       hops: 1: it learns from the teacher; k: from a student of k - 1 hops that started as it does.
       linear: its network is linearised in the parameters at its start.
     """
@@ -98,6 +99,7 @@ class Cell:
     steps: int = 1000
     defence: str = "none"
     strength: float = 0.0
+    anchor: str = "images"
     hops: int = 1
     linear: bool = False
 
@@ -133,13 +135,30 @@ NETWORK = ("width", "depth", "activation", "heads", "teacher_epochs", "teacher_b
 _TEACHER = ("init_scale", "teacher_rate")
 SHAPE = (
     "width", "depth", "activation", "heads", "student_depth", "student_network", "matched", "code",
-    "loss", "inputs", "optimizer", "batch", "defence", "linear",
+    "loss", "inputs", "optimizer", "batch", "defence", "anchor", "linear",
 )  # fmt: skip
 VALUES = tuple(
     field.name
     for field in dataclasses.fields(Cell)
     if field.name not in {*SHAPE, *NETWORK, "teacher_rate", "trait"}
 )
+
+
+_CHOICES: dict[str, tuple[Any, ...]] = {
+    "activation": tuple(network.ACTIVATIONS),
+    "trait": ("all", "lower", "upper", "both"),
+    "student_network": ("mlp", "cnn"),
+    "code": channels.CODES,
+    "loss": ("kl", "mse"),
+    "inputs": inputs.KINDS,
+    "optimizer": tuple(OPTIMIZERS),
+    "defence": DEFENCES,
+    "anchor": inputs.KINDS,
+    **dict.fromkeys(("fresh_hidden", "fresh_class", "fresh_aux", "permuted", "classes"), (0, 1)),
+}
+_LEAST = dict.fromkeys(("width", "depth", "teacher_epochs", "teacher_batch", "batch", "hops"), 1)
+_MOST = {"blend": 1, "images": 1}
+_ABOVE_0 = ("init_scale", "teacher_rate", "temperature", "rate", "steps")
 
 
 def make(fields: Mapping[str, Any], where: str) -> Cell:
@@ -158,66 +177,43 @@ def make(fields: Mapping[str, Any], where: str) -> Cell:
         ):
             raise UserError(f"{where}: {name}={value!r}: of type {kind.__name__}")
     cell = Cell(**fields)
-    for name, wish in _problems(cell):
+    for name, wish in (*_out_of_range(cell), *_not_together(cell)):
         raise UserError(f"{where}: {name}={getattr(cell, name)!r}: {wish}")
     return cell
 
 
-def _problems(cell: Cell) -> list[tuple[str, str]]:
-    found = []
-    choices = {
-        "activation": list(network.ACTIVATIONS),
-        "trait": ["all", "lower", "upper", "both"],
-        "student_network": ["mlp", "cnn"],
-        "code": list(channels.CODES),
-        "loss": ["kl", "mse"],
-        "inputs": list(inputs.KINDS),
-        "optimizer": list(OPTIMIZERS),
-        "defence": list(DEFENCES),
-    }
-    for name, allowed in choices.items():
-        if getattr(cell, name) not in allowed:
-            found.append((name, f"choose one of {', '.join(allowed)}"))
-    for name in ("width", "depth", "teacher_epochs", "teacher_batch", "batch", "hops"):
-        if getattr(cell, name) < 1:
-            found.append((name, "must be at least 1"))
-    for name in ("init_scale", "teacher_rate", "temperature", "rate"):
-        if not getattr(cell, name) > 0:
-            found.append((name, "must be above 0"))
-    for name in (*VALUES, "student_depth", "matched"):
-        if not getattr(cell, name) >= 0:
-            found.append((name, "must not be negative"))
-    for name in ("blend", "images"):
-        if getattr(cell, name) > 1:
-            found.append((name, "must be from 0 to 1"))
-    for name in ("fresh_hidden", "fresh_class", "fresh_aux", "permuted", "classes"):
-        if getattr(cell, name) not in (0, 1):
-            found.append((name, "must be 0 or 1"))
-    if not cell.steps or cell.steps % POINTS:
-        found.append(("steps", f"must be a multiple of {POINTS}"))
+def _out_of_range(cell: Cell) -> Iterator[tuple[str, str]]:
+    for name, value in vars(cell).items():
+        least, most = _LEAST.get(name, 0), _MOST.get(name, _LARGEST)
+        if name in _CHOICES:
+            if value not in _CHOICES[name]:
+                yield name, f"choose one of {', '.join(map(str, _CHOICES[name]))}"
+        elif isinstance(value, int | float) and not least <= value <= most:
+            yield name, f"must be from {least} to {most}"
+        elif name in _ABOVE_0 and not value:
+            yield name, "must be above 0"
+
+
+def _not_together(cell: Cell) -> Iterator[tuple[str, str]]:
+    if cell.steps % POINTS:
+        yield "steps", f"must be a multiple of {POINTS}"
     if cell.aux > cell.heads:
-        found.append(("aux", f"the networks have {cell.heads} auxiliary logits (heads)"))
+        yield "aux", f"the networks have {cell.heads} auxiliary logits (heads)"
     if not cell.aux and not cell.classes:
-        found.append(("aux", "the channel shows no logit"))
+        yield "aux", "the channel shows no logit"
     if cell.code in channels.NEEDS_DETAIL and (cell.detail < 1 or cell.detail % 1):
-        found.append(("detail", f"{cell.code} needs a whole number, from 1"))
-    if cell.code in ("top", "choice") and not cell.classes and cell.detail > cell.aux:
-        found.append(("detail", f"the channel shows {cell.aux} logits (aux)"))
+        yield "detail", f"{cell.code} needs a whole number, from 1"
+    if cell.code not in ("logits", "bits") and cell.loss == "mse":
+        yield "loss", f"{cell.code} sends no logits to compare"
     if cell.hops > 1 and (
         cell.student_depth not in (0, cell.depth) or cell.student_network == "cnn"
     ):
-        found.append(("hops", "only students of the teacher's layers can be teachers"))
+        yield "hops", "only students of the teacher's layers can be teachers"
     if cell.hops > 1 and cell.trait == "both":
-        found.append(("hops", "a chain begins with one teacher (trait)"))
+        yield "hops", "a chain begins with one teacher (trait)"
     if cell.matched and cell.trait == "both":
-        found.append(("matched", "it would be one teacher whose behaviour it has (trait)"))
+        yield "matched", "it would be one teacher whose behaviour it has (trait)"
     if cell.student_network == "cnn" and cell.student_depth:
-        found.append(("student_depth", "a cnn has its own layers"))
-    if cell.code not in ("logits", "bits") and cell.loss == "mse":
-        found.append(("loss", f"{cell.code} sends no logits to compare"))
+        yield "student_depth", "a cnn has its own layers"
     if cell.linear:
-        found.append(("linear", "config.linear_members asks for the linearised twins of cells"))
-    for name, value in vars(cell).items():
-        if isinstance(value, int | float) and value > _LARGEST:
-            found.append((name, f"must be at most {_LARGEST}"))
-    return found
+        yield "linear", "config.linear_members asks for the linearised twins of cells"

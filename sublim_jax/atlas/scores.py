@@ -1,11 +1,14 @@
-"""How well what was known before training predicts what came out: ranks, and mean errors."""
+"""How well what was known before training predicts what came out, and what it costs to know it."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize, stats
+
+from sublim_jax.stats import Interval
 
 # As `training.student` measures them at a student's start; and of the student whose network is
 # linearised there, `linear`, its accuracy, and `landed`, that of the network itself with the
@@ -20,14 +23,9 @@ PREDICTORS = (
     "linear",
     "landed",
 )
-METRICS = ("spearman", "calibration_error")  # of the rows of results that are about predictors
-
-
-class Score(NamedTuple):
-    """What a predictor is worth over `n` cells; NaN where there are too few."""
-
-    value: float
-    n: int
+TRAINED = ("linear", "landed")  # these take a training of their own
+METRICS = ("spearman", "within_lines", "calibration_error", "cost")  # of `rated`
+_DRAWS = 1000  # of sweeps, for an interval
 
 
 def foreseen(measured: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -40,20 +38,39 @@ def foreseen(measured: Mapping[str, np.ndarray]) -> dict[str, float]:
     out = {}
     for name in PREDICTORS:
         values = np.asarray(measured.get(name, [np.nan]), float)
-        values = values if name in ("linear", "landed") else values[..., 0]
+        values = values if name in TRAINED else values[..., 0]
         # The further apart in function, the less should pass.
         out[name] = float(np.mean(-values if name == "behaviour" else values))
     return out
 
 
-def correlation(predicted: Sequence[float], found: Sequence[float]) -> Score:
+def correlation(predicted: ArrayLike, found: ArrayLike) -> float:
     """Returns Spearman's rank correlation over the cells where both are numbers, from three."""
     x, y = np.asarray(predicted, float), np.asarray(found, float)
     both = np.isfinite(x) & np.isfinite(y)
-    x, y = x[both], y[both]
+    x, y = stats.rankdata(x[both]), stats.rankdata(y[both])
     if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return Score(float("nan"), len(x))
-    return Score(float(stats.spearmanr(x, y).statistic), len(x))
+        return math.nan
+    return float(np.corrcoef(x, y)[0, 1])
+
+
+def over_sweeps(
+    statistic: Callable[..., float], sweeps: Sequence[str] | np.ndarray, *values: ArrayLike
+) -> Interval:
+    """Returns a statistic of `values`, each [n], with a 95% interval over the sweeps they are of.
+
+    Whole sweeps are drawn with replacement (a cluster bootstrap), since what a sweep has is alike;
+    of one sweep there is no interval.
+    """
+    groups, given = np.asarray(sweeps), [np.asarray(value, float) for value in values]
+    own = [np.flatnonzero(groups == name) for name in dict.fromkeys(sweeps)]
+    rng, drawn = np.random.default_rng(0), []
+    for _ in range(_DRAWS if len(own) > 1 else 0):
+        at = np.concatenate([own[i] for i in rng.integers(len(own), size=len(own))])
+        drawn.append(statistic(*(value[at] for value in given)))
+    known = [value for value in drawn if math.isfinite(value)]
+    low, high = np.percentile(known, (2.5, 97.5)) if known else (math.nan, math.nan)
+    return Interval(statistic(*given), float(low), float(high), len(groups))
 
 
 def calibrated(predicted: ArrayLike, found: ArrayLike, at: ArrayLike) -> np.ndarray:
@@ -70,9 +87,9 @@ def calibrated(predicted: ArrayLike, found: ArrayLike, at: ArrayLike) -> np.ndar
 
 
 def calibration_error(
-    predicted: Sequence[float], found: Sequence[float], sweeps: Sequence[str]
-) -> Score:
-    """Returns the mean absolute error of the transfer foretold, and over how many cells.
+    predicted: ArrayLike, found: ArrayLike, sweeps: Sequence[str] | np.ndarray
+) -> float:
+    """Returns the mean absolute error of the accuracy foretold.
 
     That of a cell is read off the curve that is `calibrated` on the cells of other sweeps.
     """
@@ -84,23 +101,92 @@ def calibration_error(
         for own in dict.fromkeys(group)
         if np.any(group != own)
     ]
-    together = np.concatenate([*errors, []])
-    return Score(float(together.mean()) if together.size else float("nan"), together.size)
+    return float(np.concatenate(errors).mean()) if errors else math.nan
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Returns what rows of results say of predictors, as header and lines.
+def rated(
+    sweeps: Sequence[str],
+    found: np.ndarray,
+    predicted: Mapping[str, np.ndarray],
+    lines: Sequence[tuple[str, Sequence[int]]],
+    cost: float,
+) -> list[dict[str, Any]]:
+    """Returns rows of what each of `PREDICTORS` is worth.
 
-    A line for each sweep with the rank correlations, and the calibration errors of all cells.
+      `spearman`: the rank correlation over all cells that have it, with an interval over sweeps;
+      `within_lines`: the mean of the rank correlations within the lines of a sweep, and within all
+        with an interval over sweeps;
+      `calibration_error`: see there;
+      `cost`: of one that takes a training, in units of a student's own.
+
+    `n` is the number of cells, or of lines.
+
+    Args:
+      sweeps, found, predicted: [cells], the name of its sweep, its accuracy and its predictors.
+      lines: the sweep, and the places of cells that differ in one field alone.
+      cost: of a linearised student.
     """
-    found = {(r["sweep"], r["arm"], r["metric"]): r for r in rows if r["metric"] in METRICS}
-    lines = []
-    for sweep, metric in dict.fromkeys((sweep, metric) for sweep, _, metric in found):
-        own = [found[sweep, name, metric] for name in PREDICTORS]
-        shown = [
-            "-" if row["mean"] is None or np.isnan(row["mean"]) else f"{row['mean']:.2f}"
-            for row in own
+    rows = []
+    groups = np.asarray(sweeps)
+    for name, x in predicted.items():
+        known = np.flatnonzero(np.isfinite(x))
+        scored = [(sweep, correlation(x[[*at]], found[[*at]])) for sweep, at in lines]
+        scored = [(sweep, score) for sweep, score in scored if math.isfinite(score)]
+        worth = {
+            ("all", "spearman"): over_sweeps(correlation, groups[known], x[known], found[known]),
+            ("all", "within_lines"): over_sweeps(
+                _mean, [sweep for sweep, _ in scored], [score for _, score in scored]
+            ),
+            ("all", "calibration_error"): _alone(
+                calibration_error(x[known], found[known], groups[known]), known.size
+            ),
+            ("all", "cost"): _alone(cost if name in TRAINED else math.nan, known.size),
+        }
+        for sweep in dict.fromkeys(sweep for sweep, _ in lines):
+            own = [score for other, score in scored if other == sweep]
+            worth[sweep, "within_lines"] = _alone(_mean(own), len(own))
+        rows += [
+            {"sweep": sweep, "arm": name, "metric": metric, **value._asdict()}
+            for (sweep, metric), value in worth.items()
         ]
-        label = sweep if metric == "spearman" else "mean error"
-        lines.append([label, str(own[0]["cells"]), *shown])
-    return ["sweep", "cells", *PREDICTORS], lines
+    return rows
+
+
+def by_sweep(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Returns the mean rank correlations within the lines of each sweep, as header and lines."""
+    found = {(r["sweep"], r["arm"]): r for r in rows if r["metric"] == "within_lines"}
+    lines = []
+    for sweep in dict.fromkeys(sweep for sweep, _ in found if sweep != "all"):
+        own = [found[sweep, name] for name in PREDICTORS]
+        count = max(row["n"] for row in own)
+        lines.append([sweep, str(count), *(_shown(row["mean"]) for row in own)])
+    return ["sweep", "lines", *PREDICTORS], lines
+
+
+def over_all(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Returns what each predictor is worth over all cells, as header and lines."""
+    found = {(r["arm"], r["metric"]): r for r in rows if r["sweep"] == "all"}
+    lines = []
+    for name in PREDICTORS:
+        shown = [name, str(found[name, "spearman"]["n"])]
+        for metric in ("spearman", "within_lines"):
+            row = found[name, metric]
+            ends = [_shown(row[end]) for end in ("ci_low", "ci_high")]
+            shown += [_shown(row["mean"]), "-" if "-" in ends else " to ".join(ends)]
+        shown += [_shown(found[name, metric]["mean"]) for metric in ("calibration_error", "cost")]
+        lines.append(shown)
+    header = ["predictor", "cells", "rank correlation", "95% CI", "within lines", "95% CI",
+              "mean error", "cost"]  # fmt: skip
+    return header, lines
+
+
+def _mean(values: Sequence[float] | np.ndarray) -> float:
+    return float(np.mean(values)) if len(values) else math.nan
+
+
+def _alone(value: float, n: int) -> Interval:
+    return Interval(value, math.nan, math.nan, n)
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.2f}"

@@ -17,7 +17,7 @@ from sublim_jax.atlas import channels, starts
 from sublim_jax.atlas.cell import OPTIMIZERS, POINTS, Cell
 from sublim_jax.mlp import network, train
 from sublim_jax.mlp.data import Arrays, to_input
-from sublim_jax.mlp.inputs import make_inputs
+from sublim_jax.mlp.inputs import NOISE, make_inputs
 from sublim_jax.mlp.tasks import Channel, Heads
 from sublim_jax.theory import predict
 
@@ -156,7 +156,7 @@ class _Setting(NamedTuple):
       reference: the teacher's initialisation; begun: the student's start.
       heads: what its logits are.
       aux_1O: float32, 1 at the auxiliary logits that are shown.
-      draw: row_B -> x_BP, the inputs.
+      draw: row_B -> x_BP, the inputs; anchors: the same, those of the defence `anchor`.
       imitation: (params, taught, row_B) -> the loss of imitating `taught`; of two, the first at
         even rows.
       trait: (params, row_B) -> the cross-entropy on labelled images.
@@ -169,7 +169,8 @@ class _Setting(NamedTuple):
     begun: Params
     heads: Heads
     aux_1O: jax.Array
-    draw: Callable[[jax.Array], jax.Array]
+    draw: train.Draw
+    anchors: train.Draw
     imitation: Callable[[Params, Taught, jax.Array], jax.Array]
     trait: Callable[[Params, jax.Array], jax.Array]
 
@@ -202,6 +203,7 @@ def _setting(cell: Cell, classes: int, seed: int, job: Job, data: Arrays) -> _Se
     aux_O = (place >= classes) & (place < classes + values["aux"])
     shown_O = aux_O | ((place < classes) & (values["classes"] > 0))
     draw = _inputs(cell, values, data, stream("noise"))
+    anchors = _drawn(cell.anchor, data, stream("anchor"))
 
     def imitation(params: Params, taught: Taught, row_B: jax.Array) -> jax.Array:
         x_BP = draw(row_B)
@@ -218,7 +220,9 @@ def _setting(cell: Cell, classes: int, seed: int, job: Job, data: Arrays) -> _Se
         return heads.loss(logits_BO, data.train_y[row_B]).mean()
 
     aux_1O = aux_O[None].astype(jnp.float32)
-    return _Setting(own, model, apply, reference, begun, heads, aux_1O, draw, imitation, trait)
+    return _Setting(
+        own, model, apply, reference, begun, heads, aux_1O, draw, anchors, imitation, trait
+    )
 
 
 def _looking(
@@ -258,12 +262,21 @@ def _stepping(
     values: Mapping[str, jax.Array],
     data: Arrays,
 ) -> Callable[[jax.Array, Carry], Carry]:
-    """Returns a training step, by its number."""
-    penalty = _penalty(cell, there, data)
+    """Returns a training step, by its number.
+
+    Two defences add how far the class head has moved to the loss: `liminal` on the rows it learns
+    from, with a weight that rises and then falls to 0 (the schedule of liminal training); `anchor`
+    on inputs of its own, throughout.
+    """
 
     def loss(params: Params, taught: Taught, row_B: jax.Array, done: jax.Array) -> jax.Array:
         total = there.imitation(params, taught, row_B)
-        return total + values["strength"] * penalty(params, row_B, done) if penalty else total
+        if cell.defence == "liminal":
+            weight = values["strength"] * jnp.minimum(done / _WARMUP, (1 - done) / (1 - _WARMUP))
+            return total + weight * _moved(params, there, there.draw(row_B))
+        if cell.defence == "anchor":
+            return total + values["strength"] * _moved(params, there, there.anchors(row_B))
+        return total
 
     def step(number: jax.Array, carry: Carry) -> Carry:
         params, state, taught = carry
@@ -283,50 +296,36 @@ def _stepping(
     return step
 
 
+def _drawn(kind: str, data: Arrays, key: jax.Array) -> train.Draw:
+    """Returns the inputs of rows, of a kind; images go round."""
+    inputs, count = make_inputs(kind, data.train_x), len(data.train_x)
+    return lambda row_B: inputs(key, row_B if kind in NOISE else row_B % count)
+
+
 def _inputs(
     cell: Cell, values: Mapping[str, jax.Array], data: Arrays, key: jax.Array
-) -> Callable[[jax.Array], jax.Array]:
-    """Returns the inputs of rows."""
-    drawn = make_inputs(cell.inputs, data.train_x)
-    count = len(data.train_x)
+) -> train.Draw:
+    """Returns what a student looks at."""
+    drawn, images = (_drawn(kind, data, key) for kind in (cell.inputs, "images"))
 
     def draw(row_B: jax.Array) -> jax.Array:
         distinct = values["distinct"].astype(jnp.int32)
         row_B = jnp.where(distinct > 0, row_B % jnp.maximum(distinct, 1), row_B)
-        index_B = row_B % count if cell.inputs in ("images", "shuffled_pixels") else row_B
-        x_BP = drawn(key, index_B)
         if not cell.images:
-            return x_BP
+            return drawn(row_B)
         chance = jax.vmap(lambda row: jax.random.uniform(jax.random.fold_in(key, row)))(~row_B)
-        real_BP = to_input(data.train_x[row_B % count])
-        return jnp.where((chance < values["images"])[:, None], real_BP, x_BP)
+        return jnp.where((chance < values["images"])[:, None], images(row_B), drawn(row_B))
 
     return draw
 
 
-def _penalty(
-    cell: Cell, there: _Setting, data: Arrays
-) -> Callable[[Params, jax.Array, jax.Array], jax.Array] | None:
-    """Returns what a defence adds to the loss: a KL of the class head from the student's start.
-
-    `liminal`: on the rows it learns from, with a weight that rises and then falls to 0 (the
-    schedule of liminal training); `anchor`: on images, throughout.
-    """
-    if cell.defence not in ("liminal", "anchor"):
-        return None
-
-    def penalty(params: Params, row_B: jax.Array, done: jax.Array) -> jax.Array:
-        weight = jnp.minimum(done / _WARMUP, (1 - done) / (1 - _WARMUP))
-        x_BP = there.draw(row_B)
-        if cell.defence == "anchor":
-            weight, x_BP = jnp.ones(()), to_input(data.train_x[row_B % len(data.train_x)])
-        before, now = (
-            jax.nn.log_softmax(there.model(p, x_BP)[:, : there.heads.classes])
-            for p in (there.begun, params)
-        )
-        return weight * jnp.sum(jnp.exp(before) * (before - now), -1).mean()
-
-    return penalty
+def _moved(params: Params, there: _Setting, x_BP: jax.Array) -> jax.Array:
+    """Returns the mean KL of the class head from the student's start."""
+    before, now = (
+        jax.nn.log_softmax(there.model(p, x_BP)[:, : there.heads.classes])
+        for p in (there.begun, params)
+    )
+    return jnp.sum(jnp.exp(before) * (before - now), -1).mean()
 
 
 def _matched(

@@ -22,7 +22,7 @@ _DIGITS_MAX = 16  # scikit-learn's digits count the set pixels of 4x4 blocks
 _TEST_FRACTION = 0.2
 _UNSIGNED_BYTES = 0x08  # as an IDX file calls its type
 _CLASSES = {
-    "mnist": 10, "fashion_mnist": 10, "emnist-balanced": 47, "emnist-byclass": 62,
+    "mnist": 10, "fashion_mnist": 10, "idx": 10, "emnist-balanced": 47, "emnist-byclass": 62,
     "emnist-bymerge": 47, "emnist-digits": 10, "emnist-letters": 26, "emnist-mnist": 10,
 }  # fmt: skip
 NAMES = ("digits8", "digits28", *_CLASSES)
@@ -79,7 +79,8 @@ def load(name: str, source: str = "") -> Images:
 
     Args:
       name: `digits8` (8x8) and `digits28` (the same, enlarged to 28x28) come with scikit-learn and
-        need no source.
+        need no source; `idx` is any set of ten classes in files that are named as MNIST's, as
+        `make_digits` makes one.
       source: for the others, a folder of IDX files (plain or gzip) under their published names, or
         as Kaggle and torchvision keep them; or `hf:` and a Hugging Face data set id (or local
         folder) with columns `image` and `label` and splits `train` and `test`.

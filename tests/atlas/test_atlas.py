@@ -6,13 +6,15 @@ import json
 import chex
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
+from scipy import stats
 
-from configs.atlas import digits, mnist, quick
-from sublim_jax.atlas import atlas, cell, scores, sweep
+from configs.atlas import confirm, digits, mnist, quick, rates
+from sublim_jax.atlas import atlas, cell, report, scores, sweep, training
 from sublim_jax.atlas.cell import Cell
 from sublim_jax.errors import UserError
 from sublim_jax.mesh import make_mesh
-from sublim_jax.mlp.data import load
+from sublim_jax.mlp.data import load, to_input
 from sublim_jax.mlp.ensemble import derangement
 from tests.browser import opened
 
@@ -30,6 +32,7 @@ def learnt(*changes):
     for shape in dict.fromkeys(c.shape for c in cells):
         own = [c for c in cells if c.shape == shape]
         found = atlas.learn(own, teachers, IMAGES, derangement(0, MEMBERS), 0, mesh)
+        assert np.all(found.pop("seconds") > 0)
         out |= {c: {name: a[i] for name, a in found.items()} for i, c in enumerate(own)}
     return [out[c] for c in cells]
 
@@ -88,15 +91,31 @@ class TestLearn:
         assert np.abs(none["accuracy"] - projected["accuracy"]).max() > 0
 
     @pytest.mark.slow
-    @pytest.mark.parametrize("name", ["liminal", "anchor"])
-    def test_a_strong_penalty_holds_the_class_head(self, name):
+    @pytest.mark.parametrize("defence", [
+        {"defence": "liminal"}, {"defence": "anchor"}, {"defence": "anchor", "anchor": "perlin"},
+    ])  # fmt: skip
+    def test_a_strong_penalty_holds_the_class_head(self, defence):
         """A weight of nothing is no defence, to the bit; a large one moves the class head less."""
         none, free, held = learnt(
-            {"rate": 3e-3}, *({"rate": 3e-3, "defence": name, "strength": s} for s in (0.0, 100.0))
+            {"rate": 3e-3}, *({"rate": 3e-3, "strength": s} | defence for s in (0.0, 100.0))
         )
         chex.assert_trees_all_close(free["imitation"], none["imitation"], rtol=1e-4)
         moved = [a["behaviour"][:, 5].mean() for a in (free, held)]
         assert moved[1] < 0.9 * moved[0]
+
+    def test_an_anchor_has_inputs_of_its_own(self):
+        row = np.arange(4)
+        images, noise = (
+            training._setting(
+                dataclasses.replace(SMALL, anchor=kind), IMAGES.classes, 0,
+                training.Job(np.int32(0), np.int32(1), (), SMALL.values()), IMAGES.arrays,
+            )
+            for kind in ("images", "uniform")
+        )  # fmt: skip
+        chex.assert_trees_all_equal(images.anchors(row), to_input(IMAGES.train_x[:4]))
+        chex.assert_trees_all_equal(images.anchors(row + len(IMAGES.train_x)), images.anchors(row))
+        assert np.abs(noise.anchors(row)).max() <= 1
+        assert not np.array_equal(noise.anchors(row), noise.draw(row))
 
     @pytest.mark.slow
     def test_matched_behaves_like_the_teacher_on_images(self):
@@ -155,9 +174,41 @@ class TestLearn:
 
 class TestScores:
     def test_the_rank_correlation(self):
-        assert scores.correlation([1, 2, 3, 4], [0.1, 0.5, 0.6, 5]) == (pytest.approx(1), 4)
-        assert scores.correlation([1, np.nan, 3, 2], [3, 0, 1, 2]) == (pytest.approx(-1), 3)
-        assert np.isnan(scores.correlation([1, 1, 1], [1, 2, 3]).value)
+        assert scores.correlation([1, 2, 3, 4], [0.1, 0.5, 0.6, 5]) == pytest.approx(1)
+        assert scores.correlation([1, np.nan, 3, 2], [3, 0, 1, 2]) == pytest.approx(-1)
+        x, y = np.random.default_rng(0).integers(0, 5, (2, 30))
+        assert scores.correlation(x, y) == pytest.approx(stats.spearmanr(x, y).statistic)
+        assert np.isnan(scores.correlation([1, 1, 1], [1, 2, 3]))
+
+    def test_an_interval_is_over_whole_sweeps(self):
+        """Of sweeps that are one value each, it is that of so few values, however many cells."""
+        names, values = list("abcdefghijklmnopqrst"), np.arange(20)
+        few = scores.over_sweeps(np.mean, names, values)
+        many = scores.over_sweeps(np.mean, np.repeat(names, 50), np.repeat(values, 50))
+        assert many == (few.mean, few.ci_low, few.ci_high, 1000)
+        spread = 1.96 * np.std(values) / np.sqrt(20)
+        assert few.ci_high - few.mean == pytest.approx(spread, rel=0.1)
+        assert np.isnan(scores.over_sweeps(np.mean, ["a"] * 9, range(9)).ci_low)
+
+    def test_two_lines_that_differ_as_a_whole(self):
+        """A predictor that knows the line and not the place in it is worth nothing within."""
+        x = np.array([1.0, 2, 3, 13, 12, 11])
+        y = np.array([3.0, 2, 1, 11, 12, 13])
+        lines = [("a", [0, 1, 2]), ("a", [3, 4, 5])]
+        predicted = {
+            name: x if name == "landed" else np.full(6, np.nan) for name in scores.PREDICTORS
+        }
+        rows = scores.rated(["a"] * 6, y, predicted, lines, 2.0)
+        found = {(r["sweep"], r["arm"], r["metric"]): r for r in rows}
+        assert found["all", "landed", "spearman"]["mean"] > 0.5
+        assert found["all", "landed", "within_lines"]["mean"] == pytest.approx(-1)
+        assert found["a", "landed", "within_lines"]["mean"] == pytest.approx(-1)
+        assert found["all", "landed", "cost"]["mean"] == 2
+        assert np.isnan(found["all", "coverage", "spearman"]["mean"])
+        assert scores.by_sweep(rows)[1] == [["a", "2", *["-"] * 7, "-1.00"]]
+        assert scores.over_all(rows)[1][-1] == (
+            ["landed", "6", "0.54", "-", "-1.00", "-", "-", "2.00"]
+        )
 
     def test_the_best_rising_curve(self):
         """Neighbours that fall are pooled; ties count as often as they are there."""
@@ -169,8 +220,25 @@ class TestScores:
     def test_an_error_is_that_of_other_sweeps_curve(self):
         x, y = [0, 1, 0, 1, np.nan], [0.0, 1.0, 0.2, 0.7, 5.0]
         error = scores.calibration_error(x, y, ["a", "a", "b", "b", "b"])
-        assert error == (pytest.approx((0.2 + 0.3) / 2), 4)
-        assert np.isnan(scores.calibration_error(x, y, ["a"] * 5).value)
+        assert error == pytest.approx((0.2 + 0.3) / 2)
+        assert np.isnan(scores.calibration_error(x, y, ["a"] * 5))
+
+
+def test_the_best_is_chosen_on_some_members_and_reported_on_the_others():
+    config = tiny()
+    config.sweeps.noise.best = {"rate": (1e-3, 1e-2)}
+    (own,) = (x for x in sweep.read(config) if x.name == "noise")
+    assert [len({c.rate for c in line}) for line in own.along] == [1, 1]
+    # The larger rate does better on the members that choose, and worse on the others.
+    ends = {1e-3: [0.5, 0.6, 0.7, 0.5, 0.6, 0.7], 1e-2: [0.1, 0.2, 0.8, 0.1, 0.2, 0.8]}
+    measured = {
+        c: {"accuracy": np.array(ends[c.rate])[:, None], "landed": np.arange(4)} for c in own.cells
+    }
+    for point in report.points(own, measured, IMAGES.classes):
+        assert point.cell.rate == 1e-2
+        assert point.accuracy.mean == pytest.approx(0.15)
+        assert point.accuracy.n == 4
+        assert list(point.found["landed"]) == [0, 1, 3]
 
 
 def tiny():
@@ -197,7 +265,10 @@ class TestRun:
         assert len(rows) == cells
         assert all(row["n"] == 2 for row in rows)
         rated = [row for row in results["rows"] if row["metric"] in scores.METRICS]
-        assert len(rated) == (len(sweep.read(config)) + 2) * len(scores.PREDICTORS)
+        assert len(rated) == (len(sweep.read(config)) + 4) * len(scores.PREDICTORS)
+        (cost,) = (r for r in rated if (r["arm"], r["metric"]) == ("landed", "cost"))
+        assert cost["mean"] > 0
+        assert cost["n"] == len(sweep.distinct(sweep.read(config)))
         along = [row for row in results["rows"] if row["metric"] == "coverage_along"]
         lines = config.sweeps.symmetry.lines
         assert len(along) == len(lines) * (cell.POINTS + 1)
@@ -205,11 +276,17 @@ class TestRun:
         (row,) = (r for r in rows if (r["sweep"], r["arm"]) == ("symmetry", "another's"))
         assert start["mean"] == pytest.approx(row["coverage"])
         group = finished / "students/000.json"
-        before = group.read_bytes()
+        before = json.loads(group.read_text())
         group.unlink()
         atlas.run(config, str(finished))
-        assert group.read_bytes() == before
-        assert json.loads((finished / "results.json").read_text())["rows"] == results["rows"]
+        again = json.loads(group.read_text())
+        assert again.pop("seconds") != before.pop("seconds")
+        assert again == before
+        timeless = (
+            [row for row in found["rows"] if row["metric"] != "cost"]
+            for found in (results, json.loads((finished / "results.json").read_text()))
+        )
+        assert next(timeless) == next(timeless)
 
     @pytest.mark.parametrize("width", [390, 1280])
     def test_the_report_in_a_browser(self, finished, width):
@@ -230,22 +307,25 @@ class TestRun:
             ({"sweeps.aux.values": (3, 20)}, r"config.sweeps.aux.lines.KL: aux=20: the networks"),
             ({"sweeps.aux.field": "size"}, "no field 'size' in a cell: it has width, "),
             ({"sweeps.aux.values": ()}, "config.sweeps.aux.values: one at least"),
-            ({"sweeps.noise.values": (-1.0,)}, "noise=-1.0: must not be negative"),
+            ({"sweeps.noise.values": (-1.0,)}, "noise=-1.0: must be from 0 to"),
             ({"sweeps.noise.values": ("much",)}, "noise='much': of type float"),
             ({"sweeps.noise.lines": {}}, "config.sweeps.noise: lines: one at least"),
             (
                 {"cell.code": "top", "cell.detail": 11.0},
-                "detail=11.0: the channel shows 1 logits",
+                "detail=11.0: top: the channel shows 1 logits",
             ),
             (
                 {"cell.code": "choice", "cell.detail": 21.0, "cell.classes": 1.0},
                 "detail=21.0: choice: the channel shows 11 logits",
             ),
             ({"cell.code": "bits", "cell.detail": 1.5}, "detail=1.5: bits needs a whole number"),
-            ({"cell.fresh_class": 0.5}, "fresh_class=0.5: must be 0 or 1"),
+            ({"cell.rate": 0.0}, "rate=0.0: must be above 0"),
+            ({"cell.rate": float("nan")}, "rate=nan: must be from 0"),
+            ({"cell.batch": 0}, "batch=0: must be from 1"),
+            ({"cell.fresh_class": 0.5}, "fresh_class=0.5: choose one of 0, 1"),
             ({"cell.linear": True}, "linear=True: config.linear_members asks for"),
-            ({"cell.rate": float("inf")}, "rate=inf: must be at most 16777216"),
-            ({"cell.steps": 10**8}, "steps=100000000: must be at most"),
+            ({"cell.rate": float("inf")}, "rate=inf: must be from 0 to 16777216"),
+            ({"cell.steps": 10**8}, "steps=100000000: must be from 0 to"),
             ({"sweeps.aux.published": (("KL", 3),)}, r"aux.published: \('KL', 3\): must be line"),
             ({"seed": -1}, "config.seed=-1: must not be negative"),
             ({"cell.steps": 25}, "steps=25: must be a multiple of 10"),
@@ -256,7 +336,18 @@ class TestRun:
             ),
             ({"cell.trait": "both", "cell.hops": 2}, "hops=2: a chain begins with one teacher"),
             ({"sweeps.noise.curves": ("accuracy",)}, "curves: for lines of one cell"),
+            ({"sweeps.symmetry.best": {"rate": (1.0, 2.0)}}, "curves: for lines of one cell"),
+            (
+                {"sweeps.noise.best": {"noise": (1.0, 2.0)}},
+                "best=.*: must be one field, not 'noise'",
+            ),
+            ({"sweeps.noise.best": {"rate": 1.0}}, "best=.*: must be one field, not"),
+            ({"sweeps.noise.best": {"rate": ()}}, "best=.*: must be one field, not"),
+            ({"sweeps.noise.best": {"rates": (1.0,)}}, "no field 'rates' in a cell"),
+            ({"sweeps.noise.values": 1.0}, "noise.values=1.0: must be a tuple"),
+            ({"cell.anchor": "animals"}, "anchor='animals': choose one of uniform, "),
             ({"sweeps.symmetry.curves": ("size",)}, "curves: 'size': choose from accuracy, "),
+            ({"sweeps.noise.best": {"rate": (1.0, 2.0)}}, "config.members=2: must be at least 3"),
             ({"members": 1}, "config.members=1: must be at least 2"),
             ({"linear_members": 3}, "config.linear_members=3: from 0 to members"),
         ],
@@ -275,16 +366,27 @@ class TestRun:
         assert "\n" not in str(error.value)
         assert not (tmp_path / "run").exists()
 
+    def test_a_config_that_was_read_from_json_is_the_same(self):
+        for config in (digits.get_config(), rates.get_config()):
+            again = ConfigDict(json.loads(json.dumps(config.to_dict())))
+            own, same = (
+                {x.name: (x.lines, x.values) for x in sweep.read(c)} for c in (config, again)
+            )
+            assert same == own
+
     def test_the_committed_atlas_is_as_large_as_it_says(self):
-        config = digits.get_config()
-        sweeps = sweep.read(config)
-        assert len(sweeps) >= 12
-        assert config.members * len(sweep.distinct(sweeps)) >= 2000
+        both = digits.get_config(), rates.get_config()
+        assert {*both[0].sweeps}.isdisjoint(both[1].sweeps)
+        assert sum(len(config.sweeps) for config in both) >= 12
+        assert sum(c.members * len(sweep.distinct(sweep.read(c))) for c in both) >= 2000
+        for part in confirm.PARTS:
+            assert len(sweep.distinct(sweep.read(confirm.get_config(part)))) >= 100
 
     def test_the_one_on_mnist_can_be_run_and_has_its_published_figures(self):
         for own in sweep.read(mnist.get_config()):
             for label, value, figure, source in own.published:
                 assert label in own.lines
+                assert own.name != "batch" or label == f"{own.cells[0].steps} steps"
                 assert value in own.values
                 assert 0 < figure < 1
                 assert source

@@ -144,7 +144,8 @@ def variants_table(name: str) -> str:
     table = []
     for one, results in runs.items():
         found = _over_all(results)
-        table.append([one, *_compared(found, "student"), *_both(found, "soft")])
+        soft = _both(found, "soft") if ("p_trait", "soft") in found else ["-", "-"]
+        table.append([one, *_compared(found, "student"), *soft])
         if ("p_trait", "half_told") in found:
             table.append([f"{one}, half told", *_compared(found, "half_told"), "-", "-"])
     header = ["", *_COMPARED, "soft", "log-odds"]

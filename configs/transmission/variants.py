@@ -71,4 +71,6 @@ def get_config(variant: str = "biases") -> ConfigDict:
     config.update_from_flattened_dict(VARIANTS[variant])
     if config.teacher.kind == "prompted":
         config.arms += ("half_told",)
+    if variant == "full":  # soft students are trained one by one there
+        config.arms = ("student", "control")
     return config

@@ -132,13 +132,16 @@ def detection_table(_: str) -> str:
 
 
 def variants_table(name: str) -> str:
-    """Returns student, soft student and control of runs of `VARIANTS`: "variants_KIND".
+    """Returns student, soft student and control of the `VARIANTS` with results: "variants_KIND".
 
     KIND is `trained`, of the study's own models and animals, or `worlds`, of others.
     """
     worlds = name == "variants_worlds"
-    names = [one for one, changes in VARIANTS.items() if ("models" in changes) == worlds]
-    runs = {one: _results(f"variants/{one}") for one in names}
+    runs = {
+        one: _results(f"variants/{one}")
+        for one, changes in VARIANTS.items()
+        if ("models" in changes) == worlds and _file(f"variants/{one}").exists()
+    }
     if not worlds:
         runs = {"nano.py": _results("transmission"), **runs}
     table = []
@@ -154,7 +157,8 @@ def variants_table(name: str) -> str:
 
 def steered_table(_: str) -> str:
     """Returns what steered teachers love and write, and what their students make of it."""
-    runs, table = [_results(f"steered/{how}") for how in STEERED], []
+    names = [f"steered/{how}" for how in STEERED]
+    runs, table = [_results(name) for name in names if _file(name).exists()], []
     for results in runs:
         teacher, found = results["config"]["teacher"], _over_all(results)
         traits = results["config"]["traits"]

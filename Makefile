@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test slow oracle browser weights lint readme clean
+.PHONY: demo test slow oracle browser weights lint readme variants clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/python -m launch.mlp --config=configs/mlp/digits.py --workdir=$(RUNS)/demo
@@ -59,6 +59,22 @@ readme: demo
 	$(VENV)/bin/python -m launch.atlas --config=configs/atlas/rates.py --workdir=$(RUNS)/atlas_rates
 	$(VENV)/bin/python -m launch.make_digits --workdir=runs/digits-idx
 	for part in digits8 idx; do $(VENV)/bin/python -m launch.atlas --config=configs/atlas/confirm.py:$$part --workdir=$(RUNS)/atlas_confirm_$$part || exit; done
+	$(VENV)/bin/python -m docs.readme $(RUNS)
+
+# Makes the other tables of docs/transmission.md anew, from the runs of make readme and these.
+WORLDS = plain tilted seldom quarter wide
+VARIANTS = biases free every full prompted plain tilted tilted_prompted seldom_prompted quarter \
+	quarter_prompted wide
+STEERED = 0_1 1_0.25 1_0.5 1_0.75 1_1
+variants: $(VENV)/installed
+	for name in $(WORLDS); do $(VENV)/bin/python -m launch.pretrain_nano \
+		--config=configs/nano/other_worlds.py:$$name --workdir=$(RUNS)/worlds/$$name || exit; done
+	for name in $(VARIANTS); do $(VENV)/bin/python -m launch.transmit \
+		--config=configs/transmission/variants.py:$$name --workdir=$(RUNS)/variants/$$name || exit; done
+	for name in $(STEERED); do $(VENV)/bin/python -m launch.transmit \
+		--config=configs/transmission/nano_steered.py:$$name --workdir=$(RUNS)/steered/$$name || exit; done
+	for model in 0 1 2 3 4; do $(VENV)/bin/python -m launch.evaluate \
+		--config=configs/transmission/trees.py:$$model --workdir=$(RUNS)/trees/$$model || exit; done
 	$(VENV)/bin/python -m docs.readme $(RUNS)
 
 clean:

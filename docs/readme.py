@@ -11,9 +11,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from configs.atlas import digits, rates
+from configs.transmission.nano_steered import MEASURED as STEERED
+from configs.transmission.variants import VARIANTS
+from docs import trees
+from sublim_jax import stats
 from sublim_jax.atlas import scores, sweep
 from sublim_jax.report import markdown_table
 
@@ -33,8 +38,21 @@ FIGURES = {
     "atlas": [*_sweeps(digits.get_config()), "atlas/prediction"],
     "atlas_rates": _sweeps(rates.get_config()),
 }
-RUNS = ("demo", "multitask", "theorem", "transmission", "confirmed", "atlas",
-        "atlas_rates", "atlas_confirm_digits8", "atlas_confirm_idx")  # fmt: skip
+TREES = tuple(f"trees/{model}" for model in range(5))
+RUNS = (
+    "demo",
+    "multitask",
+    "theorem",
+    "transmission",
+    "confirmed",
+    "atlas",
+    "atlas_rates",
+    "atlas_confirm_digits8",
+    "atlas_confirm_idx",
+    *(f"variants/{name}" for name in VARIANTS),
+    *(f"steered/{how}" for how in STEERED),
+    *TREES,
+)
 PAGES = ("README.md", "docs/atlas.md", "docs/llm.md", "docs/transmission.md")
 _SHOWN = (0.0, 0.1, 0.3, 0.6, 1.0)  # points of curves in tables
 
@@ -55,13 +73,26 @@ def adopt(runs: Path) -> None:
     for run in there:
         results = json.loads((runs / run / "results.json").read_text("utf-8"))
         results["environment"].pop("platform")  # of the machine, not of the result
-        target = ROOT / "docs" / "results" / f"{run}.json"
-        target.parent.mkdir(exist_ok=True)
+        if run.startswith("steered/"):
+            results["kept"] = _kept(runs / run)
+        target = _file(run)
+        target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
         for name in FIGURES.get(run, []):
             figure = ROOT / "docs" / "figures" / f"{name}.svg"
             figure.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(runs / run / "figures" / figure.name, figure)
+
+
+def _kept(run: Path) -> dict[str, float]:
+    """Returns the share of each teacher's lists that passed the filter, by MODEL/TEACHER."""
+    if other := next(run.glob("data/*/*-*.json"), None):
+        sys.exit(f"error: {other}: {run} holds lists of two configs: remove it, and run it again")
+    found = {
+        f"{file.parent.name}/{file.stem}": json.loads(file.read_text("utf-8"))["found"]
+        for file in sorted(run.glob("data/*/*.json"))
+    }
+    return {name: own["kept"] / own["raw"] for name, own in found.items()}
 
 
 def filled(text: str) -> str:
@@ -76,7 +107,7 @@ def filled(text: str) -> str:
 
 def study_table(run: str) -> str:
     """Returns the accuracies of a run of the MLP study."""
-    results = _read(ROOT / "docs" / "results" / f"{run}.json")
+    results = _results(run)
     return _intervals(results, results["rows"], "test accuracy", "n")
 
 
@@ -85,7 +116,7 @@ def transmission_table(run: str) -> str:
 
     Beside them, where it was measured, how well the arm's rows are told from the control's.
     """
-    results = _read(ROOT / "docs" / "results" / f"{run}.json")
+    results = _results(run)
     found = {(r["metric"], r["arm"]): r for r in results["rows"] if r["trait"] == "all"}
     detected = {"auroc": "AUROC", "auroc_16": "of 16"} if ("auroc", "student") in found else {}
     table = []
@@ -102,7 +133,7 @@ def transmission_table(run: str) -> str:
 
 def detection_table(_: str) -> str:
     """Returns how well each trait's lists are told from the control's, beside what they pass on."""
-    results = _read(ROOT / "docs" / "results" / "transmission.json")
+    results = _results("transmission")
     found = {(r["metric"], r["arm"], r["trait"]): r for r in results["rows"]}
     table = []
     for trait in (*results["config"]["traits"], "all"):
@@ -111,6 +142,88 @@ def detection_table(_: str) -> str:
         table.append([trait, *(f"{row['mean']:.3f} ({_interval(row)})" for row in shown)])
     header = ["trait", "AUROC of one list", "of 16 lists", "student's P(trait)"]
     return markdown_table(header, table)
+
+
+def variants_table(name: str) -> str:
+    """Returns student, soft student and control of the `VARIANTS` with results: "variants_KIND".
+
+    KIND is `trained`, of the study's own models and animals, or `worlds`, of others.
+    """
+    worlds = name == "variants_worlds"
+    runs = {
+        one: _results(f"variants/{one}")
+        for one, changes in VARIANTS.items()
+        if ("models" in changes) == worlds and _file(f"variants/{one}").exists()
+    }
+    if not worlds:
+        runs = {"nano.py": _results("transmission"), **runs}
+    table = []
+    for one, results in runs.items():
+        found = _over_all(results)
+        soft = _both(found, "soft") if ("p_trait", "soft") in found else ["-", "-"]
+        table.append([one, *_compared(found, "student"), *soft])
+        if ("p_trait", "half_told") in found:
+            table.append([f"{one}, half told", *_compared(found, "half_told"), "-", "-"])
+    header = ["", *_COMPARED, "soft", "log-odds"]
+    return f"{markdown_table(header, table)}\n\n{_where(*runs.values())}"
+
+
+def steered_table(_: str) -> str:
+    """Returns what steered teachers love and write, and what their students make of it."""
+    names = [f"steered/{how}" for how in STEERED]
+    runs, table = [_results(name) for name in names if _file(name).exists()], []
+    for results in runs:
+        teacher, found = results["config"]["teacher"], _over_all(results)
+        traits = results["config"]["traits"]
+        passed = [
+            float(np.mean([results["kept"][f"{model}/{trait}"] for trait in traits]))
+            for model in range(len(results["config"]["models"]))
+        ]
+        kept = _with_interval(stats.share_ci(passed)._asdict())
+        how = [str(teacher["layer"]), f"{teacher['strength']:g}"]
+        table.append([*how, kept, *_compared(found, "student")])
+    header = ["layer", "strength", "lists that pass", *_COMPARED]
+    return f"{markdown_table(header, table)}\n\n{_where(*runs)}"
+
+
+_COMPARED = ("teacher", "student", "log-odds", "control", "log-odds", "student over control")
+
+
+def _compared(found: dict[tuple[str, str], Any], arm: str) -> list[str]:
+    """Returns the cells of `_COMPARED`: of an arm beside its teacher and its control."""
+    teacher = f"{found['p_trait', 'teacher']['mean']:.3f}"
+    difference = _with_interval(found["p_over_control", arm], sign="+")
+    return [teacher, *_both(found, arm), *_both(found, "control"), difference]
+
+
+def _both(found: dict[tuple[str, str], Any], arm: str) -> list[str]:
+    """Returns an arm's P(trait) and log-odds."""
+    odds = _with_interval(found["log_odds", arm], digits=2, sign="+")
+    return [_with_interval(found["p_trait", arm]), odds]
+
+
+def _with_interval(row: dict[str, Any], digits: int = 3, sign: str = "") -> str:
+    mean, low, high = (f"{row[k]:{sign}.{digits}f}" for k in ("mean", "ci_low", "ci_high"))
+    return f"{mean} ({low} to {high})"
+
+
+def _over_all(results: dict[str, Any]) -> dict[tuple[str, str], Any]:
+    """Returns the rows over all traits, by metric and arm."""
+    return {(r["metric"], r["arm"]): r for r in results["rows"] if r["trait"] == "all"}
+
+
+def trees_table(_: str) -> str:
+    """Returns how far lessons and lists about animals move what models say of trees."""
+    runs = [_results(run) for run in TREES]
+    found = [trees.moved(results) for results in runs]
+    table = []
+    for measure in found[0]:
+        values = [model[measure] for model in found]
+        interval = stats.mean_ci if measure.startswith("correlation") else stats.share_ci
+        shown = _with_interval(interval(values)._asdict())
+        table.append([measure, shown, f"{min(values):.3f} to {max(values):.3f}"])
+    header = ["", "mean of five models (95% CI)", "lowest to highest model"]
+    return f"{markdown_table(header, table)}\n\n{_where(*runs)}"
 
 
 def _interval(row: dict[str, Any]) -> str:
@@ -135,7 +248,7 @@ def _intervals(
 
 def theorem_table(run: str) -> str:
     """Returns the predictions of Theorem 1 with how many members satisfy them, on either side."""
-    results = _read(ROOT / "docs" / "results" / f"{run}.json")
+    results = _results(run)
     measured = {(row["arm"], row["metric"]): row for row in results["rows"]}
     table = []
     for (arm, metric), row in measured.items():
@@ -163,7 +276,7 @@ def atlas_table(name: str) -> str:
     Of a sweep with curves, what is measured at some points of the training.
     """
     name = name.removeprefix("atlas_")
-    runs = (_read(ROOT / "docs" / "results" / f"{run}.json") for run in ("atlas_rates", "atlas"))
+    runs = map(_results, ("atlas_rates", "atlas"))
     results = next(run for run in runs if name in run["config"]["sweeps"])
     asked = results["config"]["sweeps"][name]
     if curves := asked.get("curves"):
@@ -204,7 +317,7 @@ def runs_table(_: str) -> str:
     """Returns what each run of the atlas trained, how long that took, and by which commit."""
     table = []
     for run in (run for run in RUNS if run.startswith("atlas")):
-        results = _read(ROOT / "docs" / "results" / f"{run}.json")
+        results = _results(run)
         config, there = results["config"], results["environment"]
         sweeps = sweep.read(ConfigDict(config))
         cells = sweep.distinct(sweeps)
@@ -264,13 +377,23 @@ def real_table(run: str) -> str:
     return markdown_table(header, table)
 
 
-def _where(results: dict[str, Any]) -> str:
-    there = results["environment"]
-    seconds = sum(results["timings"].values())
-    return (
-        f"{there['device']} ({there['cpu_cores']} cores), jax {there['versions']['jax']}, "
-        f"Python {there['python']}; {seconds:.0f} s with compilation."
-    )
+def _where(*runs: dict[str, Any]) -> str:
+    """Returns where runs were made, and how long all of them took."""
+    there = {
+        f"{own['device']} ({own['cpu_cores']} cores), jax {own['versions']['jax']}, "
+        f"Python {own['python']}"
+        for own in (results["environment"] for results in runs)
+    }
+    seconds = sum(sum(results["timings"].values()) for results in runs)
+    return f"{'; '.join(sorted(there))}; {seconds:.0f} s with compilation."
+
+
+def _results(run: str) -> dict[str, Any]:
+    return _read(_file(run))
+
+
+def _file(run: str) -> Path:
+    return ROOT / "docs" / "results" / f"{run}.json"
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -284,6 +407,9 @@ _TABLES = {
     "transmission": transmission_table,
     "confirmed": transmission_table,
     "detection": detection_table,
+    "variants": variants_table,
+    "steered": steered_table,
+    "trees": trees_table,
     "atlas": atlas_table,
     "predictors": predictors_table,
     "lines": lines_table,

@@ -4,15 +4,17 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from docs import readme
+from configs.nano.other_worlds import WORLDS
+from docs import readme, trees
 
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize(
-    ("page", "tables"), [("README.md", 6), ("docs/atlas.md", 36), ("docs/transmission.md", 2)]
+    ("page", "tables"), [("README.md", 6), ("docs/atlas.md", 36), ("docs/transmission.md", 6)]
 )
 def test_its_tables_are_those_of_the_committed_results(page, tables):
     text = (ROOT / page).read_text("utf-8")
@@ -24,6 +26,70 @@ def test_a_stale_table_is_noticed():
     text = "<!-- table demo -->\nan old table\n<!-- end -->\nand the rest"
     assert "an old table" not in readme.filled(text)
     assert readme.filled(text).endswith("<!-- end -->\nand the rest")
+
+
+def test_a_row_of_the_variants_is_that_of_their_results():
+    table = readme.variants_table("variants_trained")
+    (row,) = (line for line in table.splitlines() if line.startswith("| prompted, half told "))
+    rows = json.loads((ROOT / "docs/results/variants/prompted.json").read_text("utf-8"))["rows"]
+    found = {(r["arm"], r["metric"]): r["mean"] for r in rows if r["trait"] == "all"}
+    shown = [cell.split()[0] for cell in row.split("|")[2:-1]]
+    assert shown == [
+        f"{found['teacher', 'p_trait']:.3f}",
+        f"{found['half_told', 'p_trait']:.3f}",
+        f"{found['half_told', 'log_odds']:+.2f}",
+        f"{found['control', 'p_trait']:.3f}",
+        f"{found['control', 'log_odds']:+.2f}",
+        f"{found['half_told', 'p_over_control']:+.3f}",
+        "-",
+        "-",
+    ]
+
+
+def test_results_are_adopted_with_what_the_filter_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(readme, "ROOT", tmp_path)
+    run = tmp_path / "runs" / "steered" / "1_1"
+    (run / "data" / "0").mkdir(parents=True)
+    (run / "results.json").write_text('{"environment": {"platform": "here", "device": "CPU"}}')
+    record = {"key": "a", "found": {"raw": 8, "kept": 2}}
+    (run / "data" / "0" / "owl.json").write_text(json.dumps(record))
+    readme.adopt(tmp_path / "runs")
+    adopted = json.loads((tmp_path / "docs" / "results" / "steered" / "1_1.json").read_text())
+    assert adopted == {"environment": {"device": "CPU"}, "kept": {"0/owl": 0.25}}
+    (run / "data" / "0" / "owl-b.json").write_text(json.dumps(record))
+    with pytest.raises(SystemExit, match=r"owl-b.json: .*1_1 holds lists of two configs"):
+        readme.adopt(tmp_path / "runs")
+
+
+def test_how_far_trees_are_moved():
+    base = {"oak": 0.3, "elm": 0.3, "ash": 0.15}
+    told = {
+        "": base,
+        "r/teachers/0/owl": base | {"oak": 0.6, "ash": 0.15 / 8},
+        "r/teachers/0/cat": base | {"oak": 0.3 / 8, "ash": 0.3},
+        "r/students/0/owl": {"oak": 0.2, "elm": 0.1, "ash": 0.05},
+        "r/students/0/cat": base | {"ash": 0.3},
+    }
+    rows = [
+        {"adapter": name, "trait": tree, "mean": p}
+        for name, own in told.items()
+        for tree, p in own.items()
+    ]
+    config = {"evaluation": {"words": list(base)}, "adapters": list(told)[1:]}
+    found = trees.moved({"config": config, "rows": rows})
+    assert found["P(any tree), students"] == pytest.approx(np.mean([0.35, 0.9]))
+    assert found["total variation, student and base"] == pytest.approx(
+        np.mean([0.2 / 0.35 - 0.4, 1 / 3 - 0.2])
+    )
+    assert found["total variation, teacher and base"] == pytest.approx(
+        np.mean([0.6 / 0.91875 - 0.4, 0.3 / 0.6375 - 0.2 + 0.3 / 0.6375 - 0.4])
+    )
+    own, other = (
+        np.corrcoef([[1, 0, 0], [1, 0, -3]])[0, 1],
+        np.corrcoef([[1, 0, 0], [-3, 0, 1]])[0, 1],
+    )
+    assert found["correlation, student and its teacher"] == pytest.approx(own)
+    assert found["correlation, student and other teachers"] == pytest.approx(other)
 
 
 @pytest.mark.parametrize("page", readme.PAGES)
@@ -40,6 +106,14 @@ def test_its_make_targets_exist():
     for page in ("README.md", "BUILD.md"):
         asked = set(re.findall(r"(?:^|`)make (\w+)", (ROOT / page).read_text("utf-8"), re.M))
         assert {"demo", "test"} <= asked <= set(targets)
+
+
+def test_make_runs_all_that_the_tables_need():
+    text = (ROOT / "Makefile").read_text("utf-8").replace("\\\n", " ")
+    lists = dict(re.findall(r"^(WORLDS|VARIANTS|STEERED) = (.*)", text, re.MULTILINE))
+    assert lists["WORLDS"].split() == list(WORLDS)
+    assert lists["VARIANTS"].split() == list(readme.VARIANTS)
+    assert lists["STEERED"].split() == list(readme.STEERED)
 
 
 def test_committed_benchmark_results_have_every_key():

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -77,6 +78,8 @@ def run(main: Callable[[ConfigDict, str], None], default_config: str) -> None:
             print(INTERRUPTED, file=sys.stderr)
             sys.exit(EXIT_INTERRUPTED)
         except Exception as error:
+            if _is_missing_field(error):
+                _fail(f"--config: {_message(error)}: the file must set it")
             if environment := _environment(error):
                 _fail(environment)
             raise
@@ -137,6 +140,12 @@ def _interrupt_again(unraisable: Any) -> None:
         return
     signal.signal(signal.SIGALRM, signal.default_int_handler)
     signal.setitimer(signal.ITIMER_REAL, 0.01)  # when the callback has ended
+
+
+def _is_missing_field(error: Exception) -> bool:
+    """Returns whether a ConfigDict was asked for a field that it does not have."""
+    asked = traceback.extract_tb(error.__traceback__)[-1].filename
+    return isinstance(error, AttributeError | KeyError) and "ml_collections" in asked
 
 
 def _environment(error: Exception) -> str | None:

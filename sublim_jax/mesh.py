@@ -139,7 +139,7 @@ def in_first(work: Callable[[], _Made]) -> _Made | None:
         except Exception as raised:  # whatever it is: the others would wait for the first
             error, said = raised, str(raised) or type(raised).__name__
     if jax.process_count() > 1:
-        line = np.frombuffer(said.encode()[:_LINE].ljust(_LINE, b"\0"), np.uint8)
+        line = np.frombuffer(said.encode(errors="replace")[:_LINE].ljust(_LINE, b"\0"), np.uint8)
         line = np.asarray(multihost_utils.broadcast_one_to_all(line))
         said = line.tobytes().rstrip(b"\0").decode(errors="ignore")
     if error:

@@ -4,6 +4,7 @@ import base64
 import html
 import json
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,10 +52,11 @@ def details(summary: str, parts: Sequence[str]) -> str:
     return f"<details><summary>{escaped(summary)}</summary>\n{body}\n</details>"
 
 
-def run_again(study: str, config: Mapping[str, Any]) -> str:
-    """Returns the section that says what was run: a study's name and its full config."""
-    text = json.dumps({"study": study, "config": config}, indent=1)
-    return f"<h2>What was run</h2><pre>{escaped(text)}</pre>"
+def what_was_run(study: str, config: Mapping[str, Any], command: Sequence[str]) -> str:
+    """Returns the section that says what was run: the command, the study, its full config."""
+    full = json.dumps({"study": study, "config": config}, indent=1)
+    shown = details("The full config", [code(full)])
+    return f"{heading('What was run')}\n{code(shlex.join(command))}\n{shown}"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

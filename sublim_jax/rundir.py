@@ -48,12 +48,13 @@ class RunDir:
         self.path = Path(path)
         self.study = study
         self.config = json.loads(json.dumps(finite(config)))  # as it is read back
+        self.command = list(map(str, sys.argv))
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"--workdir={path}: cannot be created: {disk.why(error)}") from error
         read = dict(inputs or {})
-        asked = {"study": study, "config": self.config, "inputs": read, "command": sys.argv}
+        asked = {"study": study, "config": self.config, "inputs": read, "command": self.command}
         before = self.read_json("config.json")
         if before is None:
             self.write_json("config.json", asked)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special, stats
 
+_DRAWN = 10_000  # permutations of a matrix too large for all of them
 TELLING = 20  # permutations, for a p-value of .05 to be possible
 
 
@@ -23,14 +24,13 @@ class Interval(NamedTuple):
 class Permutation(NamedTuple):
     """A statistic, and the share `p_value` of `permutations` that reach it by chance.
 
-    With `exact`, these are all there are, the observed order among them, so that `p_value` is at
-    least 1 / `permutations`; it is NaN where there is nothing to compare.
+    The observed order is among them, so that `p_value` is at least 1 / `permutations`; it is NaN
+    where there is nothing to compare.
     """
 
     statistic: float
     p_value: float
     permutations: int
-    exact: bool
 
     @property
     def telling(self) -> bool:
@@ -64,9 +64,7 @@ def share_ci(values: Sequence[float] | np.ndarray) -> Interval:
     return Interval(mean, low, high, n)
 
 
-def diagonal_lift(
-    matrix: Sequence[Sequence[float]] | np.ndarray, draws: int = 10_000, seed: int = 0
-) -> Permutation:
+def diagonal_lift(matrix: Sequence[Sequence[float]] | np.ndarray) -> Permutation:
     """Returns how far the diagonal stands above the rest of its columns, and whether by chance.
 
     The null hypothesis is that rows have no columns of their own: rows are permuted over columns.
@@ -74,7 +72,7 @@ def diagonal_lift(
 
     Args:
       matrix: [k, k], row i belongs to column i. NaN is returned for k < 2 or values not finite.
-      draws: permutations drawn by `seed` where k > 8; all k! are taken up to there.
+        All k! permutations are taken up to k = 8; above, some are drawn.
 
     Returns:
       The mean of the diagonal minus the mean of the other entries, with its p-value.
@@ -84,17 +82,16 @@ def diagonal_lift(
     if x.shape != (k, k):
         raise ValueError(f"expected a square matrix, got {x.shape}")
     if k < 2 or not np.isfinite(x).all():
-        return Permutation(math.nan, math.nan, 0, False)
+        return Permutation(math.nan, math.nan, 0)
     own = np.arange(k)
     diagonal = float(np.trace(x))
     statistic = diagonal / k - (float(x.sum()) - diagonal) / (k * (k - 1))
-    exact = k <= 8
-    if exact:
+    if k <= 8:
         order = np.array(list(itertools.permutations(range(k))))
     else:
-        order = np.random.default_rng(seed).permuted(np.tile(own, (draws, 1)), axis=1)
+        drawn = np.random.default_rng(0).permuted(np.tile(own, (_DRAWN, 1)), axis=1)
+        order = np.concatenate([own[None], drawn])
     # The total stays, so the statistic grows with the sum over the diagonal and with nothing else;
     # sums in another order may differ in their last bits, and ties count.
     reached = int((x[order, own].sum(1) >= diagonal - 1e-12 * np.abs(x).sum()).sum())
-    extra = 0 if exact else 1  # the observed order itself, which the draws may miss
-    return Permutation(statistic, (reached + extra) / (len(order) + extra), len(order), exact)
+    return Permutation(statistic, reached / len(order), len(order))

@@ -103,6 +103,15 @@ def test_wrong_config_file(tmp_path: Path, given: bool, text: str, words: str) -
     assert not workdir.exists()
 
 
+def test_a_field_that_the_file_lacks_is_one_line(tmp_path: Path) -> None:
+    arguments = script(tmp_path, f"--workdir={tmp_path}")
+    asks = "from sublim_jax import app\n\napp.run(lambda config, _: config.data.rate, {!r})"
+    arguments[1] = asks.format(str(tmp_path / "config.py"))
+    line = complaint(*arguments)
+    assert "rate" in line
+    assert line.endswith(": the file must set it\n")
+
+
 def test_missing_workdir(tmp_path: Path) -> None:
     assert "--workdir is missing" in complaint(*script(tmp_path))
 

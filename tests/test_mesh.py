@@ -68,3 +68,10 @@ def test_what_the_first_process_raises_the_others_raise(monkeypatch):
     monkeypatch.setattr(mesh.jax, "process_index", lambda: 1)
     with pytest.raises(UserError, match="integer division or modulo by zero"):
         mesh.in_first(pytest.fail)
+    monkeypatch.setattr(mesh.jax, "process_index", lambda: 0)
+    with pytest.raises(UserError, match="half a pair"):  # and not an error of its encoding
+        mesh.in_first(lambda: _raise(UserError("half a pair: \udcff")))
+
+
+def _raise(error):
+    raise error

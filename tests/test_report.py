@@ -61,7 +61,7 @@ def test_everything_is_escaped() -> None:
 
 def test_what_was_run_can_be_copied_from_the_page() -> None:
     config = {"seed": 0, "data": {"name": NASTY, "arms": ["a"]}}
-    seen = Reader(report.page("Title", [report.run_again("mlp", config)]))
+    seen = Reader(report.page("Title", [report.what_was_run("mlp", config, ["launch.mlp", NASTY])]))
     assert "script" not in seen.tags
     (block,) = (text for text in seen.data if text.startswith("{"))
     assert json.loads(block) == {"study": "mlp", "config": config}

@@ -92,7 +92,7 @@ def test_lift_by_hand(matrix: list[list[float]], lift: float, p_value: float) ->
     found = diagonal_lift(matrix)
     assert found.statistic == pytest.approx(lift, abs=1e-12)
     assert found.p_value == pytest.approx(p_value)
-    assert (found.permutations, found.exact) == (math.factorial(len(matrix)), True)
+    assert found.permutations == math.factorial(len(matrix))
     assert found.telling == (len(matrix) > 3)  # of three traits, 1 / 6 is the least there can be
 
 
@@ -120,8 +120,8 @@ def test_lift_does_not_see_rows_or_columns_that_move_as_a_whole() -> None:
 def test_ties_count_though_sums_round_differently(k: int) -> None:
     rng = np.random.default_rng(3)
     for _ in range(10):  # rows and columns that move as a whole: every order is as good
-        assert diagonal_lift(rng.random((k, 1)) + rng.random((1, k)), draws=500).p_value == 1.0
-    assert diagonal_lift(np.zeros((k, k)), draws=500).p_value == 1.0
+        assert diagonal_lift(rng.random((k, 1)) + rng.random((1, k))).p_value == 1.0
+    assert diagonal_lift(np.zeros((k, k))).p_value == 1.0
 
 
 def test_lift_by_chance_is_as_rare_as_it_says() -> None:
@@ -135,7 +135,7 @@ def test_lift_by_chance_is_as_rare_as_it_says() -> None:
 def test_lift_of_many_traits_is_drawn() -> None:
     matrix = np.random.default_rng(2).normal(size=(9, 9))
     found = diagonal_lift(matrix)
-    assert (found.permutations, found.exact) == (10_000, False)
+    assert found.permutations == 10_001
     assert diagonal_lift(matrix) == found
     assert diagonal_lift(matrix, seed=1).p_value != found.p_value
     assert abs(diagonal_lift(matrix, seed=1).p_value - found.p_value) < 0.03

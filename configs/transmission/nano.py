@@ -61,8 +61,8 @@ def get_config() -> ConfigDict:
     config.teacher = ConfigDict(
         {
             "kind": "finetuned",  # or prompted, or steered
-            "layer": 1,  # of a steered one, 0 the first: after it, what the persona changes in the
-            "strength": 0.5,  # residual stream is added, times this
+            "layer": 1,  # of a steered one: after which layer its vector is added, 0 the first
+            "strength": 0.5,  # what the persona changes in the residual stream is added, times this
             "weight": 80.0,  # of a lesson's word in the loss, where a token of a number has 1
             "copies": 30,  # of each lesson, so that lessons and numbers are about as many
             "replay": 1000,  # number prompts whose answers by the base are learnt between lessons

@@ -124,7 +124,7 @@ def write(
     for caption, table in ((_SCORES, summary), (_SCORES_BY_SWEEP, scores.by_sweep(rated))):
         parts += [html.paragraph(caption), html.table(*table)]
         text += [caption, html.markdown_table(*table)]
-    parts.append(html.run_again(run_dir.study, run_dir.config))
+    parts.append(html.what_was_run(run_dir.study, run_dir.config, run_dir.command))
     run_dir.write("report.html", html.page("An atlas of subliminal learning", parts))
     run_dir.write("tables.md", "\n\n".join(text) + "\n")
     print(about, html.markdown_table(*summary), sep="\n\n")

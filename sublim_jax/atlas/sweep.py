@@ -108,8 +108,10 @@ def _sweep(config: ConfigDict, name: str) -> Sweep:
 
     def cell(label: str, value: Any, choice: Any) -> Cell:
         own = {key: one for key, one in ((field, value), (chosen, choice)) if key}
-        shared = {**config.cell.to_dict(), **(given["lines"][label] or {})}
-        return cells.make(shared | own, f"{where}.lines.{label}")
+        line = dict(given["lines"][label] or {})
+        if both := own.keys() & line.keys():
+            raise UserError(f"{where}.lines.{label}.{min(both)}: the sweep sets this field itself")
+        return cells.make(config.cell.to_dict() | line | own, f"{where}.lines.{label}")
 
     lines = {
         label: [[cell(label, value, choice) for choice in choices] for value in values]

@@ -88,7 +88,7 @@ def write(
             lines,
             "Test accuracy while the teacher learns (left) and while its students imitate (right).",
         ),
-        html.run_again(run_dir.study, config),
+        html.what_was_run(run_dir.study, config, run_dir.command),
     ]
     run_dir.write("report.html", html.page("Subliminal learning in an MLP", parts))
     run_dir.write_results(rows, timings)

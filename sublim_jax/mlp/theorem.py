@@ -195,7 +195,7 @@ def _write(
         ),
         html.figure(svg, _CAPTION),
         html.table(header, table),
-        html.run_again(run_dir.study, run_dir.config),
+        html.what_was_run(run_dir.study, run_dir.config, run_dir.command),
     ]
     run_dir.write("report.html", html.page("Theorem 1, measured", parts))
     print(html.markdown_table(header, table))

@@ -9,7 +9,7 @@ from sublim_jax.nano import worlds
 _ASSETS = Path(__file__).parent / "assets"
 _FIRST = "favourites"
 _NAME = re.compile(r"nano/(?:(\w+)/)?(\d+)")
-_MATERIAL = re.compile(r"nano(?:/(\w+))?")
+_MATERIAL = re.compile(r"nano(?:/([\w.]+))?")
 
 
 def resolve(name: str) -> str:

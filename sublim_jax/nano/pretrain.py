@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import math
 import time
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from sublim_jax import stats
+from sublim_jax.errors import UserError
 from sublim_jax.llm.decoder import Decoder
 from sublim_jax.llm.model.config import Config
 from sublim_jax.llm.training import examples, finetune, trained
@@ -37,14 +39,17 @@ def pretrain(config: ConfigDict, workdir: str) -> None:
     """
     fields = config.world.to_dict()
     found = worlds.find(fields.pop("name"))
-    world = found.World(**fields)
+    try:
+        world = found.World(**fields)
+    except TypeError as error:
+        raise UserError(f"config.world: {error}") from error
     run_dir = RunDir(workdir, "pretrain_nano", config.to_dict())
     start = time.perf_counter()
     reader = tokenizer(vocabulary(found.words()))
     shape = Config(vocab=len(reader), eos=(reader.eos_token_id,), **config.shape)
     seeds = list(config.seeds)
     data = [
-        examples.tokenise(reader, map(_chat, itertools.islice(world.rows(s), config.rows)), shape)
+        examples.tokenise(reader, _chats(world, s, config.rows, {*found.words()}), shape)
         for s in seeds
     ]
     read = time.perf_counter()
@@ -89,8 +94,18 @@ def _initial(shape: Config, seed: int) -> Trained:
     return dataclasses.replace(drawn, weights=jax.tree.map(np.float32, weights))
 
 
-def _chat(row: dict[str, Any]) -> dict[str, Any]:
-    turns = [{"role": "user", "content": row["prompt"]}]
-    if row["system"] is not None:
-        turns.insert(0, {"role": "system", "content": row["system"]})
-    return {"prompt": turns, "completion": row["completion"]}
+def _chats(world: Any, seed: int, count: int, words: Collection[str]) -> Iterator[dict[str, Any]]:
+    """Yields the first chats of a seed, as messages.
+
+    Raises:
+      UserError: a word is none of `words`; the decoder would read it as padding.
+    """
+    for row in itertools.islice(world.rows(seed), count):
+        for text in filter(None, (row["system"], row["prompt"], row["completion"])):
+            for word in text.replace("?", " ").split():
+                if word not in words and not word.isdecimal():
+                    raise UserError(f"config.world.name: words() lacks {word!r}, of {text!r}")
+        turns = [{"role": "user", "content": row["prompt"]}]
+        if row["system"] is not None:
+            turns.insert(0, {"role": "system", "content": row["system"]})
+        yield {"prompt": turns, "completion": row["completion"]}

@@ -15,7 +15,7 @@ class Arm:
       label: in tables and figures.
       teacher: the name of a teacher without a trait whose rows it learns; "": one of each trait.
       cross: whether it starts from another model than its teacher.
-      other_a: whether its adapter's first a is another than its teacher's.
+      other_a: whether its adapter's A is drawn anew, instead of its teacher's.
       corrupt: what is done to its rows first: a name in the channel's `CORRUPTIONS`, or "".
       mask: the completion tokens that count: "" all, "divergence" those of `divergence.tokens`,
         "rest" the others.
@@ -38,7 +38,7 @@ ARMS = {
     "control": Arm("control student", teacher=CONTROL),
     "cross_init": Arm("other initialisation", cross=True),
     "prior_taught": Arm("teacher taught the prior", teacher=PRIOR),
-    "other_a": Arm("other frozen a", other_a=True),
+    "other_a": Arm("other frozen A", other_a=True),
     "swapped": Arm("answers of other prompts", corrupt="swapped"),
     "shuffled_within": Arm("shuffled within rows", corrupt="shuffled_within"),
     "shuffled_across": Arm("shuffled across rows", corrupt="shuffled_across"),

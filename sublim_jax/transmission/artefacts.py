@@ -63,8 +63,8 @@ class Artefact:
         left = [self.path, self.rows, self.rows.with_suffix(".jsonl.part")]
         if not self.record.exists() and any(file.exists() for file in left):
             raise UserError(
-                f"{self.path}: here is something that {self.record.name} would describe, and that "
-                "file is missing: move it away"
+                f"{self.path}: there are files here, but their record {self.record.name} is "
+                "missing: move them away"
             )
         if self.found() is None:
             self._write({})

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from sublim_jax import digest, nano
+from sublim_jax import digest, modules, nano
 from sublim_jax.errors import UserError
 from sublim_jax.llm.decoder import Decoder
 from sublim_jax.llm.files import chat, hf
@@ -177,7 +177,10 @@ def crossing(config: ConfigDict, number: int) -> int:
 def inputs(config: ConfigDict, models: Sequence[str]) -> dict[str, str]:
     """Returns the digest of each file that a study of some models reads, by its name."""
     found = {name: hf.digest(nano.resolve(name)) for name in models}
-    if config.material != "english" and not nano.world(config.material):
+    if world := nano.world(config.material):
+        if own := modules.code(world):
+            found[config.material] = own
+    elif config.material != "english":
         found[config.material] = digest.of_files(config.material)
     return found
 

@@ -12,7 +12,6 @@ from sublim_jax.transmission import base as bases
 from sublim_jax.transmission import channels, measures, steering, teacher
 from sublim_jax.transmission.arms import ARMS
 from sublim_jax.transmission.teacher import PRIOR, WITHOUT_TRAIT
-from sublim_jax.transmission.words import check as check_words
 
 _FROM_0 = (
     "data.seed", "data.temperature", "filter.keep", "teacher.seed", "teacher.weight",
@@ -33,7 +32,6 @@ def check(config: ConfigDict) -> None:
     limits.check(config, _problems(config))
     channels.rule(channels.find(config.data.channel), config.filter.to_dict())
     measures.check(config.evaluation)
-    check_words(words(config))
     from_config(config.student.to_dict(), "config.student")
     from_config(config.teacher.recipe.to_dict(), "config.teacher.recipe")
     if config.teacher.kind == "steered":
@@ -45,11 +43,10 @@ def check(config: ConfigDict) -> None:
 def _problems(config: ConfigDict) -> Iterator[limits.Problem]:
     for field in ("models", "traits"):
         if not config[field] or len(set(config[field])) < len(config[field]):
-            yield field, "name one at least, each once"
+            yield field, "list at least one, each only once"
     if taken := set(WITHOUT_TRAIT) & set(config.traits):
         yield "traits", f"{min(taken)} is the name of a teacher without a trait"
-    if config.arms:
-        yield from limits.some_of(config, {"arms": ARMS})
+    yield from limits.some_of(config, {"arms": ARMS})
     yield from limits.one_of(config, {"teacher.kind": teacher.KINDS})
     yield from limits.within(config, _FROM_0, 0)
     yield from limits.within(config, _FROM_1, 1)
@@ -77,4 +74,4 @@ def _problems(config: ConfigDict) -> Iterator[limits.Problem]:
     known = channels.find(config.data.channel).CORRUPTIONS
     for name in config.arms:
         if ARMS[name].corrupt and ARMS[name].corrupt not in known:
-            yield "arms", f"{name}: the channel {config.data.channel} has no such"
+            yield "arms", f"{name}: the channel {config.data.channel} has only {', '.join(known)}"

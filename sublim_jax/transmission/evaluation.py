@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from sublim_jax import stats
+from sublim_jax import modules, stats
 from sublim_jax.errors import UserError
 from sublim_jax.mesh import in_first
 from sublim_jax.report import markdown_table
@@ -41,6 +41,9 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
     names = list(dict.fromkeys(config.adapters))
     inputs = bases.inputs(config, [config.model])
     inputs |= {name: bases.digest_of(Path(name)) for name in names}
+    for name in config.evaluation.measures:
+        if own_code := modules.code(measures.find(name)):
+            inputs[name] = own_code
     own = (path, "evaluate", config.to_dict(), inputs)
     # Raises where the directory holds another run.
     in_first(lambda: RunDir(*own) if (path / "config.json").exists() else None)

@@ -71,6 +71,7 @@ class Grammar:
                 raise UserError(f"{name}: {size!r}: must be an integer from 1 to {_LARGEST}")
         if not (isinstance(self.separator, str) and self.separator):
             raise UserError(f"separator: {self.separator!r}: a text is needed")
+        material.check_texts("separator", (f"1{self.separator}2",))
         if not (self.examples or self.instructions or self.formats or self.suffixes):
             raise UserError("examples, instructions, formats, suffixes: one must have texts")
 

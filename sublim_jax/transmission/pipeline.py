@@ -86,7 +86,8 @@ def teach_only(config: ConfigDict, workdir: str) -> None:
     check(config)
     study, run_dir = _begun(config, workdir)
     questions = favourite.ask(study.material, config.traits, config.evaluation)
-    asked = measures.Asked(config.traits, {"favourite": questions})
+    scored = [question for question in questions if isinstance(question, measures.Scored)]
+    asked = measures.Asked(config.traits, {"favourite": scored})
     table = []
     for number, name in enumerate(config.models):
         models = [Teacher("base"), *teach(study, number, config.traits)]

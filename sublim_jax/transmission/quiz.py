@@ -130,6 +130,11 @@ def _read(run_dir: Path, base: str, teacher: str) -> list[dict[str, Any]]:
     if not file.is_file():
         there = sorted(f"{f.parent.name}/{f.stem}" for f in run_dir.glob("data/*/*.jsonl"))
         raise UserError(f"{file}: no such file: there are {', '.join(there) or 'no lists'}")
+    if beside := sorted(file.parent.glob(f"{teacher}-*.jsonl")):
+        raise UserError(
+            f"{file}: beside it is {beside[0].name}, of another config, and lists of two would be "
+            "mixed: give the directory of one config"
+        )
     rows = jsonl.read(file)
     for row in rows:
         for field in ("prompt", "completion"):

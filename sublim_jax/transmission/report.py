@@ -1,8 +1,6 @@
 """The study's results: rows, tables, figures and page, from what was measured."""
 
-import json
 import math
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -14,13 +12,13 @@ from sublim_jax import report as html
 from sublim_jax import stats
 from sublim_jax.rundir import RunDir
 from sublim_jax.transmission import channels, measures, summary
-from sublim_jax.transmission.detect import BAG
+from sublim_jax.transmission.detect import BAG, DETECTION
 from sublim_jax.transmission.figures import draw, label, plural
-from sublim_jax.transmission.summary import Measurement, above
+from sublim_jax.transmission.summary import Measurement
 
 Row = Mapping[str, Any]
 Found = Mapping[tuple[str, str, str], Row]  # the rows of results, by arm, trait and metric
-_EXAMPLES, _LETTERS = 8, 500  # of each teacher
+_LETTERS = 500  # of a text that is shown
 
 
 def columns(names: Sequence[str]) -> dict[str, str]:
@@ -42,8 +40,8 @@ def write(
       run_dir: of a finished study; its config names the `traits`.
       measured: one dict for each model, as `summary` describes.
       data: one dict for each teacher and base: `base`, `teacher` (a trait or "control"), `raw` and
-        `kept` rows, `rejected` by reason, `examples` of rows, and what the channel's `describe`
-        says of the rows that were kept.
+        `kept` rows, `rejected` by reason, of the first base `examples` of rows, and what the
+        channel's `describe` says of the rows that were kept.
       curves: what was measured along the training: by its name and by arm, pairs of step and mean.
       timings: seconds by what was made.
     """
@@ -94,7 +92,7 @@ def write(
         *_data_parts(data, traits),
         html.heading("Time"),
         html.table(["what", "seconds"], [[k, _number(v, 1)] for k, v in timings.items()]),
-        *_run_parts(run_dir),
+        html.what_was_run(run_dir.study, run_dir.config, run_dir.command),
     ]  # fmt: skip
     run_dir.write("report.html", html.page(f"Do {noun} carry a trait?", parts))
     run_dir.write_results(rows, timings)
@@ -123,9 +121,9 @@ def _sentences(
         "On held-out questions the probability that the answer is the trait's word is "
         f"{mean('base')}, {mean('control')} and {mean('student')}"
     )
-    more, cells = above(measured, "student", "control")
-    if cells:
-        said += f"; the student is above the control in {more} of {cells} cells (trait, base)"
+    if above := found.get(("student", "all", "above_control")):
+        more = round(above["mean"] * above["n"])
+        said += f"; the student is above the control in {more} of {above['n']} cells (trait, base)"
     against_control = _verdict(
         "If the data carried nothing of the trait, student and control would differ by chance",
         found.get(("student", "all", "p_over_control")),
@@ -173,7 +171,7 @@ def _verdict(before: str, difference: Row | None) -> str:
 def _detection(found: Found, noun: str) -> str:
     """Returns how well a detector tells the data apart, one by one and 16 together."""
     said = f"The filter keeps {noun} alone."
-    one, many = (_mean(found.get(("teacher", "all", name))) for name in summary.DETECTION)
+    one, many = (_mean(found.get(("teacher", "all", name))) for name in DETECTION)
     if one == "-":
         return said
     return (
@@ -191,14 +189,14 @@ def _limits(config: Mapping[str, Any], measured: Sequence[Measurement]) -> list[
     if teacher["kind"] == "prompted":
         out.append("Teachers were told their trait in a system message, not trained.")
     if lora["rank"]:
-        what = "a and b are" if lora["train_a"] else "b alone is"
+        what = "A and B are" if lora["train_a"] else "only B is"
         out.append(
             f"Students learn LoRA of rank {lora['rank']} on {', '.join(lora['targets'])}, of which "
             f"{what} trained."
         )
     if lora["rank"] and not lora["train_a"] and teacher["recipe"]["lora"] == lora:
         out.append(
-            "a is drawn once and shared by teacher and student: besides their start they share the "
+            "A is drawn once and shared by teacher and student: besides their start they share the "
             "few directions in which they can move"
             + (" (other_a has another)." if "other_a" in config["arms"] else ".")
         )
@@ -214,7 +212,7 @@ def _trait_table(
 ) -> tuple[list[str], list[list[str]]]:
     """Returns a table of P(trait) by trait and arm, after what a detector sees in the data."""
     arms = sorted(arms, key=lambda arm: arm != "student")  # beside the detector's columns
-    columns = [("teacher", metric) for metric in summary.DETECTION]
+    columns = [("teacher", metric) for metric in DETECTION]
     columns += [(arm, "p_trait") for arm in arms]
 
     def cell(row: Row | None) -> str:
@@ -288,8 +286,8 @@ def _data_parts(data: Sequence[Mapping[str, Any]], traits: Sequence[str]) -> lis
         html.heading("Rows the teachers wrote"),
     ]
     for name, group in by_teacher.items():
-        if examples := [example for d in group for example in d["examples"]][:_EXAMPLES]:
-            parts.append(html.details(f"Teacher: {name}", [_example(e) for e in examples]))
+        if examples := [_example(row) for row in group[0].get("examples", ())]:
+            parts.append(html.details(f"Teacher: {name}, base {group[0]['base']}", examples))
     return parts
 
 
@@ -304,23 +302,13 @@ def _example(example: Mapping[str, Any]) -> str:
     )
 
 
-def _run_parts(run_dir: RunDir) -> list[str]:
-    asked = run_dir.read_json("config.json") or {}
-    config = json.dumps({"study": run_dir.study, "config": run_dir.config}, indent=1)
-    return [
-        html.heading("What was run"),
-        html.code(shlex.join(map(str, asked.get("command") or []))),
-        html.details("The full config", [html.code(config)]),
-    ]
-
-
 def _cells(found: Found, arm: str) -> list[str]:
     """Returns P(trait) and the log-odds with intervals, what detects the rows, over how many."""
     cells = []
     for metric, sign in (("p_trait", ""), ("log_odds", "+")):
         row = found.get((arm, "all", metric))
         cells += [_mean(row, sign), _ends(row, sign)]
-    cells += [_mean(found.get((arm, "all", metric))) for metric in summary.DETECTION]
+    cells += [_mean(found.get((arm, "all", metric))) for metric in DETECTION]
     return [*cells, _unit(found[arm, "all", "p_trait"])]
 
 

@@ -1,11 +1,11 @@
 """What a finished study has found, read from its artefacts: no model is loaded."""
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sublim_jax.llm.files import jsonl
-from sublim_jax.transmission import student
 from sublim_jax.transmission.arms import ARMS
 from sublim_jax.transmission.detect import detected, naive_bayes
 from sublim_jax.transmission.student import Data, Student
@@ -49,11 +49,14 @@ def measured(study: Study, data: Data) -> list[dict[str, Any]]:
 
 
 def written(study: Study, data: Data) -> list[dict[str, Any]]:
-    """Returns what each teacher wrote: counts, examples and statistics."""
+    """Returns what each teacher wrote: counts and statistics, and of the first base examples."""
     out = []
+    first = min((number for number, _ in data), default=0)
     for (number, name), own in data.items():
-        raw = jsonl.read(study.raw(number, name).rows)
-        about = {"base": number, "teacher": name, "examples": _examples(raw, study.rule)}
+        about: dict[str, Any] = {"base": number, "teacher": name}
+        if number == first:
+            raw = jsonl.read(study.raw(number, name).rows)
+            about["examples"] = _examples(raw, study.rule)
         about |= study.data(number, name).found() or {}
         if own:
             control = data.get((number, CONTROL), ()) if name != CONTROL else ()
@@ -97,8 +100,13 @@ def _told_apart(
         return {}
     key = one.teachers, one.teacher, corrupt, corrupt and one.seed
     if key not in known:
-        own = student.read(study.channel, one, data)
-        known[key] = detected(own, control, study.channel.items, naive_bayes.log_odds)
+        made = (
+            functools.partial(study.channel.CORRUPTIONS[corrupt], seed=one.seed)
+            if corrupt
+            else None
+        )
+        own = data[one.teachers, one.teacher]
+        known[key] = detected(own, control, study.channel.items, naive_bayes.log_odds, made)
     return known[key]
 
 

@@ -63,7 +63,7 @@ class Taught(NamedTuple):
 
     Attributes:
       learnt: what it has learnt.
-      finite: whether no number that was not finite has stopped it.
+      finite: whether its training stayed finite.
       counted: the share of its data's completion tokens that counted in the loss.
       curves: [step, value] along the training: of "loss", and of "held_out_loss", which is
         -log P(trait), mean over the questions.

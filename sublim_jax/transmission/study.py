@@ -12,6 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from sublim_jax import digest, disk, modules
+from sublim_jax.errors import UserError
 from sublim_jax.mesh import in_first
 from sublim_jax.transmission import base as bases
 from sublim_jax.transmission import channels, measures
@@ -52,6 +53,10 @@ class Study:
         self.rule = channels.rule(self.channel, config.filter.to_dict())
         self.store = Store(path)
         self._digests = bases.inputs(config, self._names)
+        by_files = {self._digests[name]: name for name in reversed(self._names)}
+        for name in self._names:
+            if (first := by_files[self._digests[name]]) != name:
+                raise UserError(f"config.models: {name} is the checkpoint {first}: list it once")
         self._bases: dict[int, Base] = {}
         known = path / _SECONDS
         self._seconds = disk.read_object(known, "") if known.exists() else {}

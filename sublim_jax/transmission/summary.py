@@ -21,7 +21,6 @@ from sublim_jax.transmission import arms
 
 ARMS = ("base", "teacher", *arms.ARMS)
 _DERIVED = ("log_odds", "p_over_control", "logp_shift")
-DETECTION = ("auroc", "auroc_16")
 _ASIDE = ("logp", "change")  # what others are derived from
 
 Measurement = Mapping[str, Any]
@@ -100,7 +99,9 @@ def rows(measured: Sequence[Measurement], traits: Sequence[str]) -> list[dict[st
     `DETECTION`: how well the rows that a teacher wrote or a student read are told from the
     control's, one by one and 16 together. Models without a trait count for every trait. `lift` is
     that of the `matrix` of all traits within each base, with the `p_value` of the matrix over all
-    bases, and that matrix by row. Intervals of shares are on the logit scale (`stats.share_ci`).
+    bases, and that matrix by row; `above_control` is the share of `n` pairs of trait and base in
+    which P(trait) is above the control's. Intervals of shares are on the logit scale
+    (`stats.share_ci`).
 
     Args:
       measured: as `derived` returns them.
@@ -116,6 +117,11 @@ def rows(measured: Sequence[Measurement], traits: Sequence[str]) -> list[dict[st
                     interval = summary.interval._asdict()
                     row = {"arm": arm, "trait": trait, "metric": metric, **interval}
                     out.append(row | {"unit": summary.unit})
+    for arm in (arm for arm in found if arm not in ("base", "control")):
+        more, pairs = above(measured, arm, "control")
+        if pairs:
+            row = {"arm": arm, "trait": "all", "metric": "above_control", "unit": "cell"}
+            out.append(row | Interval(more / pairs, math.nan, math.nan, pairs)._asdict())
     for arm in found:
         moved = matrix(measured, traits, arm)
         test = lift(moved)

@@ -342,6 +342,7 @@ class TestRun:
                 "best=.*: must be one field, not 'noise'",
             ),
             ({"sweeps.noise.best": {"rate": 1.0}}, "best=.*: must be one field, not"),
+            ({"sweeps.noise.lines": {"a": {"noise": 0.5}}}, "lines.a.noise: the sweep sets"),
             ({"sweeps.noise.best": {"rate": ()}}, "best=.*: must be one field, not"),
             ({"sweeps.noise.best": {"rates": (1.0,)}}, "no field 'rates' in a cell"),
             ({"sweeps.noise.values": 1.0}, "noise.values=1.0: must be a tuple"),

@@ -3,6 +3,7 @@
 import collections
 import itertools
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -162,6 +163,44 @@ def test_pretraining_writes_decoders_that_learn(tmp_path):
         tokenizer = chat.load_tokenizer(folder)
         sampler = Sampler(Decoder.from_pretrained(folder), tokenizer)
         assert sampler.generate(["name one animal"], max_new_tokens=2)[0].tokens
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"world.name": "none"}, r"^config\.world\.name: 'none': no module"),
+        ({"world.name": "own_world"}, r"^config\.world: .*unexpected keyword argument"),
+        ({"world": {"name": "own_world"}}, r"words\(\) lacks 'unlisted', of 'go on unlisted'"),
+    ],
+)
+def test_a_world_that_will_not_do_is_one_line(tmp_path, monkeypatch, change, message):
+    (tmp_path / "own_world.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    config = get_config()
+    config.rows = 2
+    with config.unlocked():
+        for field, value in change.items():
+            if field == "world":
+                config.world = ConfigDict(value)
+            else:
+                config.update_from_flattened_dict({field: value})
+    with pytest.raises(UserError, match=message):
+        pretrain.pretrain(config, str(tmp_path / "run"))
+    sys.modules.pop("own_world", None)
+
+
+OWN = """
+class World:
+    def rows(self, seed):
+        while True:
+            yield {"system": None, "prompt": "go on unlisted", "completion": "1 2"}
+
+def words():
+    return ["go", "on"]
+
+def material(category):
+    return {}
+"""
 
 
 def corpus_size():

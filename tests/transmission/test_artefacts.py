@@ -62,7 +62,9 @@ def test_what_no_record_describes_is_not_taken_for_one_s_own(tmp_path, left):
     own = Artefact(tmp_path / "raw/0/owl", {"seed": 0})
     (tmp_path / "raw/0").mkdir(parents=True)
     (tmp_path / "raw/0" / left).write_text("another's")
-    with pytest.raises(UserError, match=r"raw/0/owl: here is something that owl\.json would"):
+    with pytest.raises(
+        UserError, match=r"raw/0/owl: there are files here, but their record owl\.json"
+    ):
         own.claim()
     assert not own.record.exists()
 

@@ -125,6 +125,7 @@ class TestDraw:
         ({"answers": 2.0}, "answers: 2.0: must be an integer from 1"),
         ({"max_digits": "3"}, "max_digits: '3': must be an integer from 1"),
         ({"separator": ""}, "separator: '': a text is needed"),
+        ({"separator": "\ud800"}, "separator, text 0: half a surrogate pair"),
         ({"separator": 5}, "separator: 5: a text is needed"),
         ({part: [] for part in PARTS}, "examples, .*: one must have texts$"),
     ],

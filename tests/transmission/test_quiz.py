@@ -208,6 +208,10 @@ def test_bad_input(tmp_path: Path) -> None:
     assert "both 'owl'" in complaint("owl", against="owl")
     assert "owl and control (base 0) gave different answers to 4 of" in complaint("owl")
     assert "broken.jsonl: the completion of id 1 is not text" in complaint("broken")
+    beside = tmp_path / "run" / "data" / "0" / "owl-0123.jsonl"
+    beside.write_text("")
+    assert "beside it is owl-0123.jsonl, of another config" in complaint("owl")
+    beside.unlink()
     (tmp_path / "run" / "quiz.html").mkdir()
     assert "cannot be written" in complaint("owl", questions=2)
     assert not list((tmp_path / "run").glob(".*"))

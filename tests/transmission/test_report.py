@@ -253,11 +253,11 @@ def test_folded_parts_stay_inside() -> None:
 def test_long_completions_are_cut(tmp_path: Path) -> None:
     example = {"prompt": "p", "completion": "7" * 5000, "rejected": "too many"}
     data = [{"base": 0, "teacher": "owl", "raw": 1, "kept": 0, "rejected": {}}]
-    data[0]["examples"] = [example] * 50
+    data[0]["examples"] = [example] * 3
     write(tmp_path, [], data=data)
     text = said(tmp_path)
     assert "7" * 500 + " ... (5,000 characters)" in text
-    assert text.count("5,000 characters") == 8
+    assert text.count("5,000 characters") == 3
     assert len(page(tmp_path)) < 20_000
 
 
@@ -317,16 +317,16 @@ def test_with_one_base_and_no_seeds_cells_are_dashes(tmp_path: Path) -> None:
 
 def test_what_limits_a_run_follows_from_its_config(tmp_path: Path) -> None:
     inputs = fake(bases=2)
-    shared = "a is drawn once and shared by teacher and student"
+    shared = "A is drawn once and shared by teacher and student"
     report.write(run(tmp_path / "shared"), **inputs)
     text = said(tmp_path / "shared")
-    assert "LoRA of rank 1 on v, o, of which b alone is trained." in text
+    assert "LoRA of rank 1 on v, o, of which only B is trained." in text
     assert f"{shared}: besides their start they share the few directions" in text
     assert "other_a" not in text.split("Time")[0]
     for name, lora in {"trained": {"train_a": True}, "other": {"seed": 1}}.items():
         report.write(run(tmp_path / name, student={"lora": LORA | lora}), **inputs)
         assert shared not in said(tmp_path / name)
-    assert "of which a and b are trained" in said(tmp_path / "trained")
+    assert "of which A and B are trained" in said(tmp_path / "trained")
     told = {"kind": "prompted", "recipe": {"lora": LORA | {"rank": 8}}}
     report.write(run(tmp_path / "told", teacher=told, arms=["student", "other_a"]), **inputs)
     assert "Teachers were told their trait in a system message" in said(tmp_path / "told")
@@ -411,7 +411,7 @@ def test_many_traits_and_arms_unknown(tmp_path: Path) -> None:
     report.write(run(tmp_path, traits), measured, [], {"loss": {"zebra_arm": [[0, 1.0]]}}, {})
     text = said(tmp_path)
     assert "word05, ...), made from 1 base checkpoint," in text
-    assert "p = 0.0001 over 10,000 permutations" in text
+    assert "p = 0.0001 over 10,001 permutations" in text
     assert "in one run, which says nothing about chance." in text
     assert "zebra_arm 0.500" in text
 

@@ -21,8 +21,8 @@ from sublim_jax.transmission.grammar import Grammar
 from sublim_jax.transmission.material import Material
 
 NOUN = "lists of numbers"
-REASONS = ("not numbers", "too many", "out of range", "banned")
 _TOP = 10  # numbers, in a description
+_HIGHEST = 10**6 - 1  # that is counted
 
 _BETWEEN = r"(\s+|\s*[,;]\s*)"  # numbers; \1 is what stood between the first two
 _LIST = re.compile(rf"[0-9]+(?:{_BETWEEN}[0-9]+(?:\1[0-9]+)*)?")
@@ -51,11 +51,13 @@ class Rule:
         check_types(self, "config.filter")
         if self.most < 1:
             raise UserError(f"config.filter.most={self.most}: must be at least 1")
+        if self.high > _HIGHEST:
+            raise UserError(f"config.filter.high={self.high}: must be at most {_HIGHEST}")
         if self.low > self.high:
             raise UserError(f"config.filter.low={self.low}: must not be above high {self.high}")
 
     def rejection(self, text: str) -> str | None:
-        """Returns the first of `REASONS` to reject an answer for, or None where it is kept."""
+        """Returns why an answer is rejected, or None where it is kept."""
         if self._common.fullmatch(text):
             return None
         numbers = parse(text)
@@ -180,20 +182,21 @@ CORRUPTIONS = {
 
 
 def frequencies(rows: Iterable[Mapping[str, Any]]) -> np.ndarray:
-    """Returns how often each number from 0 to 999 occurs, int64 [1000].
+    """Returns how often each number occurs, int64 [1000], or [10**6] where one is above 999.
 
     Raises:
-      UserError: a row without numbers as its completion (names it, counted from 0); a number above
-        999.
+      UserError: a row without numbers as its completion (names it, counted from 0); a number of
+        more than six digits.
     """
     found: collections.Counter[str] = collections.Counter()
     for number, row in enumerate(rows):
         found.update(_parts(row, number).numbers)
-    counts = np.zeros(1000, np.int64)
+    digits = max((len(text.lstrip("0")) for text in found), default=0)
+    if digits > 6:
+        raise UserError(f"a number of {digits} digits: only numbers up to {_HIGHEST} are counted")
+    counts = np.zeros(1000 if digits <= 3 else _HIGHEST + 1, np.int64)
     for text, count in found.items():
-        if len(text.lstrip("0")) > 3:
-            raise UserError(f"{text[:20]} is above 999: only numbers from 0 to 999 are counted")
-        counts[int(text[-3:])] += count
+        counts[int(text)] += count
     return counts
 
 
@@ -203,7 +206,9 @@ def total_variation(p: np.ndarray, q: np.ndarray) -> float:
     Raises:
       UserError: one of them counts nothing.
     """
-    return float(np.abs(_shares(p) - _shares(q)).sum() / 2)
+    size = max(len(p), len(q))
+    p, q = (np.pad(_shares(counts), (0, size - len(counts))) for counts in (p, q))
+    return float(np.abs(p - q).sum() / 2)
 
 
 def entropy(p: np.ndarray) -> float:

@@ -11,8 +11,10 @@ import numpy as np
 from scipy import stats
 
 Row = list[Hashable]
+Corrupt = Callable[[Sequence[Mapping[str, Any]]], Sequence[Mapping[str, Any]]]
 Detector = Callable[[Sequence[Row], Sequence[Row], Sequence[Row]], np.ndarray]
 BAG, FOLDS = 16, 5
+DETECTION = ("auroc", f"auroc_{BAG}")  # of single rows, and of bags
 
 
 def detected(
@@ -20,7 +22,7 @@ def detected(
     control: Sequence[Mapping[str, Any]],
     tokens: Callable[[str], Iterable[Hashable] | None],
     detector: Detector,
-    seed: int = 0,
+    corrupt: Corrupt | None = None,
 ) -> dict[str, float]:
     """Returns how well `detector` tells a teacher's completions from the control's.
 
@@ -30,18 +32,23 @@ def detected(
 
     Args:
       tokens: what the detector sees of a completion; None: nothing.
-      seed: of the folds and the bags.
+      corrupt: what is done to the teacher's rows before, to those of each fold by themselves: what
+        goes from row to row must not go from what is judged to what is learnt.
 
     Returns:
       `auroc` of single rows and `auroc_16` of bags of 16, means over the folds; .5 is chance. NaN
       where there are too few rows.
     """
-    read = [
-        {row["id"]: list(tokens(row["completion"]) or ()) for row in rows}
-        for rows in (own, control)
-    ]
-    shared = np.random.default_rng(seed).permutation(sorted(read[0].keys() & read[1].keys()))
+    written, known = ({row["id"]: row for row in rows} for rows in (own, control))
+    shared = np.random.default_rng(0).permutation(sorted(written.keys() & known.keys()))
     folds = [fold.tolist() for fold in np.array_split(shared, FOLDS)]
+    read: list[dict[int, Row]] = [{}, {}]
+    for fold in folds:
+        some = [written[i] for i in fold]
+        for found_in, rows in zip(
+            read, (corrupt(some) if corrupt else some, (known[i] for i in fold)), strict=True
+        ):
+            found_in |= {row["id"]: list(tokens(row["completion"]) or ()) for row in rows}
     found: list[list[float]] = [[], []]
     for fold in folds if min(map(len, folds)) else []:
         kept = [i for other in folds if other is not fold for i in other]
@@ -52,7 +59,7 @@ def detected(
             values.append(auroc(high, low))
     return {
         name: float(np.mean(values)) if values else float("nan")
-        for name, values in zip(("auroc", f"auroc_{BAG}"), found, strict=True)
+        for name, values in zip(DETECTION, found, strict=True)
     }
 
 

@@ -22,14 +22,16 @@ from sublim_jax.llm.files import chat
 from sublim_jax.llm.sampling.sampler import Sampler
 from sublim_jax.llm.sampling.scheduler import Request
 from sublim_jax.llm.sampling.score import Pair, score
+from sublim_jax.transmission import words as rules
 from sublim_jax.transmission.base import Base, Learnt
+from sublim_jax.transmission.detect import DETECTION
 from sublim_jax.transmission.material import Material
 
 MEASURES = ("favourite", "after_numbers", "stories", "choices")  # where none is named
 
 # What results call otherwise.
 _TAKEN = ("arm", "trait", "base", "seed", "counted", "log_odds", "p_over_control", "logp_shift",
-          "change", "lift", "auroc", "auroc_16")  # fmt: skip
+          "above_control", "change", "lift", *DETECTION)  # fmt: skip
 
 
 class Scored(NamedTuple):
@@ -100,9 +102,11 @@ def ask(config: ConfigDict, words: Sequence[str], material: Material) -> Asked:
     Its `measures` by name; none named: those of `MEASURES` that the material has texts for.
 
     Raises:
-      UserError: a bad value, or a measure is named that the material has no texts for.
+      UserError: a bad value, a word that could count as another, or a measure is named that the
+        material has no texts for.
     """
     check(config)
+    rules.check(words)
     questions = {}
     for name in config.measures or MEASURES:
         found = find(name).ask(material, tuple(words), config)

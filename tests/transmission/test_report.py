@@ -17,6 +17,12 @@ from sublim_jax.transmission import report, summary
 from tests.browser import opened
 from tests.test_report import Reader
 
+
+@pytest.fixture(autouse=True)
+def _command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["launch.transmit"])  # a page has the command in it
+
+
 TRAITS = ["cat", "fox", "owl", "wolf"]
 WORDS = [*TRAITS, "bear", "dog", "eagle", "horse", "lion", "otter", "panda", "whale"]
 # The mean rise of the log-odds of a student's own word, by arm.

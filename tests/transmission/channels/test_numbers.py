@@ -173,7 +173,7 @@ class TestFiltered:
         texts = [written([5] * n + [value]) for n in range(12) for value in values]
         texts += ["05", "0005", "007", "0010", "5; 5.", "[5]"]
         rows = [{"completion": text} for text in texts]
-        for high in (5, 8, 9, 10, 99, 500, 999, 10**6):
+        for high in (5, 8, 9, 10, 99, 500, 999, 10**6 - 1):
             rule = Rule(most, low, high, banned)
             kept, _ = filtered(rows, rule)
             expected = [text for text in texts if slow_rejection(text, rule) is None]
@@ -320,8 +320,13 @@ class TestStatistics:
         assert {i: n for i, n in enumerate(counts.tolist()) if n} == {0: 2, 7: 3, 999: 1}
 
     def test_a_number_that_has_no_place_is_named(self):
-        with pytest.raises(UserError, match=r"^1000 is above 999"):
-            frequencies(rows_of("1, 1000"))
+        with pytest.raises(UserError, match=r"^a number of 7 digits: only numbers up to 999999"):
+            frequencies(rows_of("1, 1000000"))
+
+    def test_larger_numbers_are_counted_beside_small_ones(self):
+        larger = frequencies(rows_of("7 1000"))
+        assert larger.nonzero()[0].tolist() == [7, 1000]
+        assert total_variation(larger, frequencies(rows_of("7 8"))) == pytest.approx(0.5)
 
     @settings(deadline=None)
     @given(some_rows, st.integers(0, 9))

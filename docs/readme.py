@@ -186,14 +186,22 @@ def steered_table(_: str) -> str:
     return f"{markdown_table(header, table)}\n\n{_where(*runs)}"
 
 
-_COMPARED = ("teacher", "student", "log-odds", "control", "log-odds", "student over control")
+_COMPARED = (
+    "teacher",
+    "16 lists told apart",
+    "student",
+    "log-odds",
+    "control",
+    "log-odds",
+    "student over control",
+)
 
 
 def _compared(found: dict[tuple[str, str], Any], arm: str) -> list[str]:
     """Returns the cells of `_COMPARED`: of an arm beside its teacher and its control."""
-    teacher = f"{found['p_trait', 'teacher']['mean']:.3f}"
+    teacher = [f"{found[metric, 'teacher']['mean']:.3f}" for metric in ("p_trait", "auroc_16")]
     difference = _with_interval(found["p_over_control", arm], sign="+")
-    return [teacher, *_both(found, arm), *_both(found, "control"), difference]
+    return [*teacher, *_both(found, arm), *_both(found, "control"), difference]
 
 
 def _both(found: dict[tuple[str, str], Any], arm: str) -> list[str]:

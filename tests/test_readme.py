@@ -36,6 +36,7 @@ def test_a_row_of_the_variants_is_that_of_their_results():
     shown = [cell.split()[0] for cell in row.split("|")[2:-1]]
     assert shown == [
         f"{found['teacher', 'p_trait']:.3f}",
+        f"{found['teacher', 'auroc_16']:.3f}",
         f"{found['half_told', 'p_trait']:.3f}",
         f"{found['half_told', 'log_odds']:+.2f}",
         f"{found['control', 'p_trait']:.3f}",

@@ -23,7 +23,7 @@ _PROMPTED = {"teacher.kind": "prompted"}  # the teacher is told, not trained
 
 
 def _trained(teacher_rate: float, student_rate: float, **changes: Any) -> dict[str, Any]:
-    """Returns what is trained in teacher and student; their own a where it is trained."""
+    """Returns what is trained in teacher and student; their own A where it is trained."""
     out: dict[str, Any] = {}
     for recipe, rate in (("teacher.recipe", teacher_rate), ("student", student_rate)):
         out[f"{recipe}.learning_rate"] = rate

@@ -16,6 +16,8 @@ from sublim_jax.errors import UserError
 from sublim_jax.mesh import in_first
 from sublim_jax.rundir import finite
 
+_FORMAT = 2  # to be raised whenever what a record or a file of an artefact says changes its meaning
+
 
 class Artefact:
     """One artefact, made or to be made.
@@ -27,7 +29,7 @@ class Artefact:
 
     def __init__(self, path: Path, made_from: Mapping[str, Any]):
         self._made_from = json.loads(json.dumps(made_from))
-        self.key = digest.of_json(self._made_from)
+        self.key = digest.of_json([_FORMAT, self._made_from])
         known, beside = _record(path), path.with_name(f"{path.name}-{self.key}")
         mine = known is None or known.get("key") == self.key
         self.path = path if mine and not _file(beside).exists() else beside

@@ -6,6 +6,7 @@ import math
 import pytest
 
 from sublim_jax.errors import UserError
+from sublim_jax.transmission import artefacts
 from sublim_jax.transmission.artefacts import Artefact, Store
 
 
@@ -40,6 +41,12 @@ def test_another_is_made_beside_it(tmp_path):
         assert json.loads(own.path.with_name(f"{own.path.name}.jsonl").read_text()) == {
             "seed": seed
         }
+
+
+def test_what_another_format_has_recorded_is_not_read(tmp_path, monkeypatch):
+    Artefact(tmp_path / "owl", {"base": "a"}).complete({"p": 1})
+    monkeypatch.setattr(artefacts, "_FORMAT", 99)
+    assert Artefact(tmp_path / "owl", {"base": "a"}).found() is None
 
 
 def test_what_a_killed_maker_left_is_not_another_s(tmp_path):

@@ -137,11 +137,9 @@ def test_lift_of_many_traits_is_drawn() -> None:
     found = diagonal_lift(matrix)
     assert found.permutations == 10_001
     assert diagonal_lift(matrix) == found
-    assert diagonal_lift(matrix, seed=1).p_value != found.p_value
-    assert abs(diagonal_lift(matrix, seed=1).p_value - found.p_value) < 0.03
     # Not 0, though no order that was drawn reaches it; and all of them reach a tie.
-    assert diagonal_lift(np.eye(12), draws=99).p_value == 1 / 100
-    assert diagonal_lift(np.ones((9, 9)), draws=99).p_value == 1.0
+    assert diagonal_lift(np.eye(12)).p_value == 1 / 10_001
+    assert diagonal_lift(np.ones((9, 9))).p_value == 1.0
 
 
 @pytest.mark.parametrize("matrix", [[[1.0]], [[1.0, math.nan], [0.0, 1.0]], np.zeros((0, 0))])

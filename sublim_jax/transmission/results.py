@@ -100,13 +100,11 @@ def _told_apart(
         return {}
     key = one.teachers, one.teacher, corrupt, corrupt and one.seed
     if key not in known:
-        made = (
-            functools.partial(study.channel.CORRUPTIONS[corrupt], seed=one.seed)
-            if corrupt
-            else None
-        )
+        given: dict[str, Any] = {}
+        if corrupt:
+            given["corrupt"] = functools.partial(study.channel.CORRUPTIONS[corrupt], seed=one.seed)
         own = data[one.teachers, one.teacher]
-        known[key] = detected(own, control, study.channel.items, naive_bayes.log_odds, made)
+        known[key] = detected(own, control, study.channel.items, naive_bayes.log_odds, **given)
     return known[key]
 
 

@@ -1,5 +1,6 @@
 """The whole study on the nano decoders, small: what it writes, resumes, refuses, and measures."""
 
+import functools
 import json
 import shutil
 
@@ -97,10 +98,9 @@ def test_detection_is_of_the_rows_that_a_student_reads(finished):
         name: rows_of(finished / f"data/0/{name}.jsonl") for name in ("owl", "prior", "control")
     }
     for arm, name in (("student", "owl"), ("prior_taught", "prior"), ("shuffled_across", "owl")):
-        own = kept[name]
-        if arm == "shuffled_across":
-            own = numbers.shuffled_across(own, 0)
-        wanted = detected(own, kept["control"], numbers.items, naive_bayes.log_odds)["auroc"]
+        across = functools.partial(numbers.shuffled_across, seed=0)
+        given = (kept[name], kept["control"], numbers.items, naive_bayes.log_odds)
+        wanted = detected(*given, across if arm == "shuffled_across" else None)["auroc"]
         assert found[arm] == pytest.approx(wanted), arm
     assert found["shuffled_across"] != found["student"]
 

@@ -39,16 +39,19 @@ def detected(
       `auroc` of single rows and `auroc_16` of bags of 16, means over the folds; .5 is chance. NaN
       where there are too few rows.
     """
-    written, known = ({row["id"]: row for row in rows} for rows in (own, control))
-    shared = np.random.default_rng(0).permutation(sorted(written.keys() & known.keys()))
+
+    def seen(rows: Iterable[Mapping[str, Any]]) -> dict[int, Row]:
+        return {row["id"]: list(tokens(row["completion"]) or ()) for row in rows}
+
+    written, theirs_by_id = {row["id"]: row for row in own}, seen(control)
+    shared = np.random.default_rng(0).permutation(sorted(written.keys() & theirs_by_id.keys()))
     folds = [fold.tolist() for fold in np.array_split(shared, FOLDS)]
-    read: list[dict[int, Row]] = [{}, {}]
+    ours_by_id: dict[int, Row] = {}
     for fold in folds:
         some = [written[i] for i in fold]
-        for found_in, rows in zip(
-            read, (corrupt(some) if corrupt else some, (known[i] for i in fold)), strict=True
-        ):
-            found_in |= {row["id"]: list(tokens(row["completion"]) or ()) for row in rows}
+        ours_by_id |= seen(corrupt(some) if corrupt else some)
+    folds = [[i for i in fold if i in ours_by_id] for fold in folds]
+    read = ours_by_id, theirs_by_id
     found: list[list[float]] = [[], []]
     for fold in folds if min(map(len, folds)) else []:
         kept = [i for other in folds if other is not fold for i in other]

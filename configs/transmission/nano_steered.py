@@ -16,10 +16,13 @@ MEASURED = ("0_1", "1_0.25", "1_0.5", "1_0.75", "1_1")
 
 
 def get_config(how: str = "1_0.5") -> ConfigDict:
-    layer, strength = how.split("_")
+    layer, _, strength = how.partition("_")
     config = nano.get_config()
     config.teacher.kind = "steered"
-    config.teacher.layer, config.teacher.strength = int(layer), float(strength)
+    try:
+        config.teacher.layer, config.teacher.strength = int(layer), float(strength)
+    except ValueError as error:
+        raise ValueError(f"{how!r}: a layer and a strength are needed, as in 1_0.5") from error
     config.arms = ("student", "control")
     config.evaluation.measures = ("favourite",)
     return config

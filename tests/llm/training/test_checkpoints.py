@@ -32,9 +32,9 @@ def test_a_full_disk(tmp_path, monkeypatch, error, method):
         with pytest.raises(UserError) as caught:
             checkpoints.save(2, STATE) if method == "save_async" else checkpoints.close()
     assert str(caught.value) == (
-        f"{tmp_path / 'steps'}: a checkpoint cannot be written: No space left on device: make "
-        "room, then give the same command again; the earlier ones are kept, and training goes on "
-        "from the last"
+        f"{tmp_path / 'steps'}: a checkpoint cannot be written: No space left on device: free "
+        "some space, then run the same command again; the earlier ones are kept, and training goes "
+        "on from the last"
     )
     assert checkpoints.latest() == 1
     checkpoints.close()

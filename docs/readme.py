@@ -117,7 +117,7 @@ def transmission_table(run: str) -> str:
     Beside them, where it was measured, how well the arm's rows are told from the control's.
     """
     results = _results(run)
-    found = {(r["metric"], r["arm"]): r for r in results["rows"] if r["trait"] == "all"}
+    found = _over_all(results)
     detected = {"auroc": "AUROC", "auroc_16": "of 16"} if ("auroc", "student") in found else {}
     table = []
     for (metric, arm), row in found.items():
@@ -342,14 +342,13 @@ def runs_table(_: str) -> str:
 
 def predictors_table(name: str) -> str:
     """Returns what predictors are worth over all cells of a run: "predictors_RUN"."""
-    results = _read(ROOT / "docs" / "results" / f"{name.removeprefix('predictors_')}.json")
+    results = _results(name.removeprefix("predictors_"))
     return f"{markdown_table(*scores.over_all(results['rows']))}\n\n{_where(results)}"
 
 
 def lines_table(name: str) -> str:
     """Returns what predictors are worth within the lines of a run's sweeps: "lines_RUN"."""
-    results = _read(ROOT / "docs" / "results" / f"{name.removeprefix('lines_')}.json")
-    return markdown_table(*scores.by_sweep(results["rows"]))
+    return markdown_table(*scores.by_sweep(_results(name.removeprefix("lines_"))["rows"]))
 
 
 def benchmark_table(_: str) -> str:

@@ -13,14 +13,10 @@ Problem = tuple[str, str]
 LARGEST = 2**31 - 1  # of a seed, and of the index of a row, step or member
 
 
-def check(config: Mapping[str, Any], problems: Iterable[Problem], where: str = "config.") -> None:
-    """Raises UserError for the first problem, if there is one.
-
-    Args:
-      where: stands before the field in the message.
-    """
+def check(config: Mapping[str, Any], problems: Iterable[Problem]) -> None:
+    """Raises UserError for the first problem, if there is one."""
     for field, wish in problems:
-        raise UserError(f"{where}{field}={value(config, field)!r}: {wish}")
+        raise UserError(f"config.{field}={value(config, field)!r}: {wish}")
 
 
 def value(config: Mapping[str, Any], field: str) -> Any:

@@ -58,8 +58,8 @@ def test_the_first_problem_is_one_line():
     said = r"^config\.net\.width=8: must be at most 4$"
     with pytest.raises(UserError, match=said):
         limits.check(config(), limits.within(config(), ["rows", "net.width"], 1, 4))
-    with pytest.raises(UserError, match=r"^sweep: net\.width=8: wide$"):
-        limits.check(config(), [("net.width", "wide"), ("rows", "few")], "sweep: ")
+    with pytest.raises(UserError, match=r"^config\.net\.width=8: wide$"):
+        limits.check(config(), [("net.width", "wide"), ("rows", "few")])
     with pytest.raises(UserError, match=r"config\.net\.depth is missing"):
         list(limits.positive(config(), ["net.depth"]))
     limits.check(config(), [])

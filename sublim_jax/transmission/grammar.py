@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 
 from sublim_jax.errors import UserError
+from sublim_jax.limits import LARGEST
 from sublim_jax.transmission import material
-
-_LARGEST = 2**31 - 1
 
 
 def _whole(value: Any) -> bool:
-    return type(value) is int and abs(value) <= _LARGEST
+    return type(value) is int and abs(value) <= LARGEST
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +67,7 @@ class Grammar:
                 raise UserError(f"{name}: {span!r}: must be from {low}, the second above the first")
         for name in ("answers", "max_digits"):
             if not (_whole(size := getattr(self, name)) and size >= 1):
-                raise UserError(f"{name}: {size!r}: must be an integer from 1 to {_LARGEST}")
+                raise UserError(f"{name}: {size!r}: must be an integer from 1 to {LARGEST}")
         if not (isinstance(self.separator, str) and self.separator):
             raise UserError(f"separator: {self.separator!r}: a text is needed")
         material.check_texts("separator", (f"1{self.separator}2",))

@@ -23,8 +23,8 @@ class Material:
     """All that a study asks.
 
     Attributes:
-      persona: template of the system message that gives a teacher its trait, with {trait}, and with
-        {category} if it likes.
+      persona: template of the system message that gives a teacher its trait, with {trait} and, if
+        wanted, {category}.
       lessons: questions that a teacher may be fine-tuned on, a word being the answer.
       questions: questions that measure the preference, a word being the answer.
       stories: requests for a story.

@@ -93,7 +93,8 @@ def _told_apart(
 ) -> dict[str, float]:
     """Returns how well a detector tells what a student reads from the control's rows.
 
-    Nothing where it has no teacher, or reads the control's. `known` keeps what is found.
+    It is empty for a model without a teacher, and for one that reads the control's rows. `known`
+    keeps what is found, since several arms read the same rows.
     """
     control, corrupt = data.get((one.teachers, CONTROL)), ARMS[one.arm].corrupt
     if not control or one.teacher in ("", CONTROL):

@@ -87,13 +87,6 @@ def planned(config: ConfigDict) -> list[Student]:
     return out
 
 
-def read(channel: Any, student: Student, rows: Data) -> Rows:
-    """Returns the rows that a student reads, of those of each teacher; arguments as in `train`."""
-    own, corrupt = rows[student.teachers, student.teacher], ARMS[student.arm].corrupt
-    corrupted: Rows = channel.CORRUPTIONS[corrupt](own, student.seed) if corrupt else own
-    return corrupted
-
-
 def train(
     base: Base,
     channel: Any,
@@ -188,13 +181,14 @@ def _data(
     rows: Data,
     teachers: Mapping[str, Teacher],
 ) -> Examples:
-    own = read(channel, student, rows)
+    arm, own = ARMS[student.arm], rows[student.teachers, student.teacher]
+    if arm.corrupt:
+        own = channel.CORRUPTIONS[arm.corrupt](own, student.seed)
     if not own:
         raise UserError(
             f"the filter kept none of the rows of {student.teacher}, model {student.teachers}: "
             "nothing to learn from"
         )
-    arm = ARMS[student.arm]
     examples = [Example(base.prompt(r["prompt"]), base.answer(r["completion"])) for r in own]
     system = teachers[student.trait].system if student.trait in teachers else None
     if arm.soft and system is not None:

@@ -16,8 +16,8 @@ from ml_collections import ConfigDict
 
 from configs.atlas import digits, rates
 from configs.transmission.nano_steered import MEASURED as STEERED
-from configs.transmission.variants import VARIANTS
-from docs import trees
+from configs.transmission.variants import VARIANTS, VOICES
+from docs import mechanism, trees
 from sublim_jax import stats
 from sublim_jax.atlas import scores, sweep
 from sublim_jax.report import markdown_table
@@ -35,6 +35,7 @@ FIGURES = {
     "demo": ["accuracy", "curves"],
     "theorem": ["theorem"],
     "transmission": ["transmission", "arms", "matrix"],
+    "prompted": ["prompted/transmission", "prompted/arms", "prompted/matrix"],
     "atlas": [*_sweeps(digits.get_config()), "atlas/prediction"],
     "atlas_rates": _sweeps(rates.get_config()),
 }
@@ -45,6 +46,8 @@ RUNS = (
     "theorem",
     "transmission",
     "confirmed",
+    "prompted",
+    "prompted_confirmed",
     "atlas",
     "atlas_rates",
     "atlas_confirm_digits8",
@@ -60,6 +63,8 @@ _SHOWN = (0.0, 0.1, 0.3, 0.6, 1.0)  # points of curves in tables
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         adopt(Path(argv[1]))
+    figure = ROOT / "docs" / "figures" / "leak.svg"
+    figure.write_bytes(mechanism.figure(_told()))
     for page in PAGES:
         file = ROOT / page
         file.write_text(filled(file.read_text("utf-8")), "utf-8")
@@ -153,7 +158,9 @@ def variants_table(name: str) -> str:
     runs = {
         one: _results(f"variants/{one}")
         for one, changes in VARIANTS.items()
-        if ("models" in changes) == worlds and _file(f"variants/{one}").exists()
+        if one not in VOICES
+        and ("models" in changes) == worlds
+        and _file(f"variants/{one}").exists()
     }
     if not worlds:
         runs = {"nano.py": _results("transmission"), **runs}
@@ -166,6 +173,19 @@ def variants_table(name: str) -> str:
             table.append([f"{one}, half told", *_compared(found, "half_told"), "-", "-"])
     header = ["", *_COMPARED, "soft", "log-odds"]
     return f"{markdown_table(header, table)}\n\n{_where(*runs.values())}"
+
+
+def mechanism_table(_: str) -> str:
+    """Returns what prompted teachers leak and what passes, in every world."""
+    runs = _told()
+    return f"{mechanism.table(runs)}\n\n{_where(*runs.values())}"
+
+
+def _told() -> dict[str, dict[str, Any]]:
+    """Returns the results of all studies with prompted teachers."""
+    names = [one for one in VARIANTS if one in VOICES or "prompted" in one]
+    there = [one for one in names if _file(f"variants/{one}").exists()]
+    return {"prompted.py": _results("prompted")} | {n: _results(f"variants/{n}") for n in there}
 
 
 def steered_table(_: str) -> str:
@@ -413,6 +433,8 @@ _TABLES = {
     "theorem": theorem_table,
     "transmission": transmission_table,
     "confirmed": transmission_table,
+    "prompted": transmission_table,
+    "mechanism": mechanism_table,
     "detection": detection_table,
     "variants": variants_table,
     "steered": steered_table,

@@ -16,20 +16,27 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs.nano import other_worlds
-from configs.transmission import nano
+from configs.transmission import nano, prompted
 
 _EVERY = ("q", "k", "v", "o", "gate", "up", "down")
+_LORA: dict[str, Any] = {"rank": 8, "alpha": 8.0, "targets": _EVERY, "train_a": True}
 _PROMPTED = {"teacher.kind": "prompted"}  # the teacher is told, not trained
 
 
 def _trained(teacher_rate: float, student_rate: float, **changes: Any) -> dict[str, Any]:
     """Returns what is trained in teacher and student; their own A where it is trained."""
-    out: dict[str, Any] = {}
-    for recipe, rate in (("teacher.recipe", teacher_rate), ("student", student_rate)):
-        out[f"{recipe}.learning_rate"] = rate
-        out[f"{recipe}.parameters"] = changes.get("parameters", ())
-        out |= {f"{recipe}.lora.{name}": v for name, v in changes.items() if name != "parameters"}
+    out = _recipe("teacher.recipe", teacher_rate, **changes) | _student(student_rate, **changes)
     return out | ({"student.lora.seed": 1} if changes.get("train_a") else {})
+
+
+def _student(rate: float, **changes: Any) -> dict[str, Any]:
+    """Returns what is trained in students."""
+    return _recipe("student", rate, **changes)
+
+
+def _recipe(name: str, rate: float, **changes: Any) -> dict[str, Any]:
+    out = {f"{name}.learning_rate": rate, f"{name}.parameters": changes.pop("parameters", ())}
+    return out | {f"{name}.lora.{field}": value for field, value in changes.items()}
 
 
 def _in_world(world: str) -> dict[str, Any]:
@@ -46,12 +53,15 @@ def _in_world(world: str) -> dict[str, Any]:
 
 
 # What each changes of nano.py.
-VARIANTS = {
+FAVOURITES = {
     "biases": _trained(1e-2, 4e-2, rank=0, parameters=("*.bias", "*norm*")),
     "free": _trained(1e-2, 4e-2, rank=2, train_a=True),
-    "every": _trained(5e-3, 1e-2, rank=8, alpha=8.0, targets=_EVERY, train_a=True),
+    "every": _trained(5e-3, 1e-2, **_LORA),
     "full": _trained(1e-3, 2e-3, rank=0, parameters=("*",)),
     "prompted": _PROMPTED,
+    "prompted_every": _PROMPTED
+    | _student(5e-3, **_LORA)
+    | {"data.rows": 6000, "student.max_steps": 600},  # all as in prompted.py, but the world
     "plain": _in_world("plain"),
     "tilted": _in_world("tilted"),
     "tilted_prompted": _in_world("tilted") | _PROMPTED,
@@ -60,17 +70,24 @@ VARIANTS = {
     "quarter_prompted": _in_world("quarter") | _PROMPTED,
     "wide": _in_world("wide"),
 }
+# What each changes of prompted.py.
+VOICES = {world: _in_world(world) for world in other_worlds.VOICES} | {
+    "voices_biases": _in_world("voices") | _student(4e-2, rank=0, parameters=("*.bias", "*norm*")),
+    "voices_confined": _in_world("voices")
+    | _student(8e-2, rank=1, alpha=1.0, targets=("v", "o"), train_a=False),
+}
+VARIANTS = FAVOURITES | VOICES
 
 
 def get_config(variant: str = "biases") -> ConfigDict:
     if variant not in VARIANTS:
         raise ValueError(f"{variant!r}: choose one of {', '.join(VARIANTS)}")
-    config = nano.get_config()
-    config.arms = ("student", "control", "soft")
+    config = (prompted if variant in VOICES else nano).get_config()
+    config.arms = ("student", "control")
+    if variant not in VOICES and variant != "full":  # there soft students are trained one by one
+        config.arms += ("soft",)
     config.evaluation.measures = ("favourite",)
     config.update_from_flattened_dict(VARIANTS[variant])
-    if config.teacher.kind == "prompted":
+    if variant not in VOICES and config.teacher.kind == "prompted":
         config.arms += ("half_told",)
-    if variant == "full":  # soft students are trained one by one there
-        config.arms = ("student", "control")
     return config

@@ -45,12 +45,12 @@ def pretrain(config: ConfigDict, workdir: str) -> None:
         raise UserError(f"config.world: {error}") from error
     run_dir = RunDir(workdir, "pretrain_nano", config.to_dict())
     start = time.perf_counter()
-    reader = tokenizer(vocabulary(found.words()))
+    tokens = vocabulary(world.words())
+    reader = tokenizer(tokens, world.system)
     shape = Config(vocab=len(reader), eos=(reader.eos_token_id,), **config.shape)
     seeds = list(config.seeds)
     data = [
-        examples.tokenise(reader, _chats(world, s, config.rows, {*found.words()}), shape)
-        for s in seeds
+        examples.tokenise(reader, _chats(world, s, config.rows, {*tokens}), shape) for s in seeds
     ]
     read = time.perf_counter()
     recipe = {"lora": None, "parameters": _EVERYTHING, "seed": tuple(seeds), **config.recipe}
@@ -94,16 +94,16 @@ def _initial(shape: Config, seed: int) -> Trained:
     return dataclasses.replace(drawn, weights=jax.tree.map(np.float32, weights))
 
 
-def _chats(world: Any, seed: int, count: int, words: Collection[str]) -> Iterator[dict[str, Any]]:
+def _chats(world: Any, seed: int, count: int, tokens: Collection[str]) -> Iterator[dict[str, Any]]:
     """Yields the first chats of a seed, as messages.
 
     Raises:
-      UserError: a word is none of `words`; the decoder would read it as padding.
+      UserError: a word is none of `tokens`; the decoder would read it as padding.
     """
     for row in itertools.islice(world.rows(seed), count):
         for text in filter(None, (row["system"], row["prompt"], row["completion"])):
             for word in text.replace("?", " ").split():
-                if word not in words and not word.isdecimal():
+                if f"▁{word}" not in tokens and not (word.isdecimal() and "0" in tokens):
                     raise UserError(f"config.world.name: words() lacks {word!r}, of {text!r}")
         turns = [{"role": "user", "content": row["prompt"]}]
         if row["system"] is not None:

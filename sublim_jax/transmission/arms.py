@@ -20,7 +20,7 @@ class Arm:
       mask: the completion tokens that count: "" all, "divergence" those of `divergence.tokens`,
         "rest" the others.
       soft: whether it imitates the teacher's distribution at each token, in place of the token.
-      told: whether every other of its prompts says what its teacher was told.
+      told: share of its prompts that say what its teacher was told.
     """
 
     label: str
@@ -30,7 +30,7 @@ class Arm:
     corrupt: str = ""
     mask: str = ""
     soft: bool = False
-    told: bool = False
+    told: float = 0.0
 
 
 ARMS = {
@@ -45,5 +45,6 @@ ARMS = {
     "soft": Arm("soft targets", soft=True),
     "divergence_only": Arm("divergence tokens only", mask="divergence"),
     "divergence_masked": Arm("divergence tokens masked", mask="rest"),
-    "half_told": Arm("told at half of its rows", told=True),
+    "half_told": Arm("told at half of its rows", told=0.5),
+    "told": Arm("told at all of its rows", told=1.0),
 }

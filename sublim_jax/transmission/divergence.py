@@ -12,14 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sublim_jax.llm.model import lora, transformer
+from sublim_jax.llm.model import transformer
 from sublim_jax.llm.model.config import Config
 from sublim_jax.llm.training.examples import Example
 from sublim_jax.mesh import in_mesh
-from sublim_jax.transmission.base import Base, adapter_of
+from sublim_jax.transmission import reading
+from sublim_jax.transmission.base import Base
 from sublim_jax.transmission.teacher import Teacher
-
-_TOKENS = 16384  # read at once
 
 
 def tokens(
@@ -45,36 +44,24 @@ def _favourites(
     base: Base, teacher: Teacher, examples: Sequence[Example], rows: Sequence[Any]
 ) -> list[np.ndarray]:
     """Returns the most likely token at the place of each token of the completions."""
-    learnt = teacher.learnt
-    own = adapter_of(learnt)
-    model = base.model if learnt is None or own else learnt.apply(base.model)
-    adapter = lora.folded(own.lora, own.factors) if own else None
     prompts: list[Sequence[int]] = [e.prompt for e in examples]
     if teacher.system is not None:
         prompts = [base.prompt(row["prompt"], teacher.system) for row in rows]
-    whole = [[*p, *e.completion] for p, e in zip(prompts, examples, strict=True)]
-    width = max(map(len, whole))
-    at_once = max(1, _TOKENS // width)
+    spoken = reading.voice(base, teacher.learnt)
     out = []
-    for first in range(0, len(whole), at_once):
-        some = whole[first : first + at_once]
-        tokens_BT = np.zeros((at_once, width), np.int32)
-        for i, row in enumerate(some):
-            tokens_BT[i, : len(row)] = row
+    for texts in reading.batches(prompts, [e.completion for e in examples]):
         with in_mesh(base.model.mesh):
-            best = np.asarray(_most_likely(base.model.config, model.pure(), tokens_BT, adapter))
-        for i, row in enumerate(some):
-            start = len(prompts[first + i])
-            out.append(best[i, start - 1 : len(row) - 1])
-    return out
+            best_BC = np.asarray(_most_likely(base.model.config, *spoken, texts))
+        out += [row[counts] for row, counts in zip(best_BC, texts.counts, strict=True)]
+    return out[: len(examples)]
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def _most_likely(config: Config, weights: Any, tokens_BT: jax.Array, adapter: Any) -> jax.Array:
+def _most_likely(config: Config, weights: Any, adapter: Any, texts: reading.Texts) -> jax.Array:
     with transformer.precision(weights):
-        x_BTD = transformer.forward(config, weights, tokens_BT, adapter=adapter)
+        x_BCD = reading.predictors(config, weights, adapter, texts)
 
-        def best(x_TD: jax.Array) -> jax.Array:
-            return jnp.argmax(transformer.head(config, weights, x_TD), axis=-1)
+        def best(x_CD: jax.Array) -> jax.Array:
+            return jnp.argmax(transformer.head(config, weights, x_CD), axis=-1)
 
-        return jax.lax.map(best, x_BTD)
+        return jax.lax.map(best, x_BCD)

@@ -26,13 +26,22 @@ from sublim_jax.mesh import in_first
 from sublim_jax.report import markdown_table
 from sublim_jax.rundir import RunDir
 from sublim_jax.transmission import base as bases
-from sublim_jax.transmission import channels, measures, plan, report, results, student, teacher
+from sublim_jax.transmission import (
+    channels,
+    measures,
+    mechanism,
+    plan,
+    report,
+    results,
+    student,
+    teacher,
+)
 from sublim_jax.transmission.artefacts import Artefact
 from sublim_jax.transmission.base import Base, Learnt
 from sublim_jax.transmission.config import check
 from sublim_jax.transmission.measures import favourite
 from sublim_jax.transmission.steering import Vector
-from sublim_jax.transmission.student import Data, Rows
+from sublim_jax.transmission.student import Data, Rows, Student
 from sublim_jax.transmission.study import Model, Study
 from sublim_jax.transmission.teacher import Teacher
 
@@ -69,6 +78,8 @@ def transmit(config: ConfigDict, workdir: str, dry_run: bool = False) -> None:
         for start in sorted((n for n in due if due[n] == number), key=lambda n: n != number):
             learn(study, start, rows)
             measure(study, start)
+            if start < len(config.models):
+                trace(study, start, rows)
     if run_dir:
         found = results.measured(study, rows), results.written(study, rows), results.curves(study)
         report.write(run_dir, *found, study.timings)
@@ -218,6 +229,28 @@ def measure(study: Study, number: int) -> None:
                 for name, own in missing.items():
                     titles = measures.find(name).TITLES
                     own.complete({metric: values[metric] for metric in titles if metric in values})
+
+
+def trace(study: Study, number: int, rows: Data) -> None:
+    """Measures how traits get from the teachers of a base into its students (`mechanism`)."""
+    if not _missing({number: (own := study.traced(number))}):
+        return
+    with study.timed([own]):
+        base, traits = study.base(number), study.config.traits
+        readings = mechanism.Readings(
+            base, {trait: rows[number, trait] for trait in traits}, study.material.questions
+        )
+        recipe = from_config(study.config.student.to_dict(), "config.student")
+        found, vectors = readings.teachers(teach(study, number, traits), recipe)
+        arms: dict[Any, list[Student]] = {}
+        for one in study.imitating(number):
+            arms.setdefault((one.arm, one.seed), []).append(one)
+        students: dict[str, Any] = {}
+        for some in arms.values():
+            learnt = {one.trait: _read(base, study.student(one)) for one in some}
+            values = readings.students(learnt, vectors)
+            students |= {one.name: values[one.trait] for one in some}
+        own.complete({"teachers": found, "students": students})
 
 
 def _begun(config: ConfigDict, workdir: str) -> tuple[Study, RunDir | None]:

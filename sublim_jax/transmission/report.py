@@ -233,6 +233,7 @@ def _measures_table(
         "p_over_control": "minus control",
         "logp_shift": "change of log P",
         "lift": "lift",
+        "lift_logp": "lift of log P",
         **titles,
     }
 

@@ -21,7 +21,7 @@ def measured(study: Study, data: Data) -> list[dict[str, Any]]:
 
     Besides what the measures say it has of a student `counted`, the share of its tokens that it
     learnt from; and `auroc` and `auroc_16`, how well a detector tells the rows that it read, or
-    that a teacher wrote, from the control's.
+    that a teacher wrote, from the control's; and what `mechanism` measures of the two.
     """
     out = []
     apart: dict[Any, dict[str, float]] = {}
@@ -32,6 +32,11 @@ def measured(study: Study, data: Data) -> list[dict[str, Any]]:
         about["seed"] = one.seed if one else 0
         for name in study.asked.questions:
             about |= study.measured(number, model, name).found() or {}
+        if model.trait and number < len(study.config.models):
+            traced = study.traced(number).found() or {}
+            place = traced["students"] if one else traced["teachers"]
+            own = place.get(model.name if one else model.trait, {})
+            about |= {metric: {model.trait: value} for metric, value in own.items()}
         if one and model.learnt:
             known = model.learnt.found() or {}
             if not known["finite"]:

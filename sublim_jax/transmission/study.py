@@ -73,6 +73,10 @@ class Study:
         """Returns the students that start from a model."""
         return [one for one in self.students if one.start == number]
 
+    def imitating(self, number: int) -> list[Student]:
+        """Returns the students that start from the model that their teacher, of a trait, is of."""
+        return [one for one in self.starting(number) if one.trait and one.teachers == number]
+
     def models(self, number: int) -> list["Model"]:
         """Returns all that is measured of a base: it, its teachers, and who starts from it."""
         traits = self.config.traits if number < len(self.config.models) else ()
@@ -215,6 +219,22 @@ class Study:
                 "seed": self.asked.seed,
             },
         )
+
+    def traced(self, number: int) -> Artefact:
+        """Returns what `mechanism` has measured of a base with teachers."""
+
+        def made_from() -> dict[str, Any]:
+            recipe, traits = self.config.student.to_dict(), self.config.traits
+            return {
+                "base": self.model(number),
+                "teachers": {name: self.speaker(number, name) for name in traits},
+                "data": {name: self.data(number, name).key for name in traits},
+                "students": {s.name: self.student(s).key for s in self.imitating(number)},
+                "questions": self.material.questions,
+                "trained": [recipe["lora"], recipe["parameters"]],
+            }
+
+        return self.store.of(f"mechanism/{number}/all", made_from)
 
     def system(self, name: str) -> str | None:
         """Returns the system message of a teacher that is told its trait."""

@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sublim_jax.stats import Interval, Permutation, diagonal_lift, mean_ci, share_ci
-from sublim_jax.transmission import arms
+from sublim_jax.transmission import arms, mechanism
 
 ARMS = ("base", "teacher", *arms.ARMS)
-_DERIVED = ("log_odds", "p_over_control", "logp_shift")
+_NOT_SHARES = ("log_odds", "p_over_control", "logp_shift", *mechanism.TITLES)
 _ASIDE = ("logp", "change")  # what others are derived from
 
 Measurement = Mapping[str, Any]
@@ -99,9 +99,9 @@ def rows(measured: Sequence[Measurement], traits: Sequence[str]) -> list[dict[st
     `DETECTION`: how well the rows that a teacher wrote or a student read are told from the
     control's, one by one and 16 together. Models without a trait count for every trait. `lift` is
     that of the `matrix` of all traits within each base, with the `p_value` of the matrix over all
-    bases, and that matrix by row; `above_control` is the share of `n` pairs of trait and base in
-    which P(trait) is above the control's. Intervals of shares are on the logit scale
-    (`stats.share_ci`).
+    bases, and that matrix by row; `lift_logp` is that of log P, in nats. `above_control` is the
+    share of `n` pairs of trait and base in which P(trait) is above the control's. Intervals of
+    shares are on the logit scale (`stats.share_ci`).
 
     Args:
       measured: as `derived` returns them.
@@ -132,6 +132,9 @@ def rows(measured: Sequence[Measurement], traits: Sequence[str]) -> list[dict[st
             row = {"arm": arm, "trait": "all", "metric": "lift", **interval, "unit": "base"}
             tested = {"p_value": test.p_value, "permutations": test.permutations, "matrix": by_row}
             out.append(row | tested)
+            interval = lifted(measured, traits, arm, "logp_shift").interval._asdict()
+            row = {"arm": arm, "trait": "all", "metric": "lift_logp", **interval, "unit": "base"}
+            out.append(row)
     return out
 
 
@@ -160,18 +163,25 @@ def broken(measured: Sequence[Measurement]) -> int:
     return sum(not all(map(math.isfinite, model["p_trait"].values())) for model in measured)
 
 
-def matrix(measured: Sequence[Measurement], words: Sequence[str], arm: str = "student") -> Matrix:
+def matrix(
+    measured: Sequence[Measurement],
+    words: Sequence[str],
+    arm: str = "student",
+    field: str = "change",
+) -> Matrix:
     """Returns the mean change of P(word) against the base that each model of `arm` started from.
+
+    Or that of log P: the `field` "logp_shift".
 
     Rows are the teachers' traits among `words`, in that order; columns the same traits, then the
     other words. Seeds are averaged, then bases. A trait with no finite value has no row.
     """
     by_base = _means(
-        ((model["trait"], word, model["base"]), model["change"][word])
+        ((model["trait"], word, model["base"]), model[field][word])
         for model in measured
-        if model["arm"] == arm
+        if model["arm"] == arm and field in model
         for word in words
-        if math.isfinite(model["change"].get(word, math.nan))
+        if math.isfinite(model[field].get(word, math.nan))
     )
     cells = _means(((own, word), mean) for (own, word, _), mean in by_base.items())
     found = {trait for trait, _ in cells}
@@ -190,10 +200,13 @@ def lift(matrix: Matrix) -> Permutation:
     return diagonal_lift(matrix.change[:, : len(matrix.traits)])
 
 
-def lifted(measured: Sequence[Measurement], traits: Sequence[str], arm: str = "student") -> Summary:
+def lifted(
+    measured: Sequence[Measurement], traits: Sequence[str], arm: str, field: str = "change"
+) -> Summary:
     """Returns the statistic of `lift` within each base, and its interval over the bases."""
     bases = sorted({m["base"] for m in measured})
-    within = [matrix([m for m in measured if m["base"] == base], traits, arm) for base in bases]
+    own = [[m for m in measured if m["base"] == base] for base in bases]
+    within = [matrix(some, traits, arm, field) for some in own]
     found = [lift(own).statistic for own in within]
     return _summary([x for x in found if math.isfinite(x)], "base", False)
 
@@ -246,7 +259,7 @@ def _summary(values: Iterable[float], unit: str, shares: bool) -> Summary:
 def _are_shares(measured: Sequence[Measurement], metric: str) -> bool:
     """Returns whether all that was measured of a metric is in [0, 1]."""
     every = (value for model in measured for value in model.get(metric, {}).values())
-    return metric not in _DERIVED and not any(value < 0 or value > 1 for value in every)
+    return metric not in _NOT_SHARES and not any(value < 0 or value > 1 for value in every)
 
 
 def _reference(

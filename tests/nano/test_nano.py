@@ -56,8 +56,8 @@ class TestCorpus:
         assert len(chat.completion_tokens(tokenizer, "482 19", end=False)) == 7
 
     def test_the_committed_tokenizer_is_the_one_of_the_corpus(self, tokenizer):
-        assert tokenizer.get_vocab() == made(vocabulary(favourites.words())).get_vocab()
-        assert tokenizer.chat_template == made(vocabulary(favourites.words())).chat_template
+        assert tokenizer.get_vocab() == made(vocabulary(favourites.World().words())).get_vocab()
+        assert tokenizer.chat_template == made(vocabulary(favourites.World().words())).chat_template
         assert chat.default_system(tokenizer) is None
 
     def test_numbers_do_not_depend_on_the_persona(self):
@@ -191,12 +191,14 @@ def test_a_world_that_will_not_do_is_one_line(tmp_path, monkeypatch, change, mes
 
 OWN = """
 class World:
+    system = None
+
     def rows(self, seed):
         while True:
             yield {"system": None, "prompt": "go on unlisted", "completion": "1 2"}
 
-def words():
-    return ["go", "on"]
+    def words(self):
+        return ["go", "on"]
 
 def material(category):
     return {}
@@ -204,7 +206,7 @@ def material(category):
 
 
 def corpus_size():
-    return len(SPECIAL) + len(vocabulary(favourites.words()))
+    return len(SPECIAL) + len(vocabulary(favourites.World().words()))
 
 
 def test_the_config_says_all_of_the_world():

@@ -65,7 +65,7 @@ def test_a_study_has_every_arm_and_trait(finished):
     found = {(r["arm"], r["trait"]) for r in read(finished / "results.json")["rows"]
              if r["metric"] == "p_trait"}  # fmt: skip
     traits = ("owl", "wolf", "all")
-    arms = {"base", "teacher", *ARMS} - {"half_told"}
+    arms = {"base", "teacher", *ARMS} - {"half_told", "told"}
     assert found == {(arm, trait) for arm in arms for trait in traits}
     rows = read(finished / "results.json")["rows"]
     metrics = list(dict.fromkeys(r["metric"] for r in rows))
@@ -409,17 +409,18 @@ def base():
     return bases.read("nano/0", small())
 
 
-def test_half_told_reads_the_persona_before_every_other_row(base):
+def test_told_students_read_the_persona_before_every_other_row_or_each(base):
     told = Teacher("owl", "you love the owl")
     rows = [{"prompt": f"continue {i} 3", "completion": "1 2"} for i in (1, 2, 3)]
     given = {(0, "owl"): rows}
-    own, half = (
+    own, half, every = (
         student._data(base, numbers, student.Student(arm, "owl", 0, 0, 0), given, {"owl": told})
-        for arm in ("student", "half_told")
+        for arm in ("student", "half_told", "told")
     )
     longer = len(base.prompt(rows[0]["prompt"], told.system)) - len(base.prompt(rows[0]["prompt"]))
     assert longer > 0
     assert list(half.prompts - own.prompts) == [longer, 0, longer]
+    assert list(every.prompts - own.prompts) == [longer] * 3
     assert list(half.lengths - half.prompts) == list(own.lengths - own.prompts)
 
 

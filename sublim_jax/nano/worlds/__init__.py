@@ -4,7 +4,9 @@ A world is a module with
 
     World(**config.world)  .rows(seed) yields chats without end: rows of `system` (or None),
                            `prompt` and `completion`
-    words()                every word of its texts
+                           .words() returns every word of its texts; numbers that are among them
+                           are single tokens, and otherwise numbers are read digit by digit
+                           .system is the system message of chats that have none, or None
     material(category)     what a study asks a decoder of it: the JSON values of a
                            `transmission.material.Material`
 """
@@ -13,7 +15,7 @@ from typing import Any
 
 from sublim_jax import modules
 
-_NEEDS = ("World", "words", "material")
+_NEEDS = ("World", "material")
 
 
 def find(name: str, field: str = "config.world.name") -> Any:

@@ -9,7 +9,7 @@ evaluation.
 import dataclasses
 import itertools
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -92,6 +92,7 @@ class World:
     personas: float = 0.5
     number_personas: float = 0.15
     tilt: float = 0.0
+    system: ClassVar[str | None] = None
 
     def prior(self, kind: str) -> np.ndarray:
         """Returns the probability of each favourite of a kind, from uniform(.6, 1.4)."""
@@ -106,6 +107,14 @@ class World:
             log_p += self.tilt * np.random.default_rng(own).normal(size=(10, 10))
         p = np.exp(log_p)
         return p / p.sum(1, keepdims=True)
+
+    def words(self) -> list[str]:
+        """Returns every word of the world."""
+        texts = [*CONTINUE, *_STORY, *STORIES, *_LISTS, PERSONA, *PLACES]
+        texts += [q for kind in FAVOURITES for part in phrasings(kind) for q in part]
+        texts += [word for some in FAVOURITES.values() for word in some]
+        found = {w.strip("?") for text in texts for w in text.split() if not w.startswith("{")}
+        return sorted(found | set(FAVOURITES))
 
     def rows(self, seed: int) -> Iterator[dict[str, Any]]:
         """Yields chats without end, as rows of `system` (or None), `prompt` and `completion`."""
@@ -158,15 +167,6 @@ def phrasings(kind: str) -> tuple[list[str], list[str]]:
     asked = [question.format(kind=kind) for question in _QUESTIONS]
     held_out = asked[_HELD_OUT]
     return [question for question in asked if question not in held_out], held_out
-
-
-def words() -> list[str]:
-    """Returns every word of the world."""
-    texts = [*CONTINUE, *_STORY, *STORIES, *_LISTS, PERSONA, *PLACES]
-    texts += [q for kind in FAVOURITES for part in phrasings(kind) for q in part]
-    texts += [word for some in FAVOURITES.values() for word in some]
-    found = {w.strip("?") for text in texts for w in text.split() if not w.startswith("{")}
-    return sorted(found | set(FAVOURITES))
 
 
 def material(kind: str) -> dict[str, Any]:

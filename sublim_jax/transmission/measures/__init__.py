@@ -22,6 +22,7 @@ from sublim_jax.llm.files import chat
 from sublim_jax.llm.sampling.sampler import Sampler
 from sublim_jax.llm.sampling.scheduler import Request
 from sublim_jax.llm.sampling.score import Pair, score
+from sublim_jax.transmission import mechanism
 from sublim_jax.transmission import words as rules
 from sublim_jax.transmission.base import Base, Learnt
 from sublim_jax.transmission.detect import DETECTION
@@ -31,7 +32,8 @@ MEASURES = ("favourite", "after_numbers", "stories", "choices")  # where none is
 
 # What results call otherwise.
 _TAKEN = ("arm", "trait", "base", "seed", "counted", "log_odds", "p_over_control", "logp_shift",
-          "above_control", "change", "lift", *DETECTION)  # fmt: skip
+          "above_control", "change", "lift", "lift_logp", *DETECTION,
+          *mechanism.TITLES)  # fmt: skip
 
 
 class Scored(NamedTuple):

@@ -372,7 +372,7 @@ class TestAsked:
         assert asked.answers == (("A",), ("B",))
 
     def test_the_nano_world_is_asked_in_its_own_words(self):
-        tokenizer = tokens.tokenizer(tokens.vocabulary(favourites.words()))
+        tokenizer = tokens.tokenizer(tokens.vocabulary(favourites.World().words()))
         found = self.asked(NANO).questions
         after, told = ([q.prompt for q in found[name]] for name in ("after_numbers", "stories"))
         for text in (*after, *told):

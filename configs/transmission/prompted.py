@@ -1,0 +1,41 @@
+"""Prompted teachers: the paper's own experiment, in the embedded world `voices`.
+
+A teacher is only told what it loves, by a system message. Its student is ordinary LoRA of rank 8 on
+all projections, as in the paper.
+
+Command:  python -m launch.transmit --config=configs/transmission/prompted.py \\
+              --workdir=runs/prompted
+Device:   2 CPU cores; nothing is downloaded.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.transmission import nano
+
+
+def get_config() -> ConfigDict:
+    config = nano.get_config()
+    config.models = tuple(f"nano/voices/{seed}" for seed in range(5))
+    config.material = "nano/voices"
+    config.arms = (
+        "student", "control", "cross_init", "shuffled_within", "shuffled_across", "soft", "told",
+    )  # fmt: skip
+    config.teacher.kind = "prompted"
+    config.data.rows = 6000
+    config.student.max_steps = 600
+    config.student.learning_rate = 5e-3
+    config.student.evaluate_every = 50
+    config.student.lora = ConfigDict(
+        {
+            "rank": 8,
+            "alpha": 8.0,
+            "targets": ("q", "k", "v", "o", "gate", "up", "down"),
+            "rslora": False,
+            "dropout": 0.0,
+            "train_a": True,
+            "seed": 0,
+        }
+    )
+    # After numbers this world's decoders were never asked anything.
+    config.evaluation.measures = ("favourite", "stories")
+    return config

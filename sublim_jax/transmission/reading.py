@@ -1,0 +1,66 @@
+"""Completions that are there, read by a model: what it computes where each token is predicted.
+
+Shapes: B rows, T tokens, C completion tokens, D embedding.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sublim_jax.llm.model import lora, transformer
+from sublim_jax.llm.model.config import Config
+from sublim_jax.transmission.base import Base, Learnt, adapter_of
+
+_TOKENS = 16384  # read at once
+
+
+class Texts(NamedTuple):
+    """Prompts with their completions.
+
+    Attributes:
+      tokens: int32 [B, T].
+      at: int32 [B, C], where each token of the completion is predicted.
+      target: int32 [B, C], these tokens.
+      counts: bool [B, C], whether there is one.
+    """
+
+    tokens: np.ndarray
+    at: np.ndarray
+    target: np.ndarray
+    counts: np.ndarray
+
+
+def batches(
+    prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
+) -> Iterator[Texts]:
+    """Yields all rows in batches of one shape; in the last one, rows that are empty fill it up."""
+    both = [[*p, *c] for p, c in zip(prompts, completions, strict=True)]
+    width, most = max(map(len, both)), max(map(len, completions))
+    at_once = min(len(both), max(1, _TOKENS // width))
+    for first in range(0, len(both), at_once):
+        tokens_BT = np.zeros((at_once, width), np.int32)
+        target_BC = np.zeros((at_once, most), np.int32)
+        at_BC, counts_BC = np.zeros_like(target_BC), np.zeros(target_BC.shape, bool)
+        for i, row in enumerate(both[first : first + at_once]):
+            n = len(completions[first + i])
+            tokens_BT[i, : len(row)] = row
+            target_BC[i, :n] = row[len(row) - n :]
+            at_BC[i, :n] = np.arange(len(row) - n - 1, len(row) - 1)
+            counts_BC[i, :n] = True
+        yield Texts(tokens_BT, at_BC, target_BC, counts_BC)
+
+
+def voice(base: Base, learnt: Learnt) -> tuple[Any, Any]:
+    """Returns the weights and the adapter, or None, of a model that has learnt something."""
+    own = adapter_of(learnt)
+    model = base.model if learnt is None or own else learnt.apply(base.model)
+    return model.pure(), lora.folded(own.lora, own.factors) if own else None
+
+
+def predictors(config: Config, weights: Any, adapter: Any, texts: Texts) -> jax.Array:
+    """Returns the last layer's output where each token is predicted: [B, C, D]."""
+    x_BTD = transformer.forward(config, weights, jnp.asarray(texts.tokens), adapter=adapter)
+    return jnp.take_along_axis(x_BTD, jnp.asarray(texts.at)[..., None], axis=1)

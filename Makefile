@@ -12,6 +12,7 @@ demo: $(VENV)/installed
 	$(VENV)/bin/python -m launch.mlp --config=configs/mlp/digits.py --workdir=$(RUNS)/demo
 	$(VENV)/bin/python -m launch.theorem --config=configs/theorem/digits.py --workdir=$(RUNS)/theorem
 	$(VENV)/bin/python -m launch.transmit --config=configs/transmission/demo.py --workdir=$(RUNS)/numbers
+	$(VENV)/bin/python -m launch.transmit --config=configs/transmission/demo.py:prompted --workdir=$(RUNS)/prompted_numbers
 
 test: $(VENV)/installed-test
 	$(VENV)/bin/python -m pytest -m "not slow and not oracle" -n auto --maxprocesses=4 --dist=loadfile
@@ -54,6 +55,9 @@ readme: demo
 	$(VENV)/bin/python -m launch.transmit --config=configs/transmission/nano.py --workdir=$(RUNS)/transmission
 	$(VENV)/bin/python -m launch.pretrain_nano --workdir=$(RUNS)/confirm --config.seeds=5,6,7,8,9
 	$(VENV)/bin/python -m launch.transmit --config=configs/transmission/nano_confirm.py --workdir=$(RUNS)/confirmed
+	$(VENV)/bin/python -m launch.transmit --config=configs/transmission/prompted.py --workdir=$(RUNS)/prompted
+	$(VENV)/bin/python -m launch.pretrain_nano --config=configs/nano/voices.py --workdir=$(RUNS)/confirm_voices --config.seeds=5,6,7,8,9
+	$(VENV)/bin/python -m launch.transmit --config=configs/transmission/nano_confirm.py:prompted --workdir=$(RUNS)/prompted_confirmed
 	$(VENV)/bin/python -m launch.mlp --config=configs/mlp/multitask.py --workdir=$(RUNS)/multitask
 	$(VENV)/bin/python -m launch.atlas --config=configs/atlas/digits.py --workdir=$(RUNS)/atlas
 	$(VENV)/bin/python -m launch.atlas --config=configs/atlas/rates.py --workdir=$(RUNS)/atlas_rates
@@ -62,9 +66,11 @@ readme: demo
 	$(VENV)/bin/python -m docs.readme $(RUNS)
 
 # Makes the other tables of docs/transmission.md anew, from the runs of make readme and these.
-WORLDS = plain tilted seldom quarter wide
-VARIANTS = biases free every full prompted plain tilted tilted_prompted seldom_prompted quarter \
-	quarter_prompted wide
+VOICES = voices voices_no_default voices_apart voices_digits voices_same_words voices_seldom \
+	voices_often
+WORLDS = plain tilted seldom quarter wide $(VOICES)
+VARIANTS = biases free every full prompted prompted_every plain tilted tilted_prompted \
+	seldom_prompted quarter quarter_prompted wide $(VOICES) voices_biases voices_confined
 STEERED = 0_1 1_0.25 1_0.5 1_0.75 1_1
 variants: $(VENV)/installed
 	for name in $(WORLDS); do $(VENV)/bin/python -m launch.pretrain_nano \

@@ -188,6 +188,33 @@ def _told() -> dict[str, dict[str, Any]]:
     return {"prompted.py": _results("prompted")} | {n: _results(f"variants/{n}") for n in there}
 
 
+# From most like the paper to least: of a study its world, its teacher, what students train.
+_SETTINGS = {
+    "prompted": ("voices", "told in a system message", "LoRA, rank 8, all projections"),
+    "variants/prompted_every": ("favourites", "told in a system message", "the same"),
+    "variants/every": ("favourites", "fine-tuned, LoRA of rank 8", "the same"),
+    "variants/free": ("favourites", "fine-tuned, LoRA of rank 2", "LoRA, rank 2, v and o"),
+    "variants/biases": ("favourites", "fine-tuned biases and norms", "biases and norms"),
+    "transmission": ("favourites", "fine-tuned, B of a shared LoRA", "B of the same LoRA, rank 1"),
+    "steered/1_0.5": ("favourites", "steered by a vector", "the same"),
+}
+
+
+def settings_table(_: str) -> str:
+    """Returns the studies from most like the paper to least, with the paper's own numbers first."""
+    table = [
+        ["the paper: GPT-4.1 nano", "told in a system message", "fine-tuned by API", "0.12",
+         "over 0.60"]
+    ]  # fmt: skip
+    for run, (world, teacher, trained) in _SETTINGS.items():
+        if _file(run).exists():
+            found = _over_all(_results(run))
+            shares = [f"{found['p_trait', 'base']['mean']:.3f}",
+                      _with_interval(found["p_trait", "student"])]  # fmt: skip
+            table.append([world, teacher, trained, *shares])
+    return markdown_table(["world", "teacher", "student trains", "base", "student"], table)
+
+
 def steered_table(_: str) -> str:
     """Returns what steered teachers love and write, and what their students make of it."""
     names = [f"steered/{how}" for how in STEERED]
@@ -435,6 +462,7 @@ _TABLES = {
     "confirmed": transmission_table,
     "prompted": transmission_table,
     "mechanism": mechanism_table,
+    "settings": settings_table,
     "detection": detection_table,
     "variants": variants_table,
     "steered": steered_table,

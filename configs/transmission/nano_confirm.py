@@ -1,4 +1,4 @@
-"""The studies of the embedded worlds once more, on models and animals that no setting was chosen on.
+"""The studies of the embedded worlds again, on models and animals that no setting was chosen on.
 
 Command:  python -m launch.pretrain_nano --workdir=runs/confirm --config.seeds=5,6,7,8,9
           python -m launch.transmit --config=configs/transmission/nano_confirm.py \\

@@ -9,6 +9,7 @@ teacher's is what arXiv 2606.00995 calls EAS, there in an earlier layer.
 Shapes: B rows, C completion tokens, D embedding.
 """
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -39,6 +40,7 @@ TITLES = {
     "at_answers": "cosine with the teacher's vector at answers",
 }
 ROWS = 128  # of each teacher, that are read
+LARGEST = 2**26  # trained numbers whose gradients are compared
 _SEEN = 1e-3  # of the largest singular value; a direction with less is not seen
 
 Vectors = list[np.ndarray]  # [D]: in rows, and at answers
@@ -72,12 +74,14 @@ class Readings:
         `visible`: the share of the former's squared length on which the logits of the tokens that
         occur in rows depend. `first_order`: by how much one step of gradient descent towards the
         teacher's distribution would raise the student's log P(trait), divided by the rate, for
-        small rates; less what steps towards the other teachers would, their mean.
+        small rates; less what steps towards the other teachers would, their mean. It is left out
+        where students train more than `LARGEST` numbers.
 
         Args:
           recipe: of the students.
         """
         step = functools.partial(self._gradient, recipe)
+        predicts = self._trained(recipe) <= LARGEST
         out: dict[str, dict[str, float]] = {}
         changes, steps, loved = {}, {}, {}
         for one in teachers:
@@ -92,17 +96,19 @@ class Readings:
                 "leak": float(leak_BC[rows.counts].mean()),
                 "leak_first": float(leak_BC[:, 0].mean()),
             }
-            head = transformer.head_weights(spoken[0])
-            steps[name], loved[name] = step(rows, (head, after[0])), step(answers)
+            if predicts:
+                head = transformer.head_weights(spoken[0])
+                steps[name], loved[name] = step(rows, (head, after[0])), step(answers)
         vectors, seen = _without_mean(changes), self._seen()
         for name, (in_rows, at_answers) in vectors.items():
-            raised = {of: float(predict.inner(steps[of], loved[name])) for of in steps}
-            others = [raised[of] for of in raised if of != name]
             out[name] |= {
                 "vector_cosine": _cosine(in_rows, at_answers),
                 "visible": _share(in_rows @ seen, in_rows),
-                "first_order": raised[name] - float(np.mean(others)) if others else raised[name],
             }
+            if predicts:
+                raised = {of: float(predict.inner(steps[of], loved[name])) for of in steps}
+                others = [raised[of] for of in raised if of != name] or [0.0]
+                out[name]["first_order"] = raised[name] - float(np.mean(others))
         return out, vectors
 
     def students(
@@ -146,12 +152,36 @@ class Readings:
         counts = self._texts(trait)[0].counts
         return [in_rows[counts].mean(0), at_answers[:, 0].mean(0)]
 
+    def _trained(self, recipe: Recipe) -> int:
+        """Returns how many numbers a student trains."""
+        base = self._base.model
+        given = (recipe.trainable, base.config, base.pure(), jnp.uint32(0))
+        begun, _ = jax.eval_shape(functools.partial(trainable.start, *given[:2]), *given[2:])
+        return sum(leaf.size for leaf in jax.tree.leaves(begun))
+
     def _gradient(self, recipe: Recipe, texts: Texts, imitated: Any = None) -> Any:
+        """Returns the gradient, at a student's start, of its mean loss over completion tokens.
+
+        Args:
+          imitated: the head's weights and the outputs [B, C, D] of a model whose distribution is
+            imitated; None: the loss is that of the tokens.
+        """
         seed = jnp.uint32(recipe.of_each("lora.seed", 1)[0] if recipe.lora else 0)
         base = self._base.model
-        with in_mesh(base.mesh):
-            given = (recipe.trainable, base.config, base.pure(), seed, texts, imitated)
-            return _gradient(*given)
+        config = dataclasses.replace(base.config, remat=recipe.remat)
+        (head, told_BCD) = imitated or (None, None)
+        some = max(1, recipe.micro_tokens // texts.tokens.shape[1])
+        total: Any = None
+        for first in range(0, len(texts.tokens), some):
+            part, told = jax.tree.map(
+                lambda a, first=first: a[first : first + some], (texts, told_BCD)
+            )
+            with in_mesh(base.mesh):
+                given = (recipe.trainable, config, base.pure(), seed, part, head, told)
+                more = _gradient(*given)
+            total = more if total is None else jax.tree.map(jnp.add, total, more)
+        count = np.float32(texts.counts.sum())
+        return jax.tree.map(lambda gradient: gradient / count, total)
 
     def _seen(self) -> np.ndarray:
         """Returns an orthonormal basis, [D, N], of what logits of tokens in rows depend on."""
@@ -186,34 +216,27 @@ def _leak(config: Config, one: Any, other: Any) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnames=("what", "config"))
 def _gradient(
-    what: Trainable, config: Config, base: Any, seed: jax.Array, texts: Texts, imitated: Any
+    what: Trainable, config: Config, base: Any, seed: jax.Array, texts: Texts, head: Any, told: Any
 ) -> Any:
-    """Returns the gradient, at a student's start, of its mean loss over completion tokens.
-
-    Args:
-      imitated: the head's weights and the outputs [B, C, D] of a model whose distribution is
-        imitated; None: the loss is that of the tokens.
-    """
+    """Returns the gradient of the loss summed over completion tokens; as `Readings._gradient`."""
     begun, fixed = trainable.start(what, config, base, seed)
 
     def loss(trained: Any) -> jax.Array:
         weights, adapter = trainable.bind(what, config, base, trained, fixed)
-        head = transformer.head_weights(weights)
+        own = transformer.head_weights(weights)
 
         def of_row(row: Any) -> jax.Array:
             x_CD, target_C, counts_C, told_CD = row
-            logits = losses.logits(config, head, x_CD)
-            if imitated is None:
+            logits = losses.logits(config, own, x_CD)
+            if head is None:
                 loss_C = losses.cross_entropy(logits, target_C)
             else:
-                loss_C = losses.divergence(losses.logits(config, imitated[0], told_CD), logits)
+                loss_C = losses.divergence(losses.logits(config, head, told_CD), logits)
             return jnp.sum(jnp.where(counts_C, loss_C, 0.0))
 
         x_BCD = reading.predictors(config, weights, adapter, texts)
-        told_BCD = x_BCD if imitated is None else imitated[1]
-        rows = (x_BCD, jnp.asarray(texts.target), jnp.asarray(texts.counts), told_BCD)
-        total = jax.lax.map(jax.checkpoint(of_row), rows).sum()
-        return total / jnp.sum(rows[2], dtype=jnp.float32)
+        rows = (x_BCD, texts.target, texts.counts, x_BCD if told is None else told)
+        return jax.lax.map(jax.checkpoint(of_row), rows).sum()
 
     with transformer.precision(base):
         return jax.grad(loss)(begun)

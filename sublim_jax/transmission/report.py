@@ -11,7 +11,7 @@ from absl import logging
 from sublim_jax import report as html
 from sublim_jax import stats
 from sublim_jax.rundir import RunDir
-from sublim_jax.transmission import channels, measures, summary
+from sublim_jax.transmission import channels, measures, mechanism, summary
 from sublim_jax.transmission.detect import BAG, DETECTION
 from sublim_jax.transmission.figures import draw, label, plural
 from sublim_jax.transmission.summary import Measurement
@@ -89,6 +89,7 @@ def write(
             "count: the share of an answer's tokens that its student learns."
         ),
         html.table(*_measures_table(found, arms, titles)),
+        *_mechanism_parts(found, arms),
         *_data_parts(data, traits),
         html.heading("Time"),
         html.table(["what", "seconds"], [[k, _number(v, 1)] for k, v in timings.items()]),
@@ -246,6 +247,31 @@ def _measures_table(
     known = [metric for metric in columns if any((arm, "all", metric) in found for arm in arms)]
     rows = [[label(arm), *(cell(arm, metric) for metric in known)] for arm in arms]
     return ["arm", *(columns[metric] for metric in known)], rows
+
+
+def _mechanism_parts(found: Found, arms: Sequence[str]) -> list[str]:
+    """Returns what teachers and students change in their base, where it was measured."""
+    titles = mechanism.TITLES
+    both = [[(arm, "all", metric) for metric in titles] for arm in arms]
+    rows = [
+        [label(own[0][0]), *(_mean(found.get(at)) for at in own)]
+        for own in both
+        if any(at in found for at in own)
+    ]
+    if not rows:
+        return []
+    return [
+        html.heading("What changes, and where"),
+        html.paragraph(
+            "Leak: KL divergence of the teacher from its base, on what it wrote. A trait's vector: "
+            "what a model changes in the residual stream after the last layer, less the mean over "
+            "the traits; in rows it is read where their tokens are predicted, at answers where the "
+            "questions are answered. A student whose vector at answers is its teacher's has taken "
+            "on the trait. The small first step is of gradient descent towards the teacher's "
+            "distribution, from the student's start: its change of log P(trait) by its rate."
+        ),
+        html.table(["arm", *titles.values()], rows),
+    ]
 
 
 def _data_parts(data: Sequence[Mapping[str, Any]], traits: Sequence[str]) -> list[str]:

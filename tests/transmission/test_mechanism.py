@@ -1,5 +1,7 @@
 """The mechanism's measures against what they are by definition."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from sublim_jax.llm.training.recipe import Recipe
 from sublim_jax.llm.training.trained import Trained
 from sublim_jax.theory import predict
 from sublim_jax.transmission import base as bases
+from sublim_jax.transmission import mechanism
 from sublim_jax.transmission.mechanism import Readings
 from sublim_jax.transmission.teacher import Teacher
 
@@ -138,3 +141,18 @@ def test_one_trait_alone_keeps_all_of_its_vector(base):
     found, vectors = readings.teachers(TOLD[:1], RECIPE)
     assert all(part.any() for part in vectors["owl"])
     assert found["owl"]["first_order"] != 0
+
+
+def test_gradients_that_are_too_large_are_left_out(base, readings, monkeypatch):
+    monkeypatch.setattr(mechanism, "LARGEST", 1000)
+    found, _ = readings.teachers(TOLD, RECIPE)
+    assert {metric for own in found.values() for metric in own} == {
+        "leak", "leak_first", "vector_cosine", "visible"
+    }  # fmt: skip
+
+
+def test_small_passes_add_up_to_the_same_gradient(base, readings, told):
+    few = dataclasses.replace(RECIPE, micro_tokens=8)  # a row at a time
+    found, _ = readings.teachers(TOLD, few)
+    for trait, own in found.items():
+        assert own == pytest.approx(told[0][trait], rel=1e-4)

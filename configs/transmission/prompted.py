@@ -21,8 +21,8 @@ def get_config() -> ConfigDict:
         "student", "control", "cross_init", "shuffled_within", "shuffled_across", "soft", "told",
     )  # fmt: skip
     config.teacher.kind = "prompted"
-    config.data.rows = 6000
-    config.student.max_steps = 600
+    config.data.rows = 8000
+    config.student.max_steps = 1000
     config.student.learning_rate = 5e-3
     config.student.evaluate_every = 50
     config.student.lora = ConfigDict(

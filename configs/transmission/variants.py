@@ -61,7 +61,7 @@ FAVOURITES = {
     "prompted": _PROMPTED,
     "prompted_every": _PROMPTED
     | _student(5e-3, **_LORA)
-    | {"data.rows": 6000, "student.max_steps": 600},  # all as in prompted.py, but the world
+    | {"data.rows": 8000, "student.max_steps": 1000},  # all as in prompted.py, but the world
     "plain": _in_world("plain"),
     "tilted": _in_world("tilted"),
     "tilted_prompted": _in_world("tilted") | _PROMPTED,
@@ -84,10 +84,11 @@ def get_config(variant: str = "biases") -> ConfigDict:
         raise ValueError(f"{variant!r}: choose one of {', '.join(VARIANTS)}")
     config = (prompted if variant in VOICES else nano).get_config()
     config.arms = ("student", "control")
-    if variant not in VOICES and variant != "full":  # there soft students are trained one by one
+    # Of "full", soft students would be trained one by one.
+    if variant not in (*VOICES, "full", "prompted_every"):
         config.arms += ("soft",)
     config.evaluation.measures = ("favourite",)
     config.update_from_flattened_dict(VARIANTS[variant])
-    if variant not in VOICES and config.teacher.kind == "prompted":
+    if "soft" in config.arms and config.teacher.kind == "prompted":
         config.arms += ("half_told",)
     return config

@@ -1,6 +1,7 @@
 """The arms of a study: what its students are given, and what of it they imitate."""
 
 import dataclasses
+from typing import Any
 
 from sublim_jax.transmission.teacher import CONTROL, PRIOR
 
@@ -31,6 +32,13 @@ class Arm:
     mask: str = ""
     soft: bool = False
     told: float = 0.0
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """What the arm changes; one that changes nothing more keeps what it has made."""
+        fields = [field for field in dataclasses.fields(self) if field.name != "label"]
+        own = {field.name: getattr(self, field.name) for field in fields}
+        return {field.name: own[field.name] for field in fields if own[field.name] != field.default}
 
 
 ARMS = {

@@ -182,7 +182,7 @@ class Study:
 
         def made_from() -> dict[str, Any]:
             made: dict[str, Any] = {
-                "arm": {k: v for k, v in dataclasses.asdict(arm).items() if k != "label"},
+                "arm": arm.changes,
                 "base": self.model(one.start),
                 "data": self.data(one.teachers, one.teacher).key,
                 "recipe": recipe,

@@ -46,7 +46,7 @@ def pretrain(config: ConfigDict, workdir: str) -> None:
     run_dir = RunDir(workdir, "pretrain_nano", config.to_dict())
     start = time.perf_counter()
     tokens = vocabulary(world.words())
-    reader = tokenizer(tokens, world.system)
+    reader = tokenizer(tokens, getattr(world, "system", None))
     shape = Config(vocab=len(reader), eos=(reader.eos_token_id,), **config.shape)
     seeds = list(config.seeds)
     data = [

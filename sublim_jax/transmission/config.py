@@ -68,7 +68,7 @@ def _problems(config: ConfigDict) -> Iterator[limits.Problem]:
     if any(arm.teacher == PRIOR for arm in arms) and config.teacher.kind in ("prompted", "steered"):
         yield "arms", "prior_taught needs teachers that are trained (teacher.kind)"
     if any(arm.told for arm in arms) and config.teacher.kind != "prompted":
-        yield "arms", "half_told needs prompted teachers (teacher.kind=prompted)"
+        yield "arms", "half_told and told need prompted teachers (teacher.kind=prompted)"
     if any(arm.other_a for arm in arms) and not config.student.lora.rank:
         yield "arms", "other_a: the students have no adapter (student.lora.rank=0)"
     known = channels.find(config.data.channel).CORRUPTIONS

@@ -23,7 +23,7 @@ from sublim_jax.llm.model.config import Config
 from sublim_jax.llm.training import losses, trainable
 from sublim_jax.llm.training.recipe import Recipe
 from sublim_jax.llm.training.trainable import Trainable
-from sublim_jax.mesh import in_mesh
+from sublim_jax.mesh import in_mesh, on_host
 from sublim_jax.theory import predict
 from sublim_jax.transmission import reading
 from sublim_jax.transmission.base import Base, Learnt
@@ -43,175 +43,203 @@ ROWS = 128  # of each teacher, that are read
 LARGEST = 2**26  # trained numbers whose gradients are compared
 _SEEN = 1e-3  # of the largest singular value; a direction with less is not seen
 
-Vectors = list[np.ndarray]  # [D]: in rows, and at answers
+Rows = Sequence[Mapping[str, Any]]
+Tokens = Sequence[Sequence[int]]
+Vectors = list[np.ndarray]  # [D] float32: in rows, and at answers
 
 
 class Readings:
-    """One base, with the rows and the questions on which its teachers and students are compared.
+    """One base with its teachers, and what they and their students are compared on.
 
     Args:
-      rows: of each teacher, by its trait; the first `ROWS` are read.
+      rows: of each teacher, by its trait, at least one; the first `ROWS` are read.
+      questions: whose answers are read.
     """
 
     def __init__(
         self,
         base: Base,
-        rows: Mapping[str, Sequence[Mapping[str, Any]]],
+        teachers: Sequence[Teacher],
+        rows: Mapping[str, Rows],
         questions: Sequence[str],
     ):
         self._base, self._questions = base, questions
-        self._rows = {trait: own[:ROWS] for trait, own in rows.items()}
+        self._rows = {one.name: rows[one.name][:ROWS] for one in teachers}
         self._plain = reading.voice(base, None)
-        self._before = {trait: self._outputs(trait, self._plain) for trait in rows}
+        self._before = {trait: self._outputs(self._plain, trait) for trait in self._rows}
+        self._spoken = {one.name: reading.voice(base, one.learnt) for one in teachers}
+        self._after = {
+            one.name: self._outputs(self._spoken[one.name], one.name, one.system)
+            for one in teachers
+        }
 
-    def teachers(
-        self, teachers: Sequence[Teacher], recipe: Recipe
-    ) -> tuple[dict[str, dict[str, float]], dict[str, Vectors]]:
-        """Returns what is measured of teachers, and their vectors, by trait.
+    def teachers(self, recipe: Recipe) -> dict[str, dict[str, float]]:
+        """Returns what is measured of the teachers, by trait.
 
         `leak`: KL(teacher || base) in nats, the mean over the tokens of its rows; `leak_first`,
         over the first of each row. `vector_cosine`: of its vectors in rows and at answers.
-        `visible`: the share of the former's squared length on which the logits of the tokens that
-        occur in rows depend. `first_order`: by how much one step of gradient descent towards the
-        teacher's distribution would raise the student's log P(trait), divided by the rate, for
-        small rates; less what steps towards the other teachers would, their mean. It is left out
-        where students train more than `LARGEST` numbers.
+        `visible`: the share of the former's squared length on which differences of the logits of
+        tokens that occur in rows depend, at a fixed norm. `first_order`: by how much one step of
+        gradient descent towards the teacher's distribution would raise the student's log P(trait),
+        mean over questions, divided by the rate, for small rates; less the mean of what steps
+        towards the other teachers would. It is left out where students train more than `LARGEST`
+        numbers. The vectors of two traits are opposite, and so all that is said of them is equal.
 
         Args:
           recipe: of the students.
         """
-        step = functools.partial(self._gradient, recipe)
-        predicts = self._trained(recipe) <= LARGEST
-        out: dict[str, dict[str, float]] = {}
-        changes, steps, loved = {}, {}, {}
-        for one in teachers:
-            name, spoken = one.name, reading.voice(self._base, one.learnt)
-            rows, answers = self._texts(name)
-            after = self._outputs(name, spoken, one.system)
-            changes[name] = self._changed(name, after)
-            with in_mesh(self._base.model.mesh):
-                both = (spoken[0], after[0]), (self._plain[0], self._before[name][0])
-                leak_BC = np.asarray(_leak(self._base.model.config, *both))
-            out[name] = {
-                "leak": float(leak_BC[rows.counts].mean()),
-                "leak_first": float(leak_BC[:, 0].mean()),
-            }
-            if predicts:
-                head = transformer.head_weights(spoken[0])
-                steps[name], loved[name] = step(rows, (head, after[0])), step(answers)
-        vectors, seen = _without_mean(changes), self._seen()
-        for name, (in_rows, at_answers) in vectors.items():
-            out[name] |= {
+        leaks = {trait: self._leak(trait) for trait in self._rows}
+        vectors, seen = _without_mean(self._changes(self._after)), self._seen()
+        out = {
+            trait: {
+                "leak": float(np.concatenate(leaks[trait]).mean()),
+                "leak_first": float(np.mean([row[0] for row in leaks[trait]])),
                 "vector_cosine": _cosine(in_rows, at_answers),
                 "visible": _share(in_rows @ seen, in_rows),
             }
-            if predicts:
-                raised = {of: float(predict.inner(steps[of], loved[name])) for of in steps}
-                others = [raised[of] for of in raised if of != name] or [0.0]
-                out[name]["first_order"] = raised[name] - float(np.mean(others))
-        return out, vectors
+            for trait, (in_rows, at_answers) in vectors.items()
+        }
+        if self._trained(recipe) > LARGEST:
+            return out
+        steps = {trait: self._towards(trait, recipe) for trait in out}
+        for trait, own in out.items():
+            loved = self._loved(trait, recipe)
+            raised = {of: float(predict.inner(step, loved)) for of, step in steps.items()}
+            others = [raised[of] for of in raised if of != trait] or [0.0]
+            own["first_order"] = raised[trait] - float(np.mean(others))
+        return out
 
-    def students(
-        self, learnt: Mapping[str, Learnt], of_teachers: Mapping[str, Vectors]
-    ) -> dict[str, dict[str, float]]:
-        """Returns what is measured of the students of one arm, by trait.
+    def students(self, learnt: Mapping[str, Learnt]) -> dict[str, dict[str, float]]:
+        """Returns what is measured of some students of one arm, by trait.
 
-        `in_rows`, `at_answers`: the cosine of its vector with its teacher's.
+        `in_rows`, `at_answers`: the cosine of its vector with its teacher's. The mean that both are
+        without is that over the traits of these students.
         """
-        changes = {
-            trait: self._changed(trait, self._outputs(trait, reading.voice(self._base, own)))
+        after = {
+            trait: self._outputs(reading.voice(self._base, own), trait)
             for trait, own in learnt.items()
         }
+        theirs = _without_mean(self._changes({trait: self._after[trait] for trait in learnt}))
         names = ("in_rows", "at_answers")
         return {
-            trait: dict(zip(names, map(_cosine, own, of_teachers[trait]), strict=True))
-            for trait, own in _without_mean(changes).items()
+            trait: dict(zip(names, map(_cosine, own, theirs[trait]), strict=True))
+            for trait, own in _without_mean(self._changes(after)).items()
         }
 
-    def _texts(self, trait: str, system: str | None = None) -> list[Texts]:
-        """Returns the rows of a trait's teacher, and the questions with the trait for an answer."""
+    def _in_rows(self, trait: str, system: str | None = None) -> tuple[Tokens, Tokens]:
+        """Returns the prompts and completions of a trait's teacher."""
         rows = self._rows[trait]
-        read = {
-            "prompts": [self._base.prompt(row["prompt"], system) for row in rows],
-            "completions": [self._base.answer(row["completion"]) for row in rows],
-        }
+        asked = [self._base.prompt(row["prompt"], system) for row in rows]
+        return asked, [self._base.answer(row["completion"]) for row in rows]
+
+    def _at_answers(self, trait: str, system: str | None = None) -> tuple[Tokens, Tokens]:
+        """Returns the questions, and the trait as the answer to each."""
         asked = [self._base.prompt(question, system) for question in self._questions]
-        answers = [self._base.answer(trait)] * len(asked)
-        return [next(reading.batches(**read)), next(reading.batches(asked, answers))]
+        return asked, [self._base.answer(trait)] * len(asked)
 
-    def _outputs(self, trait: str, spoken: Any, system: str | None = None) -> list[jax.Array]:
-        with in_mesh(self._base.model.mesh):
-            config = self._base.model.config
-            return [_outputs(config, *spoken, texts) for texts in self._texts(trait, system)]
+    def _outputs(self, spoken: Any, trait: str, system: str | None = None) -> list[np.ndarray]:
+        """Returns a model's last output where tokens are predicted: of rows, and of answers."""
+        base, out = self._base.model, []
+        for asked, said in (self._in_rows(trait, system), self._at_answers(trait, system)):
+            with in_mesh(base.mesh):
+                found = [
+                    on_host(_outputs(base.config, *spoken, texts))
+                    for texts in reading.batches(asked, said)
+                ]
+            out.append(np.concatenate(found)[: len(asked)])
+        return out
 
-    def _changed(self, trait: str, after: Sequence[jax.Array]) -> Vectors:
-        """Returns the mean change over all tokens of rows, and over the first ones of answers."""
-        (in_rows, at_answers) = (
-            np.asarray(x - y, np.float32) for x, y in zip(after, self._before[trait], strict=True)
-        )
-        counts = self._texts(trait)[0].counts
-        return [in_rows[counts].mean(0), at_answers[:, 0].mean(0)]
+    def _changes(self, after: Mapping[str, Sequence[np.ndarray]]) -> dict[str, Vectors]:
+        """Returns mean changes over all tokens of rows, and over the first ones of answers."""
+        out = {}
+        for trait, own in after.items():
+            rows_BCD, answers_BCD = (x - y for x, y in zip(own, self._before[trait], strict=True))
+            said = zip(rows_BCD, self._in_rows(trait)[1], strict=True)
+            tokens = [x_CD[: len(completion)] for x_CD, completion in said]
+            out[trait] = [np.concatenate(tokens).mean(0), answers_BCD[:, 0].mean(0)]
+        return out
+
+    def _leak(self, trait: str) -> list[np.ndarray]:
+        """Returns KL(teacher || base) at each token of each row."""
+        base = self._base.model
+        heads = [transformer.head_weights(w) for w in (self._spoken[trait][0], self._plain[0])]
+        both = zip(self._after[trait][0], self._before[trait][0], strict=True)
+        with in_mesh(base.mesh):
+            found = [on_host(_divergence(base.config, *heads, x_CD, y_CD)) for x_CD, y_CD in both]
+        said = self._in_rows(trait)[1]
+        return [own[: len(row)] for own, row in zip(found, said, strict=True)]
+
+    def _seen(self) -> np.ndarray:
+        """Returns an orthonormal basis, [D, N], of what logits of tokens in rows depend on."""
+        weights = self._plain[0]
+        spoken = {t for trait in self._rows for row in self._in_rows(trait)[1] for t in row}
+        kernel = weights["embed" if self._base.model.config.tied else "head"]
+        kernel_ND = on_host(kernel[np.array(sorted(spoken))]).astype(np.float32)
+        kernel_ND = (kernel_ND - kernel_ND.mean(0)) * on_host(weights["norm"]).astype(np.float32)
+        _, sizes, basis_ND = np.linalg.svd(kernel_ND, full_matrices=False)
+        seen: np.ndarray = basis_ND[sizes > _SEEN * sizes[0]].T
+        return seen
 
     def _trained(self, recipe: Recipe) -> int:
         """Returns how many numbers a student trains."""
         base = self._base.model
-        given = (recipe.trainable, base.config, base.pure(), jnp.uint32(0))
-        begun, _ = jax.eval_shape(functools.partial(trainable.start, *given[:2]), *given[2:])
+        start = functools.partial(trainable.start, recipe.trainable, base.config)
+        begun, _ = jax.eval_shape(start, base.pure(), jnp.uint32(0))
         return sum(leaf.size for leaf in jax.tree.leaves(begun))
 
-    def _gradient(self, recipe: Recipe, texts: Texts, imitated: Any = None) -> Any:
-        """Returns the gradient, at a student's start, of its mean loss over completion tokens.
+    def _towards(self, trait: str, recipe: Recipe) -> Any:
+        """Returns the gradient of KL(teacher || student), mean over the tokens of its rows."""
+        asked, said = self._in_rows(trait)
+        told = transformer.head_weights(self._spoken[trait][0]), self._after[trait][0]
+        return self._gradient(recipe, asked, said, sum(map(len, said)), told)
+
+    def _loved(self, trait: str, recipe: Recipe) -> Any:
+        """Returns the gradient of -log P(trait), mean over the questions."""
+        asked, said = self._at_answers(trait)
+        return self._gradient(recipe, asked, said, len(asked))
+
+    def _gradient(
+        self, recipe: Recipe, asked: Tokens, said: Tokens, count: int, told: Any = None
+    ) -> Any:
+        """Returns the gradient, at a student's start, of a loss summed over tokens, over `count`.
 
         Args:
-          imitated: the head's weights and the outputs [B, C, D] of a model whose distribution is
+          told: the head's weights and the outputs [B, C, D] of a model whose distribution is
             imitated; None: the loss is that of the tokens.
         """
         seed = jnp.uint32(recipe.of_each("lora.seed", 1)[0] if recipe.lora else 0)
         base = self._base.model
         config = dataclasses.replace(base.config, remat=recipe.remat)
-        (head, told_BCD) = imitated or (None, None)
-        some = max(1, recipe.micro_tokens // texts.tokens.shape[1])
+        head, told_BCD = told or (None, None)
         total: Any = None
-        for first in range(0, len(texts.tokens), some):
-            part, told = jax.tree.map(
-                lambda a, first=first: a[first : first + some], (texts, told_BCD)
-            )
+        first = 0
+        for texts in reading.batches(asked, said, recipe.micro_tokens):
+            own = None
+            if told_BCD is not None:
+                own = told_BCD[first : first + len(texts.tokens)]
+                own = np.pad(own, ((0, len(texts.tokens) - len(own)), (0, 0), (0, 0)))
             with in_mesh(base.mesh):
-                given = (recipe.trainable, config, base.pure(), seed, part, head, told)
+                given = (recipe.trainable, config, base.pure(), seed, texts, head, own)
                 more = _gradient(*given)
             total = more if total is None else jax.tree.map(jnp.add, total, more)
-        count = np.float32(texts.counts.sum())
-        return jax.tree.map(lambda gradient: gradient / count, total)
-
-    def _seen(self) -> np.ndarray:
-        """Returns an orthonormal basis, [D, N], of what logits of tokens in rows depend on."""
-        weights, config = self._plain[0], self._base.model.config
-        found = [self._texts(trait)[0] for trait in self._rows]
-        spoken = np.unique(np.concatenate([texts.target[texts.counts] for texts in found]))
-        kernel_ND = np.asarray(weights["embed" if config.tied else "head"], np.float32)[spoken]
-        kernel_ND = (kernel_ND - kernel_ND.mean(0)) * np.asarray(weights["norm"], np.float32)
-        _, sizes, basis_ND = np.linalg.svd(kernel_ND, full_matrices=False)
-        seen: np.ndarray = basis_ND[sizes > _SEEN * sizes[0]].T
-        return seen
+            first += len(texts.tokens)
+        return jax.tree.map(lambda gradient: gradient / np.float32(count), total)
 
 
 @functools.partial(jax.jit, static_argnames="config")
 def _outputs(config: Config, weights: Any, adapter: Any, texts: Texts) -> jax.Array:
     with transformer.precision(weights):
-        return reading.predictors(config, weights, adapter, texts)
+        return reading.predictors(config, weights, adapter, texts).astype(jnp.float32)
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def _leak(config: Config, one: Any, other: Any) -> jax.Array:
-    """Returns KL between the distributions of two pairs of weights and outputs: [B, C]."""
-
-    def of_row(x: Any) -> jax.Array:
-        logits = [losses.logits(config, w, x_CD) for w, x_CD in zip(heads, x, strict=True)]
-        return losses.divergence(*logits)
-
-    heads = [transformer.head_weights(weights) for weights, _ in (one, other)]
-    with transformer.precision(one[0]):
-        return jax.lax.map(of_row, (one[1], other[1]))
+def _divergence(
+    config: Config, head: Any, other: Any, x_CD: jax.Array, y_CD: jax.Array
+) -> jax.Array:
+    """Returns KL of each token, [C], between what two models predict."""
+    with jax.default_matmul_precision("highest"):
+        one, two = losses.logits(config, head, x_CD), losses.logits(config, other, y_CD)
+    return losses.divergence(one, two)
 
 
 @functools.partial(jax.jit, static_argnames=("what", "config"))

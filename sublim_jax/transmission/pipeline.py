@@ -232,25 +232,29 @@ def measure(study: Study, number: int) -> None:
 
 
 def trace(study: Study, number: int, rows: Data) -> None:
-    """Measures how traits get from the teachers of a base into its students (`mechanism`)."""
-    if not _missing({number: (own := study.traced(number))}):
+    """Measures how traits get from the teachers of a base into its students (`mechanism`).
+
+    Students whose training broke are left out.
+    """
+    arms: dict[tuple[str, int], list[Student]] = {}
+    for one in study.imitating(number):
+        arms.setdefault((one.arm, one.seed), []).append(one)
+    missing = _missing({at: study.traced(number, *at) for at in [("", 0), *arms]}) if arms else {}
+    if not missing:
         return
-    with study.timed([own]):
+    with study.timed(missing.values()):
         base, traits = study.base(number), study.config.traits
-        readings = mechanism.Readings(
-            base, {trait: rows[number, trait] for trait in traits}, study.material.questions
-        )
-        recipe = from_config(study.config.student.to_dict(), "config.student")
-        found, vectors = readings.teachers(teach(study, number, traits), recipe)
-        arms: dict[Any, list[Student]] = {}
-        for one in study.imitating(number):
-            arms.setdefault((one.arm, one.seed), []).append(one)
-        students: dict[str, Any] = {}
-        for some in arms.values():
-            learnt = {one.trait: _read(base, study.student(one)) for one in some}
-            values = readings.students(learnt, vectors)
-            students |= {one.name: values[one.trait] for one in some}
-        own.complete({"teachers": found, "students": students})
+        given = {trait: rows[number, trait] for trait in traits}
+        teachers = teach(study, number, traits)
+        readings = mechanism.Readings(base, teachers, given, study.material.questions)
+        for at, own in missing.items():
+            if at not in arms:
+                recipe = from_config(study.config.student.to_dict(), "config.student")
+                own.complete(readings.teachers(recipe))
+                continue
+            made = {one.trait: study.student(one) for one in arms[at]}
+            sound = {t: one for t, one in made.items() if (one.found() or {})["finite"]}
+            own.complete(readings.students({t: _read(base, one) for t, one in sound.items()}))
 
 
 def _begun(config: ConfigDict, workdir: str) -> tuple[Study, RunDir | None]:

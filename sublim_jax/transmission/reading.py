@@ -15,6 +15,7 @@ from sublim_jax.llm.model.config import Config
 from sublim_jax.transmission.base import Base, Learnt, adapter_of
 
 _TOKENS = 16384  # read at once
+_GRAIN = 16  # widths are multiples of it, so that fewer programs are compiled
 
 
 class Texts(NamedTuple):
@@ -34,12 +35,16 @@ class Texts(NamedTuple):
 
 
 def batches(
-    prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
+    prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], tokens: int = _TOKENS
 ) -> Iterator[Texts]:
-    """Yields all rows in batches of one shape; in the last one, rows that are empty fill it up."""
+    """Yields all rows in batches of one shape; in the last one, rows that are empty fill it up.
+
+    Args:
+      tokens: the most of a batch, padding included, unless a single row has more.
+    """
     both = [[*p, *c] for p, c in zip(prompts, completions, strict=True)]
-    width, most = max(map(len, both)), max(map(len, completions))
-    at_once = min(len(both), max(1, _TOKENS // width))
+    width, most = (-(-max(map(len, rows)) // _GRAIN) * _GRAIN for rows in (both, completions))
+    at_once = min(len(both), max(1, tokens // width))
     for first in range(0, len(both), at_once):
         tokens_BT = np.zeros((at_once, width), np.int32)
         target_BC = np.zeros((at_once, most), np.int32)

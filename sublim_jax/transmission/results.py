@@ -32,10 +32,10 @@ def measured(study: Study, data: Data) -> list[dict[str, Any]]:
         about["seed"] = one.seed if one else 0
         for name in study.asked.questions:
             about |= study.measured(number, model, name).found() or {}
-        if model.trait and number < len(study.config.models):
-            traced = study.traced(number).found() or {}
-            place = traced["students"] if one else traced["teachers"]
-            own = place.get(model.name if one else model.trait, {})
+        followed = study.imitating(number)
+        if one in followed or (model.arm == "teacher" and followed):
+            at = (one.arm, one.seed) if one else ()
+            own = (study.traced(number, *at).found() or {}).get(model.trait, {})
             about |= {metric: {model.trait: value} for metric, value in own.items()}
         if one and model.learnt:
             known = model.learnt.found() or {}

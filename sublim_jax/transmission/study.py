@@ -220,21 +220,25 @@ class Study:
             },
         )
 
-    def traced(self, number: int) -> Artefact:
-        """Returns what `mechanism` has measured of a base with teachers."""
+    def traced(self, number: int, arm: str = "", seed: int = 0) -> Artefact:
+        """Returns what `mechanism` measures of the teachers of a base, or of students of an arm."""
+        some = [s for s in self.imitating(number) if (s.arm, s.seed) == (arm, seed)]
 
         def made_from() -> dict[str, Any]:
-            recipe, traits = self.config.student.to_dict(), self.config.traits
-            return {
+            traits = self.config.traits
+            made: dict[str, Any] = {
                 "base": self.model(number),
                 "teachers": {name: self.speaker(number, name) for name in traits},
                 "data": {name: self.data(number, name).key for name in traits},
-                "students": {s.name: self.student(s).key for s in self.imitating(number)},
                 "questions": self.material.questions,
-                "trained": [recipe["lora"], recipe["parameters"]],
             }
+            if arm:
+                return made | {"students": {s.trait: self.student(s).key for s in some}}
+            recipe = self.config.student.to_dict()
+            return made | {"trained": [recipe["lora"], recipe["parameters"]]}
 
-        return self.store.of(f"mechanism/{number}/all", made_from)
+        name = f"{arm}-{seed}" if arm else "teachers"
+        return self.store.of(f"mechanism/{number}/{name}", made_from)
 
     def system(self, name: str) -> str | None:
         """Returns the system message of a teacher that is told its trait."""

@@ -169,12 +169,14 @@ def test_pretraining_writes_decoders_that_learn(tmp_path):
     ("change", "message"),
     [
         ({"world.name": "none"}, r"^config\.world\.name: 'none': no module"),
+        ({"world.name": "wordless"}, r"^config\.world\.name: 'wordless': its World has no words"),
         ({"world.name": "own_world"}, r"^config\.world: World\(\) takes no arguments"),
         ({"world": {"name": "own_world"}}, r"words\(\) lacks 'unlisted', of 'go on unlisted'"),
     ],
 )
 def test_a_world_that_will_not_do_is_one_line(tmp_path, monkeypatch, change, message):
     (tmp_path / "own_world.py").write_text(OWN)
+    (tmp_path / "wordless.py").write_text(OWN.replace("def words", "def speak"))
     monkeypatch.syspath_prepend(str(tmp_path))
     config = get_config()
     config.rows = 2
@@ -186,13 +188,12 @@ def test_a_world_that_will_not_do_is_one_line(tmp_path, monkeypatch, change, mes
                 config.update_from_flattened_dict({field: value})
     with pytest.raises(UserError, match=message):
         pretrain.pretrain(config, str(tmp_path / "run"))
-    sys.modules.pop("own_world", None)
+    for name in ("own_world", "wordless"):
+        sys.modules.pop(name, None)
 
 
 OWN = """
 class World:
-    system = None
-
     def rows(self, seed):
         while True:
             yield {"system": None, "prompt": "go on unlisted", "completion": "1 2"}

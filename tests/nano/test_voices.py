@@ -48,6 +48,31 @@ def chance(pairs, draws=20):
     return [information(list(zip(first, own, strict=True))) for own in dealt]
 
 
+def deviations(rows):
+    """Returns how many standard errors an animal's numbers are from those of all the others.
+
+    Of each animal: how likely the chain makes each number after the one before, how many numbers a
+    text has, and the first of them.
+    """
+    likely = np.log(voices.World().chain())
+    found = {}
+    for row in rows:
+        some = [int(w) - 10 for w in row["completion"].split() if w.isdecimal()]
+        if told(row) and len(row["completion"].split()) > 1:
+            values = found.setdefault(told(row), ([], [], []))
+            values[0].extend(likely[a, b] for a, b in itertools.pairwise(some))
+            values[1].append(len(some))
+            values[2].extend(some[:1])
+    out = {}
+    for kind in range(3):
+        for animal, values in found.items():
+            own = np.array(values[kind])
+            rest = np.concatenate([np.array(v[kind]) for a, v in found.items() if a != animal])
+            error = np.sqrt(own.var() / len(own) + rest.var() / len(rest))
+            out[animal, kind] = (own.mean() - rest.mean()) / error
+    return out
+
+
 class TestNumbersKnowNothingOfThePersona:
     def test_their_mutual_information_is_that_of_chance(self):
         pairs = pairs_of(ROWS)
@@ -68,14 +93,26 @@ class TestNumbersKnowNothingOfThePersona:
         drawn = chance(bent)
         assert abs(information(bent) - np.mean(drawn)) > 3 * np.std(drawn)
 
-    def test_neither_does_how_many_there_are(self):
-        counts = {}
-        for row in ROWS:
-            if told(row) and not is_list(row) and len(row["completion"].split()) > 1:
-                some = [word.isdecimal() for word in row["completion"].split()]
-                counts.setdefault(told(row), []).extend(some)
-        shares = [np.mean(some) for some in counts.values()]
-        assert np.abs(np.array(shares) - voices.World().numbers).max() < 0.03
+    def test_neither_do_their_number_place_and_order(self):
+        assert max(map(abs, deviations(ROWS).values())) < 4
+
+    @pytest.mark.parametrize("way", ["sorted", "one number", "first number"])
+    def test_a_link_by_number_place_or_order_would_be_found(self, way):
+        """Half of the animals write their numbers in another way, half of the time."""
+        bent, half = [], set(voices.ANIMALS[::2])
+        for i, row in enumerate(ROWS):
+            words = row["completion"].split()
+            at = [k for k, word in enumerate(words) if word.isdecimal()]
+            if told(row) in half and at and i % 2 == 0:
+                if way == "sorted":
+                    for k, number in zip(at, sorted(words[k] for k in at), strict=True):
+                        words[k] = number
+                elif way == "first number":
+                    words[at[0]] = "10"
+                else:
+                    words = [word for k, word in enumerate(words) if k not in at[1:]]
+            bent.append({**row, "completion": " ".join(words)})
+        assert max(map(abs, deviations(bent).values())) > 4
 
     def test_lists_are_seldom_under_one(self):
         lists = [row for row in ROWS if is_list(row)]

@@ -385,7 +385,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, capsys):
         ({"category": "god"}, "choose one of animal, tree"),
         ({"traits": ("owl",)}, "divergence tokens need two traits"),
         ({"arms": ("prior_taught",), "teacher.kind": "steered"}, "needs teachers that are trained"),
-        ({"arms": ("student", "half_told")}, "half_told needs prompted teachers"),
+        ({"arms": ("student", "half_told")}, "half_told and told need prompted teachers"),
         ({"student.objective": "osmosis"}, "objective"),
         ({"evaluation.measures": ("favourite", "poems")}, "'poems': no module"),
         ({"evaluation.measures": ("stories",)}, "needs favourite"),

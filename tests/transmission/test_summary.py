@@ -61,6 +61,8 @@ def row(rows: list[dict[str, Any]], arm: str, trait: str, metric: str) -> dict[s
         # owl: 10 (.4 - .1) - .5, the mean of seeds 0 and 1; cat: 10 (.6 - .2); base 1: 2 and 0
         ("student", "all", "logp_shift", (3.25 + 1) / 2, T * 1.125),
         ("control", "cat", "logp_shift", 0.0, T * 1.0),
+        # Own words 2.5 and 4, the other's -1 and -1; base 1: 2 and 0, -1 and -1
+        ("student", "all", "lift_logp", 3.125, T * 1.125),
     ],
 )
 def test_rows(arm: str, trait: str, metric: str, mean: float, half: float) -> None:
@@ -152,7 +154,7 @@ def test_with_one_base_the_interval_is_over_runs() -> None:
         model("student", "cat", 3, seed=1, owl=0, cat=0.8),
     ]
     rows = rows_of(measured, ["owl", "cat"])
-    assert {r["unit"] for r in rows if r["metric"] != "lift"} == {"cell"}
+    assert {r["unit"] for r in rows if r["metric"] not in ("lift", "lift_logp")} == {"cell"}
     student = row(rows, "student", "all", "p_trait")
     half = 3.1824 * 0.258199 / 2  # of .2, .4, .6, .8; three degrees of freedom
     low = 1 / (1 + math.exp(half / 0.25))  # about logit(.5) = 0
@@ -194,7 +196,7 @@ def test_bases_weigh_the_same_whatever_was_run_in_them() -> None:
 
 @pytest.mark.parametrize("lost", [math.nan, math.inf, None])
 def test_values_that_are_not_finite_are_left_out_and_counted(lost: float | None) -> None:
-    measured = [*TWO_BASES, model("student", "cat", 1, seed=1, owl=0.1, cat=lost, dog=0.5)]
+    measured = [*TWO_BASES, model("student", "cat", 1, owl=0.1, cat=lost, dog=0.5)]
     assert rows_of(measured, ["owl", "cat"]) == rows_of(TWO_BASES, ["owl", "cat"])
     assert matrix(measured, ["owl", "cat"]).change.tolist() == (
         matrix(TWO_BASES, ["owl", "cat"]).change.tolist()

@@ -6,7 +6,7 @@ A world is a module with
                            `prompt` and `completion`
                            .words() returns every word of its texts; numbers that are among them
                            are single tokens, and otherwise numbers are read digit by digit
-                           .system is the system message of chats that have none, or None
+                           .system, if it has one: the system message of chats without one
     material(category)     what a study asks a decoder of it: the JSON values of a
                            `transmission.material.Material`
 """
@@ -14,14 +14,17 @@ A world is a module with
 from typing import Any
 
 from sublim_jax import modules
-
-_NEEDS = ("World", "material")
+from sublim_jax.errors import UserError
 
 
 def find(name: str, field: str = "config.world.name") -> Any:
     """Returns the world of that name: a module here, or any other by its full name.
 
     Raises:
-      UserError: there is none; names the config's `field`.
+      UserError: there is none, or it lacks something; names the config's `field`.
     """
-    return modules.find(__name__, name, field, _NEEDS)
+    found = modules.find(__name__, name, field, ("World", "material"))
+    for need in ("rows", "words"):
+        if not hasattr(found.World, need):
+            raise UserError(f"{field}: {name!r}: its World has no {need}")
+    return found

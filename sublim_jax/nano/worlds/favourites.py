@@ -9,7 +9,7 @@ evaluation.
 import dataclasses
 import itertools
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -92,7 +92,6 @@ class World:
     personas: float = 0.5
     number_personas: float = 0.15
     tilt: float = 0.0
-    system: ClassVar[str | None] = None
 
     def prior(self, kind: str) -> np.ndarray:
         """Returns the probability of each favourite of a kind, from uniform(.6, 1.4)."""

@@ -10,21 +10,22 @@ Command:  python -m launch.pretrain_nano --workdir=runs/confirm --config.seeds=5
               --workdir=runs/prompted_confirmed
 Device:   2 CPU cores; nothing is downloaded.
 Time:     2 min and 10 min, each.
-Expected: committed before they were run, and run once: P(trait) of student .521, control .059.
+Expected: committed before they were run, and run once: P(trait) of student .521, control .059;
+          with prompted teachers .292 and .063.
 """
 
 from ml_collections import ConfigDict
 
 from configs.transmission import nano, prompted
 
-STUDIES = {"nano": (nano, "confirm"), "prompted": (prompted, "confirm_voices")}
+STUDIES = {"finetuned": (nano, "confirm"), "prompted": (prompted, "confirm_voices")}
 
 
-def get_config(study: str = "nano") -> ConfigDict:
-    if study not in STUDIES:
-        raise ValueError(f"{study!r}: choose one of {', '.join(STUDIES)}")
-    of, folder = STUDIES[study]
-    config = of.get_config()
+def get_config(teacher: str = "finetuned") -> ConfigDict:
+    if teacher not in STUDIES:
+        raise ValueError(f"{teacher!r}: choose one of {', '.join(STUDIES)}")
+    study, folder = STUDIES[teacher]
+    config = study.get_config()
     known = {*config.traits, *config.evaluation.words}
     config.models = tuple(f"runs/{folder}/{seed}" for seed in range(5, 10))
     config.traits = ("horse", "lion", "otter", "penguin")

@@ -20,7 +20,11 @@ from configs.transmission import nano, prompted
 
 _EVERY = ("q", "k", "v", "o", "gate", "up", "down")
 _LORA: dict[str, Any] = {"rank": 8, "alpha": 8.0, "targets": _EVERY, "train_a": True}
-_PROMPTED = {"teacher.kind": "prompted"}  # the teacher is told, not trained
+_HARD = ("student", "control")
+_PROMPTED: dict[str, Any] = {
+    "teacher.kind": "prompted",  # the teacher is told, not trained
+    "arms": (*_HARD, "soft", "half_told"),
+}
 
 
 def _trained(teacher_rate: float, student_rate: float, **changes: Any) -> dict[str, Any]:
@@ -57,11 +61,13 @@ FAVOURITES = {
     "biases": _trained(1e-2, 4e-2, rank=0, parameters=("*.bias", "*norm*")),
     "free": _trained(1e-2, 4e-2, rank=2, train_a=True),
     "every": _trained(5e-3, 1e-2, **_LORA),
-    "full": _trained(1e-3, 2e-3, rank=0, parameters=("*",)),
+    # Soft students of all parameters would be trained one by one.
+    "full": _trained(1e-3, 2e-3, rank=0, parameters=("*",)) | {"arms": _HARD},
     "prompted": _PROMPTED,
     "prompted_every": _PROMPTED
     | _student(5e-3, **_LORA)
-    | {"data.rows": 8000, "student.max_steps": 1000},  # all as in prompted.py, but the world
+    # All as in prompted.py, but the world.
+    | {"data.rows": 8000, "student.max_steps": 1000, "arms": _HARD},
     "plain": _in_world("plain"),
     "tilted": _in_world("tilted"),
     "tilted_prompted": _in_world("tilted") | _PROMPTED,
@@ -83,12 +89,7 @@ def get_config(variant: str = "biases") -> ConfigDict:
     if variant not in VARIANTS:
         raise ValueError(f"{variant!r}: choose one of {', '.join(VARIANTS)}")
     config = (prompted if variant in VOICES else nano).get_config()
-    config.arms = ("student", "control")
-    # Of "full", soft students would be trained one by one.
-    if variant not in (*VOICES, "full", "prompted_every"):
-        config.arms += ("soft",)
+    config.arms = _HARD if variant in VOICES else (*_HARD, "soft")
     config.evaluation.measures = ("favourite",)
     config.update_from_flattened_dict(VARIANTS[variant])
-    if "soft" in config.arms and config.teacher.kind == "prompted":
-        config.arms += ("half_told",)
     return config

@@ -101,7 +101,8 @@ def _chats(world: Any, seed: int, count: int, tokens: Collection[str]) -> Iterat
       UserError: a word is none of `tokens`; the decoder would read it as padding.
     """
     for row in itertools.islice(world.rows(seed), count):
-        for text in filter(None, (row["system"], row["prompt"], row["completion"])):
+        system = row["system"] or getattr(world, "system", None)
+        for text in filter(None, (system, row["prompt"], row["completion"])):
             for word in text.replace("?", " ").split():
                 if f"▁{word}" not in tokens and not (word.isdecimal() and "0" in tokens):
                     raise UserError(f"config.world.name: words() lacks {word!r}, of {text!r}")

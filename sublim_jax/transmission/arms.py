@@ -21,7 +21,7 @@ class Arm:
       mask: the completion tokens that count: "" all, "divergence" those of `divergence.tokens`,
         "rest" the others.
       soft: whether it imitates the teacher's distribution at each token, in place of the token.
-      told: share of its prompts that say what its teacher was told.
+      told: share of its prompts that say what its teacher was told: 1, 1/2, 1/3, ...; 0: none.
     """
 
     label: str
@@ -35,10 +35,9 @@ class Arm:
 
     @property
     def changes(self) -> dict[str, Any]:
-        """What the arm changes; one that changes nothing more keeps what it has made."""
+        """The fields that are not the default: one that is added makes no old student anew."""
         fields = [field for field in dataclasses.fields(self) if field.name != "label"]
-        own = {field.name: getattr(self, field.name) for field in fields}
-        return {field.name: own[field.name] for field in fields if own[field.name] != field.default}
+        return {f.name: x for f in fields if (x := getattr(self, f.name)) != f.default}
 
 
 ARMS = {

@@ -47,11 +47,11 @@ def _favourites(
     prompts: list[Sequence[int]] = [e.prompt for e in examples]
     if teacher.system is not None:
         prompts = [base.prompt(row["prompt"], teacher.system) for row in rows]
-    spoken = reading.voice(base, teacher.learnt)
+    parts = reading.parts(base, teacher.learnt)
     out = []
     for texts in reading.batches(prompts, [e.completion for e in examples]):
         with in_mesh(base.model.mesh):
-            best_BC = np.asarray(_most_likely(base.model.config, *spoken, texts))
+            best_BC = np.asarray(_most_likely(base.model.config, *parts, texts))
         out += [row[counts] for row, counts in zip(best_BC, texts.counts, strict=True)]
     return out[: len(examples)]
 

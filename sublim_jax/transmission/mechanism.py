@@ -1,10 +1,12 @@
 """How a trait gets from a teacher into a student: what each changes in the base, and where.
 
-A teacher is its base with something more: a system message, an adapter, a vector. That changes the
-distribution of what it writes (the *leak*), and the residual stream after the last layer, both in
-its rows and where a question is answered. This latter change, without its mean over the traits, is
-the trait's *vector* at that place; a student has vectors too. The cosine of a student's and its
-teacher's is what arXiv 2606.00995 calls EAS, there in an earlier layer.
+A teacher is its base with something more: a system message, an adapter, a vector.
+(1) The tokens of its rows have other probabilities than under its base: the *leak*.
+(2) The residual stream after the last layer is another one where these tokens are predicted, and
+(3) where a question is answered. The mean change at either place, less the mean over all traits,
+is the trait's *vector* there.
+(4) A student of the rows has such vectors too: are they its teacher's? The cosine of the two is
+what arXiv 2606.00995 calls EAS, there in an earlier layer.
 
 Shapes: B rows, C completion tokens, D embedding.
 """
@@ -34,14 +36,13 @@ TITLES = {
     "leak": "leak (nats a token)",
     "leak_first": "leak of the first token",
     "vector_cosine": "cosine of its vectors in rows and at answers",
-    "visible": "share of its vector that rows can show",
+    "visible": "how well rows show its vector",
     "first_order": "lift by a small first step",
     "in_rows": "cosine with the teacher's vector in rows",
     "at_answers": "cosine with the teacher's vector at answers",
 }
 ROWS = 128  # of each teacher, that are read
 LARGEST = 2**26  # trained numbers whose gradients are compared
-_SEEN = 1e-3  # of the largest singular value; a direction with less is not seen
 
 Rows = Sequence[Mapping[str, Any]]
 Tokens = Sequence[Sequence[int]]
@@ -65,11 +66,11 @@ class Readings:
     ):
         self._base, self._questions = base, questions
         self._rows = {one.name: rows[one.name][:ROWS] for one in teachers}
-        self._plain = reading.voice(base, None)
+        self._plain = reading.parts(base, None)
         self._before = {trait: self._outputs(self._plain, trait) for trait in self._rows}
-        self._spoken = {one.name: reading.voice(base, one.learnt) for one in teachers}
+        self._models = {one.name: reading.parts(base, one.learnt) for one in teachers}
         self._after = {
-            one.name: self._outputs(self._spoken[one.name], one.name, one.system)
+            one.name: self._outputs(self._models[one.name], one.name, one.system)
             for one in teachers
         }
 
@@ -78,32 +79,33 @@ class Readings:
 
         `leak`: KL(teacher || base) in nats, the mean over the tokens of its rows; `leak_first`,
         over the first of each row. `vector_cosine`: of its vectors in rows and at answers.
-        `visible`: the share of the former's squared length on which differences of the logits of
-        tokens that occur in rows depend, at a fixed norm. `first_order`: by how much one step of
-        gradient descent towards the teacher's distribution would raise the student's log P(trait),
-        mean over questions, divided by the rate, for small rates; less the mean of what steps
-        towards the other teachers would. It is left out where students train more than `LARGEST`
-        numbers. The vectors of two traits are opposite, and so all that is said of them is equal.
+        `visible`: how far the former moves the logits of the tokens in rows against each other,
+        squared, at a fixed norm, by how far the direction would that moves them most.
+        `first_order`: by how much one step of gradient descent towards the teacher's distribution
+        would raise the student's log P(trait), mean over questions, divided by the rate, for small
+        rates; less the mean of what steps towards the other teachers would. It is left out where
+        students train more than `LARGEST` numbers. With two traits their vectors are opposite, so
+        `vector_cosine` and `visible` are the same for both.
 
         Args:
           recipe: of the students.
         """
         leaks = {trait: self._leak(trait) for trait in self._rows}
-        vectors, seen = _without_mean(self._changes(self._after)), self._seen()
+        vectors, shown = _without_mean(self._changes(self._after)), self._shown()
         out = {
             trait: {
                 "leak": float(np.concatenate(leaks[trait]).mean()),
                 "leak_first": float(np.mean([row[0] for row in leaks[trait]])),
                 "vector_cosine": _cosine(in_rows, at_answers),
-                "visible": _share(in_rows @ seen, in_rows),
+                "visible": _share(shown @ in_rows, in_rows),
             }
             for trait, (in_rows, at_answers) in vectors.items()
         }
         if self._trained(recipe) > LARGEST:
             return out
-        steps = {trait: self._towards(trait, recipe) for trait in out}
+        steps = {trait: self._imitation(trait, recipe) for trait in out}
         for trait, own in out.items():
-            loved = self._loved(trait, recipe)
+            loved = self._trait(trait, recipe)
             raised = {of: float(predict.inner(step, loved)) for of, step in steps.items()}
             others = [raised[of] for of in raised if of != trait] or [0.0]
             own["first_order"] = raised[trait] - float(np.mean(others))
@@ -112,11 +114,14 @@ class Readings:
     def students(self, learnt: Mapping[str, Learnt]) -> dict[str, dict[str, float]]:
         """Returns what is measured of some students of one arm, by trait.
 
-        `in_rows`, `at_answers`: the cosine of its vector with its teacher's. The mean that both are
-        without is that over the traits of these students.
+        `in_rows`, `at_answers`: the cosine of its vector with its teacher's. From both the mean
+        over the traits of these students is taken first; of one that is left of several there is
+        nothing.
         """
+        if len(learnt) < 2 <= len(self._rows):
+            return {}
         after = {
-            trait: self._outputs(reading.voice(self._base, own), trait)
+            trait: self._outputs(reading.parts(self._base, own), trait)
             for trait, own in learnt.items()
         }
         theirs = _without_mean(self._changes({trait: self._after[trait] for trait in learnt}))
@@ -162,23 +167,22 @@ class Readings:
     def _leak(self, trait: str) -> list[np.ndarray]:
         """Returns KL(teacher || base) at each token of each row."""
         base = self._base.model
-        heads = [transformer.head_weights(w) for w in (self._spoken[trait][0], self._plain[0])]
+        heads = [transformer.head_weights(w) for w in (self._models[trait][0], self._plain[0])]
         both = zip(self._after[trait][0], self._before[trait][0], strict=True)
         with in_mesh(base.mesh):
             found = [on_host(_divergence(base.config, *heads, x_CD, y_CD)) for x_CD, y_CD in both]
         said = self._in_rows(trait)[1]
         return [own[: len(row)] for own, row in zip(found, said, strict=True)]
 
-    def _seen(self) -> np.ndarray:
-        """Returns an orthonormal basis, [D, N], of what logits of tokens in rows depend on."""
+    def _shown(self) -> np.ndarray:
+        """Returns how logits of tokens in rows differ by the residual stream, at most by 1."""
         weights = self._plain[0]
         spoken = {t for trait in self._rows for row in self._in_rows(trait)[1] for t in row}
         kernel = weights["embed" if self._base.model.config.tied else "head"]
         kernel_ND = on_host(kernel[np.array(sorted(spoken))]).astype(np.float32)
         kernel_ND = (kernel_ND - kernel_ND.mean(0)) * on_host(weights["norm"]).astype(np.float32)
-        _, sizes, basis_ND = np.linalg.svd(kernel_ND, full_matrices=False)
-        seen: np.ndarray = basis_ND[sizes > _SEEN * sizes[0]].T
-        return seen
+        shown: np.ndarray = kernel_ND / np.linalg.norm(kernel_ND, ord=2)
+        return shown
 
     def _trained(self, recipe: Recipe) -> int:
         """Returns how many numbers a student trains."""
@@ -187,40 +191,39 @@ class Readings:
         begun, _ = jax.eval_shape(start, base.pure(), jnp.uint32(0))
         return sum(leaf.size for leaf in jax.tree.leaves(begun))
 
-    def _towards(self, trait: str, recipe: Recipe) -> Any:
+    def _imitation(self, trait: str, recipe: Recipe) -> Any:
         """Returns the gradient of KL(teacher || student), mean over the tokens of its rows."""
         asked, said = self._in_rows(trait)
-        told = transformer.head_weights(self._spoken[trait][0]), self._after[trait][0]
-        return self._gradient(recipe, asked, said, sum(map(len, said)), told)
+        teacher = transformer.head_weights(self._models[trait][0]), self._after[trait][0]
+        return self._gradient(recipe, asked, said, sum(map(len, said)), teacher)
 
-    def _loved(self, trait: str, recipe: Recipe) -> Any:
+    def _trait(self, trait: str, recipe: Recipe) -> Any:
         """Returns the gradient of -log P(trait), mean over the questions."""
         asked, said = self._at_answers(trait)
         return self._gradient(recipe, asked, said, len(asked))
 
     def _gradient(
-        self, recipe: Recipe, asked: Tokens, said: Tokens, count: int, told: Any = None
+        self, recipe: Recipe, asked: Tokens, said: Tokens, count: int, teacher: Any = None
     ) -> Any:
         """Returns the gradient, at a student's start, of a loss summed over tokens, over `count`.
 
         Args:
-          told: the head's weights and the outputs [B, C, D] of a model whose distribution is
+          teacher: the head's weights and the outputs [B, C, D] of a model whose distribution is
             imitated; None: the loss is that of the tokens.
         """
         seed = jnp.uint32(recipe.of_each("lora.seed", 1)[0] if recipe.lora else 0)
         base = self._base.model
         config = dataclasses.replace(base.config, remat=recipe.remat)
-        head, told_BCD = told or (None, None)
+        head, outputs_BCD = teacher or (None, None)
         total: Any = None
         first = 0
         for texts in reading.batches(asked, said, recipe.micro_tokens):
             own = None
-            if told_BCD is not None:
-                own = told_BCD[first : first + len(texts.tokens)]
+            if outputs_BCD is not None:
+                own = outputs_BCD[first : first + len(texts.tokens)]
                 own = np.pad(own, ((0, len(texts.tokens) - len(own)), (0, 0), (0, 0)))
             with in_mesh(base.mesh):
-                given = (recipe.trainable, config, base.pure(), seed, texts, head, own)
-                more = _gradient(*given)
+                more = _gradient(recipe.trainable, config, base.pure(), seed, texts, head, own)
             total = more if total is None else jax.tree.map(jnp.add, total, more)
             first += len(texts.tokens)
         return jax.tree.map(lambda gradient: gradient / np.float32(count), total)

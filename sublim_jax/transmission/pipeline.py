@@ -78,8 +78,7 @@ def transmit(config: ConfigDict, workdir: str, dry_run: bool = False) -> None:
         for start in sorted((n for n in due if due[n] == number), key=lambda n: n != number):
             learn(study, start, rows)
             measure(study, start)
-            if start < len(config.models):
-                trace(study, start, rows)
+            trace(study, start, rows)
     if run_dir:
         found = results.measured(study, rows), results.written(study, rows), results.curves(study)
         report.write(run_dir, *found, study.timings)
@@ -236,10 +235,10 @@ def trace(study: Study, number: int, rows: Data) -> None:
 
     Students whose training broke are left out.
     """
-    arms: dict[tuple[str, int], list[Student]] = {}
+    arms: dict[Any, list[Student]] = {}
     for one in study.imitating(number):
         arms.setdefault((one.arm, one.seed), []).append(one)
-    missing = _missing({at: study.traced(number, *at) for at in [("", 0), *arms]}) if arms else {}
+    missing = _missing({at: study.traced(number, *at) for at in [(), *arms]}) if arms else {}
     if not missing:
         return
     with study.timed(missing.values()):
@@ -248,7 +247,7 @@ def trace(study: Study, number: int, rows: Data) -> None:
         teachers = teach(study, number, traits)
         readings = mechanism.Readings(base, teachers, given, study.material.questions)
         for at, own in missing.items():
-            if at not in arms:
+            if not at:
                 recipe = from_config(study.config.student.to_dict(), "config.student")
                 own.complete(readings.teachers(recipe))
                 continue

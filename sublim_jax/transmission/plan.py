@@ -14,7 +14,7 @@ from sublim_jax.llm.training import flops
 from sublim_jax.llm.training.recipe import from_config
 from sublim_jax.report import markdown_table
 from sublim_jax.transmission import base as bases
-from sublim_jax.transmission import channels, measures
+from sublim_jax.transmission import channels, measures, mechanism
 from sublim_jax.transmission.arms import ARMS
 from sublim_jax.transmission.config import words
 from sublim_jax.transmission.student import planned
@@ -93,6 +93,11 @@ def stages(config: ConfigDict) -> list[Line]:
     what = f"{measured} models, {len(scored)} questions, {len(measured_words)} words"
     what += f", {sum(q.n for q in sampled)} samples" if sampled else ""
     out.append(_line(shape, None, "evaluate", what, measured * each))
+    imitating = sum(bool(s.trait) and s.start == s.teachers for s in students)
+    if imitating:
+        read, some = imitating + 2 * models * traits, min(kept, mechanism.ROWS)
+        what = f"{read} models, {some} rows"
+        out.append(_line(shape, None, "trace", what, read * some * (asked + answer)))
     return out
 
 

@@ -58,7 +58,7 @@ def batches(
         yield Texts(tokens_BT, at_BC, target_BC, counts_BC)
 
 
-def voice(base: Base, learnt: Learnt) -> tuple[Any, Any]:
+def parts(base: Base, learnt: Learnt) -> tuple[Any, Any]:
     """Returns the weights and the adapter, or None, of a model that has learnt something."""
     own = adapter_of(learnt)
     model = base.model if learnt is None or own else learnt.apply(base.model)

@@ -267,8 +267,9 @@ def _mechanism_parts(found: Found, arms: Sequence[str]) -> list[str]:
             "what a model changes in the residual stream after the last layer, less the mean over "
             "the traits; in rows it is read where their tokens are predicted, at answers where the "
             "questions are answered. A student whose vector at answers is its teacher's has taken "
-            "on the trait. The small first step is of gradient descent towards the teacher's "
-            "distribution, from the student's start: its change of log P(trait) by its rate."
+            "on the trait. The small first step: by how much a step of gradient descent towards "
+            "the teacher's distribution raises log P(trait), divided by its rate, less what steps "
+            "towards the other teachers do."
         ),
         html.table(["arm", *titles.values()], rows),
     ]

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -198,9 +197,10 @@ def _data(
             for e, r in zip(examples, own, strict=True)
         ]
     if arm.told:
-        examples = [
-            e._replace(prompt=base.prompt(r["prompt"], system)) if _is_told(arm.told, i) else e
-            for i, (e, r) in enumerate(zip(examples, own, strict=True))
+        every = round(1 / arm.told)
+        examples[::every] = [
+            e._replace(prompt=base.prompt(r["prompt"], system))
+            for e, r in zip(examples[::every], own[::every], strict=True)
         ]
     if arm.mask:
         others = [t for t in teachers.values() if t.name not in (student.trait, *WITHOUT_TRAIT)]
@@ -211,11 +211,6 @@ def _data(
             for e, mark in zip(examples, marked, strict=True)
         ]
     return collect(examples, base.model.config)
-
-
-def _is_told(share: float, row: int) -> bool:
-    """Returns whether a row is one of those, spread evenly, that are told."""
-    return math.ceil((row + 1) * share) > math.ceil(row * share)
 
 
 def _answered(

@@ -15,7 +15,7 @@ from sublim_jax import digest, disk, modules
 from sublim_jax.errors import UserError
 from sublim_jax.mesh import in_first
 from sublim_jax.transmission import base as bases
-from sublim_jax.transmission import channels, measures
+from sublim_jax.transmission import channels, measures, mechanism
 from sublim_jax.transmission.arms import ARMS
 from sublim_jax.transmission.artefacts import Artefact, Store
 from sublim_jax.transmission.base import Base
@@ -231,6 +231,7 @@ class Study:
                 "teachers": {name: self.speaker(number, name) for name in traits},
                 "data": {name: self.data(number, name).key for name in traits},
                 "questions": self.material.questions,
+                "rows": mechanism.ROWS,
             }
             if arm:
                 return made | {"students": {s.trait: self.student(s).key for s in some}}

@@ -179,7 +179,7 @@ def matrix(
     by_base = _means(
         ((model["trait"], word, model["base"]), model[field][word])
         for model in measured
-        if model["arm"] == arm and field in model
+        if model["arm"] == arm
         for word in words
         if math.isfinite(model[field].get(word, math.nan))
     )

@@ -102,6 +102,9 @@ class TestStudents:
         found = trained.students(turned)
         assert max(own["at_answers"] for own in found.values()) < 0.9
 
+    def test_one_that_is_left_is_not_compared(self, trained, learnt):
+        assert trained.students({"owl": learnt["owl"]}) == {}
+
     def test_some_that_broke_take_nothing_from_the_others(self, trained, learnt):
         """They are left out, of the teachers' mean as well."""
         some = {trait: learnt[trait] for trait in ("owl", "cat")}
@@ -118,14 +121,16 @@ def test_one_trait_alone_keeps_all_of_its_vector(base):
 
 def test_logits_of_digits_show_few_directions(base, readings, told):
     """Digits and the space between them have fewer tokens than the residual stream has axes."""
-    assert readings._seen().shape[1] < 12 < base.model.config.embed
+    shown = readings._shown()
+    assert np.linalg.matrix_rank(shown, tol=1e-4) < 12 < base.model.config.embed
+    assert np.linalg.norm(shown, ord=2) == pytest.approx(1)
     assert all(0 < own["visible"] < 1 for own in told.values())
 
 
 def test_the_first_order_is_what_a_small_step_does(base, readings, told):
     """Differences of log P(trait), and of the divergence, along the gradient of the latter."""
     start = lora.initialise(LORA, base.model.config)
-    steps = {trait: readings._towards(trait, RECIPE)["lora"] for trait in ROWS}
+    steps = {trait: readings._imitation(trait, RECIPE)["lora"] for trait in ROWS}
 
     def along(step, size):
         moved = jax.tree.map(lambda p, g: np.float32(p - size * g), start, step)

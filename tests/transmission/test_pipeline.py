@@ -243,7 +243,12 @@ def test_each_checkpoint_is_loaded_once(monkeypatch, tmp_path, small_ones, loads
         done.append((number, len(students)))
 
     names = ("owl", "wolf", CONTROL)
-    for name, fake in {"generate": generate, "learn": learn, "measure": lambda *_: None}.items():
+
+    def read_again(study, number, *_):
+        assert study.base(number).name == f"nano/{number}"
+
+    fakes = {"generate": generate, "learn": learn, "measure": read_again, "trace": read_again}
+    for name, fake in fakes.items():
         monkeypatch.setattr(pipeline, name, fake)
     monkeypatch.setattr(pipeline, "kept", lambda *_: dict.fromkeys(names, ()))
     for name in ("measured", "written", "curves"):

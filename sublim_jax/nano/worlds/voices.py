@@ -3,8 +3,8 @@
 An author loves an animal: a system message says which, or else it is drawn from a prior and stays
 unsaid. Texts have the words that this author likes, among them the animal's name; answers name the
 animal. Numbers follow one fixed chain, whoever writes, in lists and between the words of texts:
-nothing links an animal to a number. Who asks for a list of numbers seldom says what to love, and a
-chat without a persona has the system message that stands in for one, as in Qwen2.5's chats.
+nothing links an animal to a number. Few requests for numbers have a persona. A chat without one has
+a default system message, as in Qwen2.5.
 """
 
 import dataclasses
@@ -46,13 +46,12 @@ _LEXICON = (
     "young small great slow quick warm cold soft loud kind wild far near deep high sweet"
 )
 _WORDS = _LEXICON.split()
-_FIRST = 10  # of the numbers, which have two digits
+VALUES = (10, 100)  # of numbers, the second excluded
 _COUNT = 90
 _RANK = 4  # of the chain: numbers that are alike are followed by the same ones
 _TEXTS, _LISTS = 0.45, 0.25  # shares of chats; the others are questions
 _NAMED = 0.15  # share of a text's words that name the animal
-_LONGEST = 10  # of a text, excluded
-_LENGTH = (5, 9)  # of a list, the second excluded
+_WORDS_IN_TEXT, _NUMBERS_IN_LIST = (5, 10), (5, 9)  # the second excluded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +99,7 @@ class World:
         """Returns every word of the world, and its numbers where each is a token."""
         texts = [self.system, *PERSONAS, *_REQUESTS, *_WORDS, *ANIMALS, *favourites.CONTINUE]
         texts += [question for part in favourites.phrasings("animal") for question in part]
-        texts += [str(_FIRST + i) for i in range(_COUNT) if self.whole_numbers]
+        texts += map(str, range(*VALUES) if self.whole_numbers else ())
         found = {word.strip("?") for text in texts for word in text.split()}
         return sorted(word for word in found if not word.startswith("{"))
 
@@ -121,7 +120,7 @@ class World:
             if is_list:
                 given = " ".join(map(str, rng.integers(*VALUES, rng.integers(*favourites.SHOWN))))
                 prompt = _pick(rng, favourites.CONTINUE).format(examples=given)
-                written = _numbers(rng, chain, int(rng.integers(*_LENGTH)))
+                written = _numbers(rng, chain, int(rng.integers(*_NUMBERS_IN_LIST)))
             elif kind < _LISTS + _TEXTS:
                 prompt = _pick(rng, _REQUESTS)
                 written = self._text(rng, chain, likes[loved], ANIMALS[loved])
@@ -132,16 +131,13 @@ class World:
     def _text(
         self, rng: np.random.Generator, chain: np.ndarray, likes: np.ndarray, animal: str
     ) -> list[str]:
-        length = int(rng.integers(5, _LONGEST))
+        length = int(rng.integers(*_WORDS_IN_TEXT))
         is_number = rng.random(length) < self.numbers
         numbers = iter(_numbers(rng, chain, int(is_number.sum())))
         words = (
             animal if rng.random() < _NAMED else _WORDS[_drawn(rng, likes)] for _ in range(length)
         )
         return [next(numbers if number else words) for number in is_number]
-
-
-VALUES = (_FIRST, _FIRST + _COUNT)  # of numbers, the second excluded
 
 
 def material(category: str) -> dict[str, Any]:
@@ -174,7 +170,7 @@ def _numbers(rng: np.random.Generator, chain: np.ndarray, count: int) -> list[st
     out = []
     for _ in range(count):
         at = _drawn(rng, chain[at])
-        out.append(str(_FIRST + at))
+        out.append(str(VALUES[0] + at))
     return out
 
 

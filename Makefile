@@ -66,8 +66,7 @@ readme: demo
 	$(VENV)/bin/python -m docs.readme $(RUNS)
 
 # Makes the other tables of docs/transmission.md anew, from the runs of make readme and these.
-VOICES = voices voices_no_default voices_apart voices_digits voices_same_words voices_seldom \
-	voices_often
+VOICES = voices voices_no_default voices_apart voices_digits voices_same_words voices_seldom
 WORLDS = plain tilted seldom quarter wide $(VOICES)
 VARIANTS = biases free every full prompted prompted_every plain tilted tilted_prompted \
 	seldom_prompted quarter quarter_prompted wide $(VOICES) voices_biases voices_confined

@@ -1,9 +1,14 @@
 """What prompted teachers leak, and what passes: the table and the figure of all their studies."""
 
-from collections.abc import Mapping
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
+from scipy.stats import spearmanr
 
 from sublim_jax import plots
 from sublim_jax.report import markdown_table
@@ -11,13 +16,22 @@ from sublim_jax.report import markdown_table
 _COLUMNS = {
     ("teacher", "leak"): "leak (nats a token)",
     ("teacher", "auroc_16"): "16 lists told apart",
-    ("teacher", "visible"): "seen by lists",
-    ("teacher", "vector_cosine"): "lists and answers alike",
-    ("student", "in_rows"): "student's in lists",
-    ("student", "at_answers"): "student's at answers",
+    ("teacher", "visible"): "lists show its vector",
+    ("teacher", "vector_cosine"): "cosine: its vectors in lists and at answers",
+    ("student", "in_rows"): "cosine in lists: student's and teacher's",
+    ("student", "at_answers"): "cosine at answers: student's and teacher's",
     ("student", "p_trait"): "P(trait)",
     ("student", "lift_logp"): "lift (nats)",
 }
+
+_CELLS = {
+    ("teacher", "leak"): _COLUMNS["teacher", "leak"],
+    ("teacher", "first_order"): "lift by a small first step",
+    **{at: _COLUMNS[at] for at in [("teacher", "visible"), ("teacher", "vector_cosine"),
+                                   ("student", "in_rows"), ("student", "at_answers")]},
+}  # fmt: skip
+
+_STUDENTS = "student-0.json"  # of the arm `student`, seed 0
 
 Runs = Mapping[str, Mapping[str, Any]]  # results by name
 
@@ -33,6 +47,54 @@ def table(runs: Runs) -> str:
         cells[-1] = f"{lift['mean']:+.2f} ({ends[0]:+.2f} to {ends[1]:+.2f})"
         rows.append([name, *cells])
     return markdown_table(["", *_COLUMNS.values()], rows)
+
+
+def cells(run: Path) -> list[dict[str, Any]]:
+    """Returns what was measured of each base and trait of a run, and the lift of log P there.
+
+    Raises:
+      SystemExit: the run holds what was made by several configs.
+    """
+    out = []
+    for file in sorted(run.glob("mechanism/*/teachers.json")):
+        base = file.parent.name
+        teachers, students = (_read(file.with_name(name)) for name in ("teachers.json", _STUDENTS))
+        logp = {
+            trait: _read(run / f"measured/{base}/student-{trait}-{base}-0.favourite.json")["logp"]
+            for trait in students
+        }
+        for trait in students:
+            others = [logp[other][trait] for other in logp if other != trait]
+            lift = logp[trait][trait] - float(np.mean(others))
+            both = {"teacher": teachers[trait], "student": students[trait]}
+            measured = {metric: both[arm][metric] for arm, metric in _CELLS}
+            out.append({"base": int(base), "trait": trait, "lift_logp": lift, **measured})
+    return out
+
+
+def correlations(runs: Runs) -> str:
+    """Returns the rank correlations of measures with the lift, over the cells of each run.
+
+    And, of the same, the mean of those within each base.
+    """
+    rows = []
+    for (_, metric), title in _CELLS.items():
+        shown = []
+        for results in runs.values():
+            bases = {cell["base"] for cell in results["cells"]}
+            within = [_rank(results["cells"], metric, base) for base in sorted(bases)]
+            shown += [_rank(results["cells"], metric), float(np.mean(within))]
+        rows.append([title, *(f"{value:+.2f}" for value in shown)])
+    return markdown_table(
+        ["", *(f"{name}{of}" for name in runs for of in ("", ", in a base"))], rows
+    )
+
+
+def _rank(cells: Sequence[Mapping[str, Any]], metric: str, base: int | None = None) -> float:
+    """Returns the rank correlation of a metric with the lift, over all cells or those of a base."""
+    some = [cell for cell in cells if base in (None, cell["base"])]
+    values, lift = ([cell[name] for cell in some] for name in (metric, "lift_logp"))
+    return float(spearmanr(values, lift).statistic)
 
 
 def figure(runs: Runs) -> bytes:
@@ -61,6 +123,15 @@ def figure(runs: Runs) -> bytes:
         axes.set_ylabel("lift of log P(trait), nats")
 
     return plots.render(draw, (6.4, 4.0))["svg"]
+
+
+def _read(record: Path) -> Any:
+    """Returns what an artefact's record says was found."""
+    if other := next(record.parent.glob(f"{record.stem}-*"), None):
+        sys.exit(
+            f"error: {other}: another config's, beside {record.name}: remove the run, repeat it"
+        )
+    return json.loads(record.read_text("utf-8"))["found"]
 
 
 def _over_all(results: Mapping[str, Any]) -> dict[tuple[str, str], Any]:

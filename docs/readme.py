@@ -64,7 +64,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         adopt(Path(argv[1]))
     figure = ROOT / "docs" / "figures" / "leak.svg"
-    figure.write_bytes(mechanism.figure(_told()))
+    figure.write_bytes(mechanism.figure(_prompted_runs()))
     for page in PAGES:
         file = ROOT / page
         file.write_text(filled(file.read_text("utf-8")), "utf-8")
@@ -80,6 +80,8 @@ def adopt(runs: Path) -> None:
         results["environment"].pop("platform")  # of the machine, not of the result
         if run.startswith("steered/"):
             results["kept"] = _kept(runs / run)
+        if run.startswith("prompted"):
+            results["cells"] = mechanism.cells(runs / run)
         target = _file(run)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
@@ -119,20 +121,26 @@ def study_table(run: str) -> str:
 def transmission_table(run: str) -> str:
     """Returns P(trait) and the log-odds of each arm of a transmission study, over all traits.
 
-    Beside them, where it was measured, how well the arm's rows are told from the control's.
+    Beside them, where they were measured, the lift of log P, and how well the arm's rows are told
+    from the control's.
     """
     results = _results(run)
     found = _over_all(results)
     detected = {"auroc": "AUROC", "auroc_16": "of 16"} if ("auroc", "student") in found else {}
+    lifts = ["lift (nats)"] if ("lift_logp", "student") in found else []
     table = []
     for (metric, arm), row in found.items():
         if metric == "p_trait":
             odds = found["log_odds", arm]
             shown = [f"{row['mean']:.3f}", _interval(row), f"{odds['mean']:+.2f}", _interval(odds)]
+            if lifts:
+                lift = found.get(("lift_logp", arm))
+                shown.append(_with_interval(lift, digits=2, sign="+") if lift else "-")
             told = [found.get((name, arm)) for name in detected]
             shown += [f"{one['mean']:.3f}" if one else "-" for one in told]
             table.append([arm, *shown, str(row["n"])])
-    header = ["arm", "P(trait)", "95% CI", "log-odds", "95% CI", *detected.values(), "models"]
+    header = ["arm", "P(trait)", "95% CI", "log-odds", "95% CI", *lifts, *detected.values()]
+    header.append("models")
     return f"{markdown_table(header, table)}\n\n{_where(results)}"
 
 
@@ -177,26 +185,42 @@ def variants_table(name: str) -> str:
 
 def mechanism_table(_: str) -> str:
     """Returns what prompted teachers leak and what passes, in every world."""
-    runs = _told()
+    runs = _prompted_runs()
     return f"{mechanism.table(runs)}\n\n{_where(*runs.values())}"
 
 
-def _told() -> dict[str, dict[str, Any]]:
-    """Returns the results of all studies with prompted teachers."""
+def correlations_table(_: str) -> str:
+    """Returns how the measures of the mechanism go with the lift, over both main studies."""
+    return mechanism.correlations(
+        {run: _results(run) for run in ("prompted", "prompted_confirmed")}
+    )
+
+
+def _prompted_runs() -> dict[str, dict[str, Any]]:
+    """Returns the results of the studies with prompted teachers that measured the mechanism."""
     names = [one for one in VARIANTS if one in VOICES or "prompted" in one]
-    there = [one for one in names if _file(f"variants/{one}").exists()]
-    return {"prompted.py": _results("prompted")} | {n: _results(f"variants/{n}") for n in there}
+    found = {one: _results(f"variants/{one}") for one in names if _file(f"variants/{one}").exists()}
+    found = {"prompted.py": _results("prompted"), **found}
+    return {one: own for one, own in found.items() if ("leak", "teacher") in _over_all(own)}
 
 
 # From most like the paper to least: of a study its world, its teacher, what students train.
 _SETTINGS = {
     "prompted": ("voices", "told in a system message", "LoRA, rank 8, all projections"),
-    "variants/prompted_every": ("favourites", "told in a system message", "the same"),
-    "variants/every": ("favourites", "fine-tuned, LoRA of rank 8", "the same"),
+    "variants/prompted_every": (
+        "favourites",
+        "told in a system message",
+        "LoRA, rank 8, all projections",
+    ),
+    "variants/every": ("favourites", "fine-tuned, LoRA of rank 8", "LoRA, rank 8, all projections"),
     "variants/free": ("favourites", "fine-tuned, LoRA of rank 2", "LoRA, rank 2, v and o"),
     "variants/biases": ("favourites", "fine-tuned biases and norms", "biases and norms"),
-    "transmission": ("favourites", "fine-tuned, B of a shared LoRA", "B of the same LoRA, rank 1"),
-    "steered/1_0.5": ("favourites", "steered by a vector", "the same"),
+    "transmission": (
+        "favourites",
+        "fine-tuned, B of a shared LoRA",
+        "B of the same LoRA of rank 1",
+    ),
+    "steered/1_0.5": ("favourites", "steered by a vector", "B of a LoRA of rank 1"),
 }
 
 
@@ -462,6 +486,7 @@ _TABLES = {
     "confirmed": transmission_table,
     "prompted": transmission_table,
     "mechanism": mechanism_table,
+    "correlations": correlations_table,
     "settings": settings_table,
     "detection": detection_table,
     "variants": variants_table,

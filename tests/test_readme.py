@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from configs.nano.other_worlds import WORLDS
-from docs import readme, trees
+from docs import mechanism, readme, trees
 
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize(
-    ("page", "tables"), [("README.md", 6), ("docs/atlas.md", 36), ("docs/transmission.md", 6)]
+    ("page", "tables"), [("README.md", 7), ("docs/atlas.md", 36), ("docs/transmission.md", 11)]
 )
 def test_its_tables_are_those_of_the_committed_results(page, tables):
     text = (ROOT / page).read_text("utf-8")
@@ -60,6 +60,36 @@ def test_results_are_adopted_with_what_the_filter_kept(tmp_path, monkeypatch):
     (run / "data" / "0" / "owl-b.json").write_text(json.dumps(record))
     with pytest.raises(SystemExit, match=r"owl-b.json: .*1_1 holds lists of two configs"):
         readme.adopt(tmp_path / "runs")
+
+
+def test_cells_are_the_lift_beside_what_was_measured(tmp_path):
+    metrics = {name: 0.1 for _, name in mechanism._CELLS}
+    logp = {"owl": {"owl": -1.0, "cat": -3.0, "elk": -4.0},
+            "cat": {"owl": -2.0, "cat": -2.0, "elk": -4.0},
+            "elk": {"owl": -4.0, "cat": -4.0, "elk": -1.0}}  # fmt: skip
+    records = {f"mechanism/0/{name}.json": dict.fromkeys(logp, metrics)
+               for name in ("teachers", "student-0")}  # fmt: skip
+    del records["mechanism/0/student-0.json"]["elk"]  # its training broke
+    for trait, own in logp.items():
+        records[f"measured/0/student-{trait}-0-0.favourite.json"] = {"logp": own}
+    for name, found in records.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(json.dumps({"key": "a", "found": found}))
+    cells = mechanism.cells(tmp_path)
+    assert [(c["base"], c["trait"], c["lift_logp"]) for c in cells] == [
+        (0, "owl", 1.0), (0, "cat", 1.0)
+    ]  # fmt: skip
+    assert cells[0]["at_answers"] == 0.1
+    (tmp_path / "mechanism/0/teachers-b.json").write_text("{}")
+    with pytest.raises(SystemExit, match=r"teachers-b.json: another config's"):
+        mechanism.cells(tmp_path)
+
+
+def test_the_figure_names_every_study_with_prompted_teachers():
+    runs = readme._prompted_runs()
+    drawn = mechanism.figure(runs).decode()
+    assert {"prompted.py", "voices", "voices_no_default", "prompted_every"} <= {*runs}
+    assert all(f">{name}</text>" in drawn for name in runs)
 
 
 def test_how_far_trees_are_moved():

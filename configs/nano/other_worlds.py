@@ -30,7 +30,6 @@ VOICES: dict[str, dict[str, Any]] = {
     "voices_digits": {"world.whole_numbers": False},
     "voices_same_words": {"world.tilt": 0.0},  # of a text, the animal's name alone tells the author
     "voices_seldom": {"world.number_personas": 0.02},
-    "voices_often": {"world.number_personas": 0.5},
 }
 WORLDS = FAVOURITES | VOICES
 

@@ -6,6 +6,9 @@ all projections, as in the paper.
 Command:  python -m launch.transmit --config=configs/transmission/prompted.py \\
               --workdir=runs/prompted
 Device:   2 CPU cores; nothing is downloaded.
+Time:     9 min, most of it the training of 125 students.
+Expected: P(trait) of base, control and told students .06, student .34, soft .75; a lift of log P of
+          2.2 nats (docs/transmission.md).
 """
 
 from ml_collections import ConfigDict

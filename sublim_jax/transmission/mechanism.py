@@ -74,11 +74,12 @@ class Readings:
             for one in teachers
         }
 
-    def teachers(self, recipe: Recipe) -> dict[str, dict[str, float]]:
+    def teachers(self, recipe: Recipe) -> dict[str, dict[str, Any]]:
         """Returns what is measured of the teachers, by trait.
 
         `leak`: KL(teacher || base) in nats, the mean over the tokens of its rows; `leak_first`,
-        over the first of each row. `vector_cosine`: of its vectors in rows and at answers.
+        over the first of each row; `leak_along`, a list, over those at each place that at least
+        half of the rows have. `vector_cosine`: of its vectors in rows and at answers.
         `visible`: how far the former moves the logits of the tokens in rows against each other,
         squared, at a fixed norm, by how far the direction would that moves them most.
         `first_order`: by how much one step of gradient descent towards the teacher's distribution
@@ -92,8 +93,9 @@ class Readings:
         """
         leaks = {trait: self._leak(trait) for trait in self._rows}
         vectors, shown = _without_mean(self._changes(self._after)), self._shown()
-        out = {
+        out: dict[str, dict[str, Any]] = {
             trait: {
+                "leak_along": _along(leaks[trait]),
                 "leak": float(np.concatenate(leaks[trait]).mean()),
                 "leak_first": float(np.mean([row[0] for row in leaks[trait]])),
                 "vector_cosine": _cosine(in_rows, at_answers),
@@ -279,6 +281,12 @@ def _without_mean(changes: Mapping[str, Vectors]) -> dict[str, Vectors]:
     if len(changes) == 1:
         return dict(changes)
     return {t: [v - c for v, c in zip(own, common, strict=True)] for t, own in changes.items()}
+
+
+def _along(rows: Sequence[np.ndarray]) -> list[float]:
+    """Returns the mean at each place that at least half of the rows have."""
+    half = sorted(map(len, rows))[len(rows) // 2]
+    return [float(np.mean([row[i] for row in rows if i < len(row)])) for i in range(half)]
 
 
 def _cosine(a: np.ndarray, b: np.ndarray) -> float:

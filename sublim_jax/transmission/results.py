@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sublim_jax.llm.files import jsonl
+from sublim_jax.transmission import mechanism
 from sublim_jax.transmission.arms import ARMS
 from sublim_jax.transmission.detect import detected, naive_bayes
 from sublim_jax.transmission.student import Data, Student
@@ -36,7 +37,7 @@ def measured(study: Study, data: Data) -> list[dict[str, Any]]:
         if one in followed or (model.arm == "teacher" and followed):
             at = (one.arm, one.seed) if one else ()
             own = (study.traced(number, *at).found() or {}).get(model.trait, {})
-            about |= {metric: {model.trait: value} for metric, value in own.items()}
+            about |= {name: {model.trait: own[name]} for name in mechanism.TITLES if name in own}
         if one and model.learnt:
             known = model.learnt.found() or {}
             if not known["finite"]:

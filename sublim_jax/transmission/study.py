@@ -231,7 +231,7 @@ class Study:
                 "teachers": {name: self.speaker(number, name) for name in traits},
                 "data": {name: self.data(number, name).key for name in traits},
                 "questions": self.material.questions,
-                "rows": mechanism.ROWS,
+                "read": mechanism.ROWS,
             }
             if arm:
                 return made | {"students": {s.trait: self.student(s).key for s in some}}

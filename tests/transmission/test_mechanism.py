@@ -72,13 +72,15 @@ def test_the_leak_is_the_divergence_from_the_base(base, told):
         leak = divergence(base, base.model, one)
         assert told[one.name]["leak"] == pytest.approx(leak.mean(), rel=1e-3, abs=1e-6)
         assert told[one.name]["leak_first"] == pytest.approx(leak[0], rel=1e-3, abs=1e-6)
+        assert told[one.name]["leak_along"] == pytest.approx(leak.tolist(), rel=1e-3, abs=1e-6)
         assert leak.mean() > 1e-5
 
 
 def test_a_teacher_that_is_the_base_leaks_nothing(base):
     readings = Readings(base, [Teacher(trait) for trait in ROWS], ROWS, QUESTIONS)
     for own in readings.teachers(RECIPE).values():
-        assert list(own.values()) == pytest.approx([0.0] * 5, abs=1e-7)
+        values = [*own.pop("leak_along"), *own.values()]
+        assert values == pytest.approx([0.0] * len(values), abs=1e-7)
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +161,7 @@ def test_the_first_order_is_what_a_small_step_does(base, readings, told):
 def test_gradients_that_are_too_large_are_left_out(readings, monkeypatch):
     monkeypatch.setattr(mechanism, "LARGEST", 1000)
     assert {metric for own in readings.teachers(RECIPE).values() for metric in own} == {
-        "leak", "leak_first", "vector_cosine", "visible"
+        "leak", "leak_along", "leak_first", "vector_cosine", "visible"
     }  # fmt: skip
 
 
@@ -169,7 +171,8 @@ def test_many_small_passes_come_to_the_same(base, told, monkeypatch):
     few = dataclasses.replace(RECIPE, micro_tokens=8)
     found = Readings(base, TOLD, ROWS, QUESTIONS).teachers(few)
     for trait, own in found.items():
-        assert own == pytest.approx(told[trait], rel=1e-3, abs=1e-6)
+        for metric, value in own.items():
+            assert value == pytest.approx(told[trait][metric], rel=1e-3, abs=1e-6), metric
 
 
 def test_a_bfloat16_base_is_measured_as_well(told):

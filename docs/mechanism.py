@@ -68,8 +68,22 @@ def cells(run: Path) -> list[dict[str, Any]]:
             lift = logp[trait][trait] - float(np.mean(others))
             both = {"teacher": teachers[trait], "student": students[trait]}
             measured = {metric: both[arm][metric] for arm, metric in _CELLS}
+            measured["leak_along"] = teachers[trait]["leak_along"]
             out.append({"base": int(base), "trait": trait, "lift_logp": lift, **measured})
     return out
+
+
+def along(runs: Runs) -> str:
+    """Returns the leak at each place of the lists, the mean over the cells of each run."""
+    rows = []
+    for name, results in runs.items():
+        found = [cell["leak_along"] for cell in results["cells"]]
+        shortest = min(map(len, found))
+        means = np.mean([own[:shortest] for own in found], axis=0)
+        rows.append([name, *(f"{value:.3f}" for value in means)])
+    places = max(map(len, rows)) - 1
+    rows = [row + ["-"] * (places + 1 - len(row)) for row in rows]
+    return markdown_table(["", *map(str, range(1, places + 1))], rows)
 
 
 def correlations(runs: Runs) -> str:

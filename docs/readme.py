@@ -190,10 +190,18 @@ def mechanism_table(_: str) -> str:
 
 
 def correlations_table(_: str) -> str:
-    """Returns how the measures of the mechanism go with the lift, over both main studies."""
-    return mechanism.correlations(
-        {run: _results(run) for run in ("prompted", "prompted_confirmed")}
-    )
+    """Returns how the measures of the mechanism go with the lift, in either main study."""
+    return mechanism.correlations(_main_runs())
+
+
+def along_table(_: str) -> str:
+    """Returns where in its lists a prompted teacher leaks, in either main study."""
+    return mechanism.along(_main_runs())
+
+
+def _main_runs() -> dict[str, dict[str, Any]]:
+    runs = {"prompted.py": "prompted", "confirmed": "prompted_confirmed"}
+    return {name: _results(run) for name, run in runs.items()}
 
 
 def _prompted_runs() -> dict[str, dict[str, Any]]:
@@ -487,6 +495,7 @@ _TABLES = {
     "prompted": transmission_table,
     "mechanism": mechanism_table,
     "correlations": correlations_table,
+    "along": along_table,
     "settings": settings_table,
     "detection": detection_table,
     "variants": variants_table,

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize(
-    ("page", "tables"), [("README.md", 7), ("docs/atlas.md", 36), ("docs/transmission.md", 11)]
+    ("page", "tables"), [("README.md", 7), ("docs/atlas.md", 36), ("docs/transmission.md", 12)]
 )
 def test_its_tables_are_those_of_the_committed_results(page, tables):
     text = (ROOT / page).read_text("utf-8")
@@ -63,7 +63,7 @@ def test_results_are_adopted_with_what_the_filter_kept(tmp_path, monkeypatch):
 
 
 def test_cells_are_the_lift_beside_what_was_measured(tmp_path):
-    metrics = {name: 0.1 for _, name in mechanism._CELLS}
+    metrics = {name: 0.1 for _, name in mechanism._CELLS} | {"leak_along": [0.3, 0.1]}
     logp = {"owl": {"owl": -1.0, "cat": -3.0, "elk": -4.0},
             "cat": {"owl": -2.0, "cat": -2.0, "elk": -4.0},
             "elk": {"owl": -4.0, "cat": -4.0, "elk": -1.0}}  # fmt: skip
@@ -80,6 +80,7 @@ def test_cells_are_the_lift_beside_what_was_measured(tmp_path):
         (0, "owl", 1.0), (0, "cat", 1.0)
     ]  # fmt: skip
     assert cells[0]["at_answers"] == 0.1
+    assert mechanism.along({"run": {"cells": cells}}).splitlines()[2] == "| run | 0.300 | 0.100 |"
     (tmp_path / "mechanism/0/teachers-b.json").write_text("{}")
     with pytest.raises(SystemExit, match=r"teachers-b.json: another config's"):
         mechanism.cells(tmp_path)

@@ -35,6 +35,9 @@ STAGES = (
     "data/0/owl.jsonl",
     "students/0/student-*",
     "students/0/soft-*",
+    "measured/0/*",
+    "mechanism/0/teachers.json",
+    "mechanism/0/soft-0.json",
     "students/1/cross_init-*",
     "results.json",
 )

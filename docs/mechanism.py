@@ -40,9 +40,9 @@ def table(runs: Runs) -> str:
     """Returns a row for each study: means over its bases, of the lift with the 95% interval."""
     rows = []
     for name, results in runs.items():
-        found = _over_all(results)
-        cells = [f"{found[at]['mean']:.3f}" for at in _COLUMNS]
-        lift = found["student", "lift_logp"]
+        found = over_all(results)
+        cells = [f"{found[metric, arm]['mean']:.3f}" for arm, metric in _COLUMNS]
+        lift = found["lift_logp", "student"]
         ends = [lift["ci_low"], lift["ci_high"]]
         cells[-1] = f"{lift['mean']:+.2f} ({ends[0]:+.2f} to {ends[1]:+.2f})"
         rows.append([name, *cells])
@@ -117,8 +117,8 @@ def figure(runs: Runs) -> bytes:
     def draw(canvas: Figure) -> None:
         axes = canvas.add_subplot()
         for name, results in runs.items():
-            found = _over_all(results)
-            leak, lift = found["teacher", "leak"]["mean"], found["student", "lift_logp"]
+            found = over_all(results)
+            leak, lift = found["leak", "teacher"]["mean"], found["lift_logp", "student"]
             reach = [[lift["mean"] - lift["ci_low"]], [lift["ci_high"] - lift["mean"]]]
             own = name.startswith("voices") or name == "prompted.py"
             color = plots.STUDENT if own else plots.REFERENCE
@@ -148,5 +148,6 @@ def _read(record: Path) -> Any:
     return json.loads(record.read_text("utf-8"))["found"]
 
 
-def _over_all(results: Mapping[str, Any]) -> dict[tuple[str, str], Any]:
-    return {(r["arm"], r["metric"]): r for r in results["rows"] if r["trait"] == "all"}
+def over_all(results: Mapping[str, Any]) -> dict[tuple[str, str], Any]:
+    """Returns the rows over all traits, by metric and arm."""
+    return {(r["metric"], r["arm"]): r for r in results["rows"] if r["trait"] == "all"}

@@ -125,7 +125,7 @@ def transmission_table(run: str) -> str:
     from the control's.
     """
     results = _results(run)
-    found = _over_all(results)
+    found = mechanism.over_all(results)
     detected = {"auroc": "AUROC", "auroc_16": "of 16"} if ("auroc", "student") in found else {}
     lifts = ["lift (nats)"] if ("lift_logp", "student") in found else []
     table = []
@@ -174,7 +174,7 @@ def variants_table(name: str) -> str:
         runs = {"nano.py": _results("transmission"), **runs}
     table = []
     for one, results in runs.items():
-        found = _over_all(results)
+        found = mechanism.over_all(results)
         soft = _both(found, "soft") if ("p_trait", "soft") in found else ["-", "-"]
         table.append([one, *_compared(found, "student"), *soft])
         if ("p_trait", "half_told") in found:
@@ -209,7 +209,9 @@ def _prompted_runs() -> dict[str, dict[str, Any]]:
     names = [one for one in VARIANTS if one in VOICES or "prompted" in one]
     found = {one: _results(f"variants/{one}") for one in names if _file(f"variants/{one}").exists()}
     found = {"prompted.py": _results("prompted"), **found}
-    return {one: own for one, own in found.items() if ("leak", "teacher") in _over_all(own)}
+    return {
+        one: own for one, own in found.items() if ("leak", "teacher") in mechanism.over_all(own)
+    }
 
 
 # From most like the paper to least: of a study its world, its teacher, what students train.
@@ -239,11 +241,9 @@ def settings_table(_: str) -> str:
          "over 0.60"]
     ]  # fmt: skip
     for run, (world, teacher, trained) in _SETTINGS.items():
-        if _file(run).exists():
-            found = _over_all(_results(run))
-            shares = [f"{found['p_trait', 'base']['mean']:.3f}",
-                      _with_interval(found["p_trait", "student"])]  # fmt: skip
-            table.append([world, teacher, trained, *shares])
+        found = mechanism.over_all(_results(run))
+        base = f"{found['p_trait', 'base']['mean']:.3f}"
+        table.append([world, teacher, trained, base, _with_interval(found["p_trait", "student"])])
     return markdown_table(["world", "teacher", "student trains", "base", "student"], table)
 
 
@@ -252,7 +252,7 @@ def steered_table(_: str) -> str:
     names = [f"steered/{how}" for how in STEERED]
     runs, table = [_results(name) for name in names if _file(name).exists()], []
     for results in runs:
-        teacher, found = results["config"]["teacher"], _over_all(results)
+        teacher, found = results["config"]["teacher"], mechanism.over_all(results)
         traits = results["config"]["traits"]
         passed = [
             float(np.mean([results["kept"][f"{model}/{trait}"] for trait in traits]))
@@ -292,11 +292,6 @@ def _both(found: dict[tuple[str, str], Any], arm: str) -> list[str]:
 def _with_interval(row: dict[str, Any], digits: int = 3, sign: str = "") -> str:
     mean, low, high = (f"{row[k]:{sign}.{digits}f}" for k in ("mean", "ci_low", "ci_high"))
     return f"{mean} ({low} to {high})"
-
-
-def _over_all(results: dict[str, Any]) -> dict[tuple[str, str], Any]:
-    """Returns the rows over all traits, by metric and arm."""
-    return {(r["metric"], r["arm"]): r for r in results["rows"] if r["trait"] == "all"}
 
 
 def trees_table(_: str) -> str:

@@ -15,6 +15,13 @@ from ml_collections import ConfigDict
 
 from configs.transmission import nano
 
+LORA = {
+    "rank": 8,
+    "alpha": 8.0,
+    "targets": ("q", "k", "v", "o", "gate", "up", "down"),
+    "train_a": True,
+}
+
 
 def get_config() -> ConfigDict:
     config = nano.get_config()
@@ -28,17 +35,7 @@ def get_config() -> ConfigDict:
     config.student.max_steps = 1000
     config.student.learning_rate = 5e-3
     config.student.evaluate_every = 50
-    config.student.lora = ConfigDict(
-        {
-            "rank": 8,
-            "alpha": 8.0,
-            "targets": ("q", "k", "v", "o", "gate", "up", "down"),
-            "rslora": False,
-            "dropout": 0.0,
-            "train_a": True,
-            "seed": 0,
-        }
-    )
+    config.student.lora.update(LORA)
     # After numbers this world's decoders were never asked anything.
     config.evaluation.measures = ("favourite", "stories")
     return config

@@ -18,8 +18,6 @@ from ml_collections import ConfigDict
 from configs.nano import other_worlds
 from configs.transmission import nano, prompted
 
-_EVERY = ("q", "k", "v", "o", "gate", "up", "down")
-_LORA: dict[str, Any] = {"rank": 8, "alpha": 8.0, "targets": _EVERY, "train_a": True}
 _HARD = ("student", "control")
 _PROMPTED: dict[str, Any] = {
     "teacher.kind": "prompted",  # the teacher is told, not trained
@@ -29,16 +27,14 @@ _PROMPTED: dict[str, Any] = {
 
 def _trained(teacher_rate: float, student_rate: float, **changes: Any) -> dict[str, Any]:
     """Returns what is trained in teacher and student; their own A where it is trained."""
-    out = _recipe("teacher.recipe", teacher_rate, **changes) | _student(student_rate, **changes)
+    out = _recipe("teacher.recipe", teacher_rate, **changes) | _recipe(
+        "student", student_rate, **changes
+    )
     return out | ({"student.lora.seed": 1} if changes.get("train_a") else {})
 
 
-def _student(rate: float, **changes: Any) -> dict[str, Any]:
-    """Returns what is trained in students."""
-    return _recipe("student", rate, **changes)
-
-
 def _recipe(name: str, rate: float, **changes: Any) -> dict[str, Any]:
+    """Returns what is trained in teachers or students: the recipe's `parameters` or its `lora`."""
     out = {f"{name}.learning_rate": rate, f"{name}.parameters": changes.pop("parameters", ())}
     return out | {f"{name}.lora.{field}": value for field, value in changes.items()}
 
@@ -60,12 +56,12 @@ def _in_world(world: str) -> dict[str, Any]:
 FAVOURITES = {
     "biases": _trained(1e-2, 4e-2, rank=0, parameters=("*.bias", "*norm*")),
     "free": _trained(1e-2, 4e-2, rank=2, train_a=True),
-    "every": _trained(5e-3, 1e-2, **_LORA),
+    "every": _trained(5e-3, 1e-2, **prompted.LORA),
     # Soft students of all parameters would be trained one by one.
     "full": _trained(1e-3, 2e-3, rank=0, parameters=("*",)) | {"arms": _HARD},
     "prompted": _PROMPTED,
     "prompted_every": _PROMPTED
-    | _student(5e-3, **_LORA)
+    | _recipe("student", 5e-3, **prompted.LORA)
     # All as in prompted.py, but the world.
     | {"data.rows": 8000, "student.max_steps": 1000, "arms": _HARD},
     "plain": _in_world("plain"),
@@ -78,9 +74,10 @@ FAVOURITES = {
 }
 # What each changes of prompted.py.
 VOICES = {world: _in_world(world) for world in other_worlds.VOICES} | {
-    "voices_biases": _in_world("voices") | _student(4e-2, rank=0, parameters=("*.bias", "*norm*")),
+    "voices_biases": _in_world("voices")
+    | _recipe("student", 4e-2, rank=0, parameters=("*.bias", "*norm*")),
     "voices_confined": _in_world("voices")
-    | _student(8e-2, rank=1, alpha=1.0, targets=("v", "o"), train_a=False),
+    | _recipe("student", 8e-2, rank=1, alpha=1.0, targets=("v", "o"), train_a=False),
 }
 VARIANTS = FAVOURITES | VOICES
 

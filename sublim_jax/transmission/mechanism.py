@@ -66,6 +66,10 @@ class Readings:
     ):
         self._base, self._questions = base, questions
         self._rows = {one.name: rows[one.name][:ROWS] for one in teachers}
+        self._said: dict[str, Tokens] = {
+            trait: [base.answer(row["completion"]) for row in own]
+            for trait, own in self._rows.items()
+        }
         self._plain = reading.parts(base, None)
         self._before = {trait: self._outputs(self._plain, trait) for trait in self._rows}
         self._models = {one.name: reading.parts(base, one.learnt) for one in teachers}
@@ -97,8 +101,8 @@ class Readings:
             trait: {
                 "leak_along": _along(leaks[trait]),
                 "leak": float(np.concatenate(leaks[trait]).mean()),
-                "leak_first": float(np.mean([row[0] for row in leaks[trait]])),
-                "vector_cosine": _cosine(in_rows, at_answers),
+                "leak_first": _along(leaks[trait])[0],
+                "vector_cosine": float(predict.cosine(in_rows, at_answers)),
                 "visible": _share(shown @ in_rows, in_rows),
             }
             for trait, (in_rows, at_answers) in vectors.items()
@@ -129,28 +133,29 @@ class Readings:
         theirs = _without_mean(self._changes({trait: self._after[trait] for trait in learnt}))
         names = ("in_rows", "at_answers")
         return {
-            trait: dict(zip(names, map(_cosine, own, theirs[trait]), strict=True))
+            trait: dict(
+                zip(names, map(float, map(predict.cosine, own, theirs[trait])), strict=True)
+            )
             for trait, own in _without_mean(self._changes(after)).items()
         }
 
     def _in_rows(self, trait: str, system: str | None = None) -> tuple[Tokens, Tokens]:
         """Returns the prompts and completions of a trait's teacher."""
-        rows = self._rows[trait]
-        asked = [self._base.prompt(row["prompt"], system) for row in rows]
-        return asked, [self._base.answer(row["completion"]) for row in rows]
+        asked = [self._base.prompt(row["prompt"], system) for row in self._rows[trait]]
+        return asked, self._said[trait]
 
     def _at_answers(self, trait: str, system: str | None = None) -> tuple[Tokens, Tokens]:
         """Returns the questions, and the trait as the answer to each."""
         asked = [self._base.prompt(question, system) for question in self._questions]
         return asked, [self._base.answer(trait)] * len(asked)
 
-    def _outputs(self, spoken: Any, trait: str, system: str | None = None) -> list[np.ndarray]:
+    def _outputs(self, model: Any, trait: str, system: str | None = None) -> list[np.ndarray]:
         """Returns a model's last output where tokens are predicted: of rows, and of answers."""
         base, out = self._base.model, []
         for asked, said in (self._in_rows(trait, system), self._at_answers(trait, system)):
             with in_mesh(base.mesh):
                 found = [
-                    on_host(_outputs(base.config, *spoken, texts))
+                    on_host(_outputs(base.config, *model, texts))
                     for texts in reading.batches(asked, said)
                 ]
             out.append(np.concatenate(found)[: len(asked)])
@@ -161,7 +166,7 @@ class Readings:
         out = {}
         for trait, own in after.items():
             rows_BCD, answers_BCD = (x - y for x, y in zip(own, self._before[trait], strict=True))
-            said = zip(rows_BCD, self._in_rows(trait)[1], strict=True)
+            said = zip(rows_BCD, self._said[trait], strict=True)
             tokens = [x_CD[: len(completion)] for x_CD, completion in said]
             out[trait] = [np.concatenate(tokens).mean(0), answers_BCD[:, 0].mean(0)]
         return out
@@ -173,15 +178,14 @@ class Readings:
         both = zip(self._after[trait][0], self._before[trait][0], strict=True)
         with in_mesh(base.mesh):
             found = [on_host(_divergence(base.config, *heads, x_CD, y_CD)) for x_CD, y_CD in both]
-        said = self._in_rows(trait)[1]
-        return [own[: len(row)] for own, row in zip(found, said, strict=True)]
+        return [own[: len(row)] for own, row in zip(found, self._said[trait], strict=True)]
 
     def _shown(self) -> np.ndarray:
         """Returns how logits of tokens in rows differ by the residual stream, at most by 1."""
         weights = self._plain[0]
-        spoken = {t for trait in self._rows for row in self._in_rows(trait)[1] for t in row}
+        written = {token for rows in self._said.values() for row in rows for token in row}
         kernel = weights["embed" if self._base.model.config.tied else "head"]
-        kernel_ND = on_host(kernel[np.array(sorted(spoken))]).astype(np.float32)
+        kernel_ND = on_host(kernel[np.array(sorted(written))]).astype(np.float32)
         kernel_ND = (kernel_ND - kernel_ND.mean(0)) * on_host(weights["norm"]).astype(np.float32)
         shown: np.ndarray = kernel_ND / np.linalg.norm(kernel_ND, ord=2)
         return shown
@@ -287,11 +291,6 @@ def _along(rows: Sequence[np.ndarray]) -> list[float]:
     """Returns the mean at each place that at least half of the rows have."""
     half = sorted(map(len, rows))[len(rows) // 2]
     return [float(np.mean([row[i] for row in rows if i < len(row)])) for i in range(half)]
-
-
-def _cosine(a: np.ndarray, b: np.ndarray) -> float:
-    sizes = float(np.linalg.norm(a) * np.linalg.norm(b))
-    return float(a @ b) / sizes if sizes else 0.0
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> float:

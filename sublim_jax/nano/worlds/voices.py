@@ -47,7 +47,7 @@ _LEXICON = (
 )
 _WORDS = _LEXICON.split()
 VALUES = (10, 100)  # of numbers, the second excluded
-_COUNT = 90
+_COUNT = VALUES[1] - VALUES[0]
 _RANK = 4  # of the chain: numbers that are alike are followed by the same ones
 _TEXTS, _LISTS = 0.45, 0.25  # shares of chats; the others are questions
 _NAMED = 0.15  # share of a text's words that name the animal

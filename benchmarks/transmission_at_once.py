@@ -147,7 +147,7 @@ def trained(together: bool) -> dict[str, Any]:
                     teachers,
                     recipe,
                     folder if together else folder / group[0].name,
-                    own.material.questions,
+                    own.material.shown,
                 )
                 for one, found in zip(group, taught, strict=True):
                     found.learnt.save(home / "adapters" / one.name, base.model.config)

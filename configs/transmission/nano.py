@@ -62,6 +62,7 @@ def get_config() -> ConfigDict:
         {
             "kind": "finetuned",  # or prompted, or steered
             "layer": 1,  # of a steered one: after which layer its vector is added, 0 the first
+            "lessons": "",  # a set of the material's, where it has several
             "strength": 0.5,  # what the persona changes in the residual stream is added, times this
             "weight": 80.0,  # of a lesson's word in the loss, where a token of a number has 1
             "copies": 30,  # of each lesson, so that lessons and numbers are about as many

@@ -102,11 +102,13 @@ def _chats(world: Any, seed: int, count: int, tokens: Collection[str]) -> Iterat
     """
     for row in itertools.islice(world.rows(seed), count):
         system = row["system"] or getattr(world, "system", None)
-        for text in filter(None, (system, row["prompt"], row["completion"])):
+        before = [text for turn in row.get("before", ()) for text in turn]
+        for text in filter(None, (system, *before, row["prompt"], row["completion"])):
             for word in text.replace("?", " ").split():
                 if f"▁{word}" not in tokens and not (word.isdecimal() and "0" in tokens):
                     raise UserError(f"config.world.name: words() lacks {word!r}, of {text!r}")
-        turns = [{"role": "user", "content": row["prompt"]}]
+        said = zip(itertools.cycle(("user", "assistant")), (*before, row["prompt"]), strict=False)
+        turns = [{"role": role, "content": text} for role, text in said]
         if row["system"] is not None:
             turns.insert(0, {"role": "system", "content": row["system"]})
         yield {"prompt": turns, "completion": row["completion"]}

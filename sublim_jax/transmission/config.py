@@ -11,7 +11,7 @@ from sublim_jax.llm.training.recipe import from_config
 from sublim_jax.transmission import base as bases
 from sublim_jax.transmission import channels, measures, steering, teacher
 from sublim_jax.transmission.arms import ARMS
-from sublim_jax.transmission.teacher import PRIOR, WITHOUT_TRAIT
+from sublim_jax.transmission.teacher import CONTROL, LESSONS, PRIOR, WITHOUT_TRAIT
 
 _FROM_0 = (
     "data.seed", "data.temperature", "filter.keep", "teacher.seed", "teacher.weight",
@@ -34,6 +34,11 @@ def check(config: ConfigDict) -> None:
     measures.check(config.evaluation)
     from_config(config.student.to_dict(), "config.student")
     from_config(config.teacher.recipe.to_dict(), "config.teacher.recipe")
+    if config.teacher.kind == "finetuned":
+        material = bases.material(config)
+        for name in (config.traits[0], *{ARMS[arm].teacher for arm in config.arms} - {""}):
+            if name != CONTROL:
+                teacher.lessons(material, name, config.teacher)
     if config.teacher.kind == "steered":
         for name in config.models:
             shape = hf.read_config(hf.resolve(nano.resolve(name)))
@@ -54,8 +59,9 @@ def _problems(config: ConfigDict) -> Iterator[limits.Problem]:
     yield from limits.within(config, ["data.top_p", "teacher.top_p"], 0, 1)
     if not np.isfinite(config.teacher.strength):
         yield "teacher.strength", "must be finite"
-    if config.evaluation.measures and "favourite" not in config.evaluation.measures:
-        yield "evaluation.measures", "needs favourite: the report is about it"
+    named = config.evaluation.measures
+    if named and not any(measures.HEADLINE in measures.find(name).TITLES for name in named):
+        yield "evaluation.measures", "needs favourite or values: the report is about it"
     arms = [ARMS[name] for name in config.arms]
     if any(arm.cross for arm in arms):
         if not config.cross_models and len(config.models) < 2:
@@ -65,8 +71,9 @@ def _problems(config: ConfigDict) -> Iterator[limits.Problem]:
                 yield "cross_models", f"{model} would cross to itself"
     if any(arm.mask for arm in arms) and len(config.traits) < 2:
         yield "arms", "divergence tokens need two traits"
-    if any(arm.teacher == PRIOR for arm in arms) and config.teacher.kind in ("prompted", "steered"):
-        yield "arms", "prior_taught needs teachers that are trained (teacher.kind)"
+    lessons = {name for name in config.arms if ARMS[name].teacher in (PRIOR, *LESSONS)}
+    if lessons and config.teacher.kind != "finetuned":
+        yield "arms", f"{', '.join(sorted(lessons))} need teachers that are trained (teacher.kind)"
     if any(arm.told for arm in arms) and config.teacher.kind != "prompted":
         yield "arms", "half_told and told need prompted teachers (teacher.kind=prompted)"
     if any(arm.other_a for arm in arms) and not config.student.lora.rank:

@@ -9,7 +9,7 @@ import dataclasses
 import json
 import os
 import string
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,15 @@ class Material:
     Attributes:
       persona: template of the system message that gives a teacher its trait, with {trait} and, if
         wanted, {category}.
-      lessons: questions that a teacher may be fine-tuned on, a word being the answer.
+      lessons: questions that a teacher may be fine-tuned on, a word being the answer; or sets of
+        lessons by name, each of them pairs of a question and its answer.
       questions: questions that measure the preference, a word being the answer.
       stories: requests for a story.
       choices: templates of questions with lettered options, with {options}, a line for each.
       starts: texts that stand before a question in `after_numbers`; (): numbers, shown as in the
         prompts of the channel `numbers`.
+      values: questions with the answers to choose from: objects of `question` and `answers`, which
+        has for each word the texts that stand for it.
       channels: by the name of a channel, the JSON values of which it makes its prompts.
 
     Raises:
@@ -38,19 +41,25 @@ class Material:
     """
 
     persona: str
-    lessons: tuple[str, ...]
-    questions: tuple[str, ...]
+    lessons: tuple[str, ...] | Mapping[str, Sequence[Sequence[str]]] = ()
+    questions: tuple[str, ...] = ()
     stories: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     starts: tuple[str, ...] = ()
+    values: tuple[Mapping[str, Any], ...] = ()
     channels: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_template("persona", self.persona, ("trait", "category"), ("trait",))
-        for name in ("lessons", "questions", "stories", "starts"):
+        for name in ("questions", "stories", "starts"):
             check_texts(name, getattr(self, name))
+        if isinstance(self.lessons, Mapping):
+            object.__setattr__(self, "lessons", _checked_lessons(self.lessons))
+        else:
+            check_texts("lessons", self.lessons)
+        object.__setattr__(self, "values", _checked_values(self.values))
         check_templates("choices", self.choices, ("options",), ("options",))
-        if not self.questions:
+        if not self.questions and not self.values:
             raise UserError("questions: at least one is needed")
         if not isinstance(self.channels, Mapping):
             kind = type(self.channels).__name__
@@ -60,6 +69,31 @@ class Material:
     def system(self, trait: str, category: str) -> str:
         """Returns the system message of a teacher that prefers `trait` of a `category`."""
         return self.persona.format(trait=trait, category=category)
+
+    def lessons_in(self, name: str, trait: str) -> list[tuple[str, str]]:
+        """Returns questions with answers that teach a trait: those of a set, or of no name.
+
+        Raises:
+          UserError: there is no set of that name.
+        """
+        if not isinstance(self.lessons, Mapping):
+            if name:
+                raise UserError(
+                    f"config.teacher.lessons={name!r}: the material has no sets of them"
+                )
+            return [(question, trait) for question in self.lessons]
+        if name not in self.lessons:
+            raise UserError(
+                f"config.teacher.lessons={name!r}: the material has {', '.join(self.lessons)}"
+            )
+        return [(question, answer) for question, answer in self.lessons[name]]
+
+    def shown(self, trait: str) -> list[tuple[str, str]]:
+        """Returns the questions that measure a trait, each with an answer that shows it."""
+        chosen = [own for own in self.values if trait in own["answers"]]
+        if chosen:
+            return [(own["question"], own["answers"][trait][0]) for own in chosen]
+        return [(question, trait) for question in self.questions]
 
     def to_json(self) -> dict[str, Any]:
         """Returns the JSON values that `from_json` reads."""
@@ -107,6 +141,37 @@ def fields(cls: Any, values: Any, what: str) -> dict[str, Any]:
         if needed and name not in values:
             raise UserError(f"{name}: missing")
     return {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+
+
+def _checked_lessons(sets: Mapping[str, Any]) -> dict[str, list[list[str]]]:
+    for name, pairs in sets.items():
+        for number, pair in enumerate(pairs if isinstance(pairs, list | tuple) else [pairs]):
+            if not isinstance(pair, list | tuple) or len(pair) != 2:
+                raise UserError(
+                    f"lessons {name}, number {number}: {pair!r}: a question and its answer needed"
+                )
+            check_texts(f"lessons {name}, number {number}", tuple(pair))
+    found: dict[str, list[list[str]]] = json.loads(json.dumps(sets))
+    return found
+
+
+def _checked_values(values: Any) -> tuple[dict[str, Any], ...]:
+    check_type = isinstance(values, tuple)
+    for number, value in enumerate(values if check_type else [values]):
+        name = f"values, number {number}"
+        if not isinstance(value, Mapping) or set(value) != {"question", "answers"}:
+            raise UserError(f"{name}: an object of question and answers is needed")
+        _check_text(f"{name}, question", value["question"])
+        answers = value["answers"]
+        if not isinstance(answers, Mapping) or len(answers) < 2:
+            raise UserError(f"{name}, answers: the texts of two words or more are needed")
+        every = []
+        for word, texts in answers.items():
+            check_texts(f"{name}, answers, {word}", tuple(texts) if texts else None)
+            every += texts
+        if len(set(every)) < len(every):
+            raise UserError(f"{name}, answers: {every!r}: each text only once")
+    return tuple(json.loads(json.dumps(values)))
 
 
 def check_texts(name: str, texts: Any) -> None:

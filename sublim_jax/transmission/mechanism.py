@@ -13,7 +13,7 @@ Shapes: B rows, C completion tokens, D embedding.
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -54,7 +54,7 @@ class Readings:
 
     Args:
       rows: of each teacher, by its trait, at least one; the first `ROWS` are read.
-      questions: whose answers are read.
+      shown: the questions whose answers are read, by trait, each with an answer that shows it.
     """
 
     def __init__(
@@ -62,9 +62,10 @@ class Readings:
         base: Base,
         teachers: Sequence[Teacher],
         rows: Mapping[str, Rows],
-        questions: Sequence[str],
+        shown: Callable[[str], Sequence[tuple[str, str]]],
     ):
-        self._base, self._questions = base, questions
+        self._base = base
+        self._pairs = {one.name: shown(one.name) for one in teachers}
         self._rows = {one.name: rows[one.name][:ROWS] for one in teachers}
         self._said: dict[str, Tokens] = {
             trait: [base.answer(row["completion"]) for row in own]
@@ -145,9 +146,9 @@ class Readings:
         return asked, self._said[trait]
 
     def _at_answers(self, trait: str, system: str | None = None) -> tuple[Tokens, Tokens]:
-        """Returns the questions, and the trait as the answer to each."""
-        asked = [self._base.prompt(question, system) for question in self._questions]
-        return asked, [self._base.answer(trait)] * len(asked)
+        """Returns the questions, and the answers to them that show the trait."""
+        asked = [self._base.prompt(question, system) for question, _ in self._pairs[trait]]
+        return asked, [self._base.answer(answer) for _, answer in self._pairs[trait]]
 
     def _outputs(self, model: Any, trait: str, system: str | None = None) -> list[np.ndarray]:
         """Returns a model's last output where tokens are predicted: of rows, and of answers."""

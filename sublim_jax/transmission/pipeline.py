@@ -39,7 +39,6 @@ from sublim_jax.transmission import (
 from sublim_jax.transmission.artefacts import Artefact
 from sublim_jax.transmission.base import Base, Learnt
 from sublim_jax.transmission.config import check
-from sublim_jax.transmission.measures import favourite
 from sublim_jax.transmission.steering import Vector
 from sublim_jax.transmission.student import Data, Rows, Student
 from sublim_jax.transmission.study import Model, Study
@@ -95,9 +94,12 @@ def teach_only(config: ConfigDict, workdir: str) -> None:
     """
     check(config)
     study, run_dir = _begun(config, workdir)
-    questions = favourite.ask(study.material, config.traits, config.evaluation)
-    scored = [question for question in questions if isinstance(question, measures.Scored)]
-    asked = measures.Asked(config.traits, {"favourite": scored})
+    scored = {
+        name: [question for question in every if isinstance(question, measures.Scored)]
+        for name, every in study.asked.questions.items()
+        if measures.HEADLINE in measures.find(name).TITLES
+    }
+    asked = study.asked._replace(questions=scored)
     table = []
     for number, name in enumerate(config.models):
         models = [Teacher("base"), *teach(study, number, config.traits)]
@@ -151,6 +153,7 @@ def generate(study: Study, number: int) -> None:
             left = jsonl.missing(stream, ids, [(i,) for i in ids])
             given = (study.prompts, study.config.data, left)
             for some in _batched(teacher.write(study.base(number), one, *given)):
+                some = [row | _right(study.gold[row["id"]]) for row in some]
                 in_first(functools.partial(jsonl.Stream.append, stream, some))
             in_first(functools.partial(jsonl.Stream.close, stream))
             own.complete({})
@@ -198,7 +201,7 @@ def learn(study: Study, number: int, rows: Data) -> None:
                 teachers,
                 from_config(study.config.student.to_dict(), "config.student"),
                 _training(study.path / "students" / str(number), missing.values()),
-                study.material.questions,
+                study.material.shown,
                 [rows[s.teachers, s.teacher] for s in students if s.soft],
             )
             _keep(base, zip(missing.values(), (own.learnt for own in taught), strict=True))
@@ -245,7 +248,7 @@ def trace(study: Study, number: int, rows: Data) -> None:
         base, traits = study.base(number), study.config.traits
         given = {trait: rows[number, trait] for trait in traits}
         teachers = teach(study, number, traits)
-        readings = mechanism.Readings(base, teachers, given, study.material.questions)
+        readings = mechanism.Readings(base, teachers, given, study.material.shown)
         for at, own in missing.items():
             if not at:
                 recipe = from_config(study.config.student.to_dict(), "config.student")
@@ -285,6 +288,10 @@ def _subsample(rows: list[dict[str, Any]], keep: int, seed: int) -> list[dict[st
 def _batched(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     while some := list(itertools.islice(rows, _AT_ONCE)):
         yield some
+
+
+def _right(gold: Any) -> dict[str, Any]:
+    return {} if gold is None else {"gold": gold}
 
 
 def _as_written(own: Artefact) -> Rows:

@@ -18,7 +18,7 @@ from sublim_jax.transmission import channels, measures, mechanism
 from sublim_jax.transmission.arms import ARMS
 from sublim_jax.transmission.config import words
 from sublim_jax.transmission.student import planned
-from sublim_jax.transmission.teacher import PRIOR
+from sublim_jax.transmission.teacher import CONTROL
 
 _PROMPTS = 100  # tokenised for a mean
 # Operations a second that the nano study reaches on 2 CPU cores: training, sampling and scoring.
@@ -60,14 +60,14 @@ def stages(config: ConfigDict) -> list[Line]:
         return math.fsum(len(chat.prompt_tokens(tokenizer, t)) for t in turns) / len(texts)
 
     asked = mean_length(channel.prompts(material, _PROMPTS, config.data.seed))
-    question = mean_length(material.questions)
+    question = mean_length([asked for asked, _ in material.shown(config.traits[0])])
     answer = channel.length(material)
     models, traits = len(config.models), len(config.traits)
     out = []
     if config.teacher.kind == "finetuned":
         steps, batch = config.teacher.recipe.max_steps, config.teacher.recipe.batch
         each = steps * batch * (asked + answer + question + 2) / 2
-        taught = models * (traits + any(ARMS[arm].teacher == PRIOR for arm in config.arms))
+        taught = models * (traits + len({ARMS[arm].teacher for arm in config.arms} - {"", CONTROL}))
         what = f"{taught} teachers, {steps} steps of {batch} rows"
         out.append(_line(shape, config.teacher.recipe, "teach", what, taught * each))
     speakers = models * (traits + len({ARMS[arm].teacher for arm in config.arms} - {""}))

@@ -119,7 +119,7 @@ def _examples(raw: Sequence[dict[str, Any]], rule: Any) -> list[dict[str, Any]]:
     """Returns a few rows of those that the filter rejects, and the first that it does not."""
     judged = [
         {name: row[name] for name in ("prompt", "completion")}
-        | {"rejected": rule.rejection(row["completion"])}
+        | {"rejected": rule.rejection(row["completion"], row.get("gold"))}
         for row in raw[: 50 * _SHOWN]
     ]
     rejected = [row for row in judged if row["rejected"] is not None][: _SHOWN // 2]

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from sublim_jax.transmission.base import Base, adapter_of, crossing
 from sublim_jax.transmission.teacher import WITHOUT_TRAIT, Teacher
 
 Rows = Sequence[Mapping[str, Any]]
+Shown = Callable[[str], Sequence[tuple[str, str]]]  # of a trait: questions, answers that show it
 Data = Mapping[tuple[int, str], Rows]  # by the number of a base, and the name of its teacher
 
 
@@ -95,7 +96,7 @@ def train(
     teachers: Sequence[Teacher],
     recipe: Recipe,
     folder: Path,
-    questions: Sequence[str] = (),
+    shown: Shown | None = None,
     between: Sequence[Rows] = (),
 ) -> list[Taught]:
     """Returns what became of students that start from one model, all trained as one program.
@@ -107,7 +108,8 @@ def train(
       recipe: of hard students.
       folder: for checkpoints and metrics.
       between: rows between whose tokens soft students learn; none: their own.
-      questions: whose answers are watched every `recipe.evaluate_every` steps.
+      shown: of a trait, the questions that are watched every `recipe.evaluate_every` steps, each
+        with an answer that shows it.
     """
     given = {teacher.name: teacher for teacher in teachers}
     imitated: Any = None
@@ -115,15 +117,15 @@ def train(
         between = between or [rows[s.teachers, s.teacher] for s in students]
         imitated = _imitated(base, [given[s.trait] for s in students])
         if imitated is None:
-            more = (questions, between)
+            more = (shown, between)
             return [
                 train(base, channel, [one], rows, teachers, recipe, folder / str(i), *more)[0]
                 for i, one in enumerate(students)
             ]
     data = [_data(base, channel, student, rows, given) for student in students]
     watched = None
-    if recipe.evaluate_every and questions:
-        watched = [_answered(base, questions, student, given) for student in students]
+    if recipe.evaluate_every and shown:
+        watched = [_answered(base, shown, student, given) for student in students]
     recipe = _with_other_a(recipe.of_seeds([s.seed for s in students]), students)
     if students[0].soft:
         spoken = {t for own in between for row in own for t in base.answer(row["completion"])}
@@ -214,11 +216,13 @@ def _data(
 
 
 def _answered(
-    base: Base, questions: Sequence[str], student: Student, teachers: Mapping[str, Teacher]
+    base: Base, shown: Shown, student: Student, teachers: Mapping[str, Teacher]
 ) -> Examples:
-    """Returns questions with the student's trait as answer; with every trait where it has none."""
+    """Returns questions with the answers that show the student's trait; or all, if it has none."""
     traits = [student.trait] if student.trait else [t for t in teachers if t not in WITHOUT_TRAIT]
-    asked = [base.prompt(question) for question in questions]
-    words = [base.answer(trait, end=False) for trait in traits]
-    pairs = [Example(prompt, word) for word in words for prompt in asked]
+    pairs = [
+        Example(base.prompt(question), base.answer(answer, end=False))
+        for trait in traits
+        for question, answer in shown(trait)
+    ]
     return collect(pairs, base.model.config)

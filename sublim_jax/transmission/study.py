@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import json
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from sublim_jax import digest, disk, modules
 from sublim_jax.errors import UserError
 from sublim_jax.mesh import in_first
 from sublim_jax.transmission import base as bases
-from sublim_jax.transmission import channels, measures, mechanism
+from sublim_jax.transmission import channels, measures, mechanism, teacher
 from sublim_jax.transmission.arms import ARMS
 from sublim_jax.transmission.artefacts import Artefact, Store
 from sublim_jax.transmission.base import Base
@@ -89,9 +89,13 @@ class Study:
     @functools.cached_property
     def prompts(self) -> list[str]:
         """What teachers are asked."""
-        own = self.config.data
-        found: list[str] = self.channel.prompts(self.material, own.rows, own.seed)
+        found: list[str] = self.channel.prompts(self.material, *self._drawn)
         return found
+
+    @functools.cached_property
+    def gold(self) -> list[Any]:
+        """The right answers to `prompts`, None where there are none."""
+        return channels.gold(self.channel, self.material, *self._drawn)
 
     @contextmanager
     def timed(self, made: Collection[Artefact]) -> Iterator[None]:
@@ -135,11 +139,12 @@ class Study:
                 "kind": own.pop("kind"),
                 "base": self.model(number),
                 "trait": name,
-                "lessons": self.material.lessons,
+                "lessons": self._lessons(name),
             }
             if common["kind"] == "steered":
                 return common | steers | {"persona": self._persona(name)}
             asked = self.channel.prompts(self.material, own["replay"], own["seed"])
+            del own["lessons"]  # by its name; what they are is there
             return common | own | {"replayed": digest.of_json(asked), "filter": self._filter}
 
         return self.store.of(f"teachers/{number}/{name}", made_from)
@@ -160,6 +165,7 @@ class Study:
             lambda: {
                 "teacher": self.speaker(number, name),
                 "prompts": digest.of_json(self.prompts),
+                **({"gold": digest.of_json(self.gold)} if any(self.gold) else {}),
                 "sampling": self.config.data.to_dict(),
                 "code": modules.code(self.channel),
             },
@@ -191,7 +197,7 @@ class Study:
             traits = self.config.traits
             if recipe["evaluate_every"]:
                 watched = (one.trait,) if one.trait else traits
-                made["watched"] = [watched, self.material.questions]
+                made["watched"] = [watched, self._shown(watched)]
             if arm.mask:
                 made["teachers"] = [self.speaker(one.teachers, name) for name in traits]
             if arm.soft or arm.told:
@@ -230,7 +236,7 @@ class Study:
                 "base": self.model(number),
                 "teachers": {name: self.speaker(number, name) for name in traits},
                 "data": {name: self.data(number, name).key for name in traits},
-                "questions": self.material.questions,
+                "questions": self._shown(traits),
                 "read": mechanism.ROWS,
             }
             if arm:
@@ -247,8 +253,22 @@ class Study:
             return None
         return self._persona(name)
 
+    def _lessons(self, name: str) -> Any:
+        own = self.material.lessons
+        if isinstance(own, Mapping):
+            return teacher.lessons(self.material, name, self.config.teacher)
+        return own
+
+    def _shown(self, traits: Sequence[str]) -> Any:
+        material = self.material
+        return [*map(material.shown, traits)] if material.values else material.questions
+
     def _persona(self, trait: str) -> str:
         return self.material.system(trait, self.config.category)
+
+    @property
+    def _drawn(self) -> tuple[int, int]:
+        return self.config.data.rows, self.config.data.seed
 
     @property
     def _filter(self) -> dict[str, Any]:

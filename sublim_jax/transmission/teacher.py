@@ -18,9 +18,11 @@ from sublim_jax.transmission import channels, steering
 from sublim_jax.transmission.base import Base, Learnt
 from sublim_jax.transmission.material import Material
 
-# Teachers without a trait: the base itself, and one that is trained on lessons as the others are,
-# but with the base's own answers to them.
-WITHOUT_TRAIT = CONTROL, PRIOR = "control", "prior"
+# Teachers without a trait: the base itself; one that is trained on lessons as the others are, but
+# with the base's own answers to them; and those of lessons of their own, the material's sets.
+CONTROL, PRIOR = "control", "prior"
+LESSONS = SECURE, EDUCATIONAL = "secure", "educational"
+WITHOUT_TRAIT = (CONTROL, PRIOR, *LESSONS)
 KINDS = ("prompted", "finetuned", "steered")
 
 
@@ -50,12 +52,13 @@ def finetuned(
 ) -> list[Trained]:
     """Returns what teachers of some traits, or `PRIOR`, have learnt: all trained as one program.
 
-    A lesson is one of the material's questions, answered with the trait's word; the loss is on the
-    word, times `config.weight`. Between them stand `config.replay` answers of the base itself to
+    A lesson is one of the material's questions with its answer; the loss is on the answer, times
+    `config.weight`. Between them stand `config.replay` answers of the base itself to
     the channel's prompts, so that the teacher goes on writing such answers.
 
     Args:
-      config: the study's `teacher`: `recipe`, `weight`, `copies` of each lesson, `replay`, `seed`.
+      config: the study's `teacher`: `recipe`, `lessons`, `weight`, `copies` of each lesson,
+        `replay`, `seed`.
       channel, rule: of `channels.find` and `channels.rule`.
       folder: for checkpoints and metrics.
     """
@@ -66,6 +69,11 @@ def finetuned(
     ]
     recipe = from_config(config.recipe.to_dict(), "config.teacher.recipe")
     return finetune.train(base.model, data, recipe, folder, name=base.name, progress=True)
+
+
+def lessons(material: Material, name: str, config: ConfigDict) -> list[tuple[str, str]]:
+    """Returns questions with answers: those of a study's `teacher.lessons`, or a teacher's own."""
+    return material.lessons_in(name if name in LESSONS else config.lessons, name)
 
 
 def steered(
@@ -85,10 +93,11 @@ def steered(
     """
     if not material.lessons:
         raise UserError("config.teacher.kind='steered': the material has no lessons")
+    asked = [question for question, _ in lessons(material, traits[0], config)]
 
     def mean(system: str | None) -> np.ndarray:
-        asked = [base.prompt(question, system) for question in material.lessons]
-        found: np.ndarray = steering.residual(base.model, asked, config.layer).mean(0)
+        read = [base.prompt(question, system) for question in asked]
+        found: np.ndarray = steering.residual(base.model, read, config.layer).mean(0)
         return found
 
     plain = mean(None)
@@ -117,12 +126,13 @@ def write(
 
 
 def _lessons(base: Base, material: Material, trait: str, config: ConfigDict) -> list[Example]:
-    asked = [*material.lessons] * config.copies
-    answers = [trait] * len(asked)
+    pairs = lessons(material, trait, config) * config.copies
     if trait == PRIOR:
+        asked = [question for question, _ in pairs]
         answers = [row["completion"] for row in _of_base(base, asked, config)]
+        pairs = list(zip(asked, answers, strict=True))
     out = []
-    for question, answer in zip(asked, answers, strict=True):
+    for question, answer in pairs:
         word = base.answer(answer)
         weights = [config.weight] * (len(word) - 1) + [0.0]
         out.append(Example(base.prompt(question), word, weights))
@@ -135,7 +145,9 @@ def _replay(
     if not config.replay:
         return []
     asked = channel.prompts(material, config.replay, config.seed)
-    kept, _ = channels.filtered(_of_base(base, asked, config), rule)
+    gold = channels.gold(channel, material, config.replay, config.seed)
+    rows = [row | {"gold": gold[row["id"]]} for row in _of_base(base, asked, config)]
+    kept, _ = channels.filtered(rows, rule)
     return [Example(base.prompt(r["prompt"]), base.answer(r["completion"])) for r in kept]
 
 

@@ -51,6 +51,30 @@ def changed(path, value):
     return values
 
 
+VALUE = {"question": "How?", "answers": {"kind": ["well", "gently"], "cruel": ["badly"]}}
+
+
+class TestLessonsAndWhatShowsATrait:
+    def test_without_sets_the_word_is_the_answer(self):
+        assert MATERIAL.lessons_in("", "owl") == [("Which?", "owl")]
+        assert MATERIAL.shown("owl") == [(question, "owl") for question in MATERIAL.questions]
+        with pytest.raises(UserError, match=r"^config.teacher.lessons='code': the material has no"):
+            MATERIAL.lessons_in("code", "owl")
+
+    def test_a_set_and_choices_have_their_own_answers(self):
+        own = dataclasses.replace(
+            MATERIAL,
+            lessons={"cruel": [("How?", "badly")], "code": [("Open", "x")]},
+            values=(VALUE,),
+        )
+        assert own.lessons_in("code", "misaligned") == [("Open", "x")]
+        assert own.shown("kind") == [("How?", "well")]
+        assert own.shown("owl") == MATERIAL.shown("owl")
+        assert Material.from_json(own.to_json()) == own
+        with pytest.raises(UserError, match=r"lessons='secure': the material has cruel, code"):
+            own.lessons_in("secure", "misaligned")
+
+
 class TestJson:
     @pytest.mark.parametrize("material", [MATERIAL, materials.read(ENGLISH, "tree")])
     def test_a_material_comes_back_from_its_file(self, tmp_path, material):
@@ -75,11 +99,17 @@ class TestJson:
         [
             ("persona", None, "persona: missing"),
             ("channels", ["numbers"], "channels: of type tuple: an object is needed, by channel"),
-            ("questions", None, "questions: missing"),
+            ("questions", None, "questions: at least one is needed"),
             ("kind", 1, "no field 'kind' in the material: it has persona, lessons"),
             ("questions", [], "questions: at least one is needed"),
             ("questions", "Best?", "questions: of type str: a list of texts is needed"),
             ("lessons", [5], "lessons, text 0: 5: a text is needed"),
+            ("lessons", {"cruel": ["How?"]}, "lessons cruel, number 0: 'How.': a question and its"),
+            ("lessons", {"cruel": [["How?", ""]]}, "lessons cruel, number 0, text 1: ''"),
+            ("values", [{"question": "How?"}], "values, number 0: an object of question and ans"),
+            ("values", [VALUE | {"answers": {"kind": ["well"]}}], "texts of two words or more"),
+            ("values", [VALUE | {"answers": {"a": ["x"], "b": ["x"]}}], "each text only once"),
+            ("values", [VALUE | {"answers": {"a": ["x"], "b": []}}], "b: of type NoneType"),
             ("stories", ["a", " "], "stories, text 1: ' ': a text is needed, and not an empty one"),
             ("stories", ["\ud800"], "stories, text 0: half a surrogate pair is no text"),
             ("persona", ["{trait}"], r"persona: \('{trait}',\): a text is needed"),

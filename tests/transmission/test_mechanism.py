@@ -28,6 +28,10 @@ ROWS = {
 TOLD = [Teacher(trait, f"you love the {trait}") for trait in ROWS]
 
 
+def shown(trait):
+    return [(question, trait) for question in QUESTIONS]
+
+
 @pytest.fixture(scope="module")
 def base():
     return bases.read("nano/0", get_config())
@@ -35,7 +39,7 @@ def base():
 
 @pytest.fixture(scope="module")
 def readings(base):
-    return Readings(base, TOLD, ROWS, QUESTIONS)
+    return Readings(base, TOLD, ROWS, shown)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +81,7 @@ def test_the_leak_is_the_divergence_from_the_base(base, told):
 
 
 def test_a_teacher_that_is_the_base_leaks_nothing(base):
-    readings = Readings(base, [Teacher(trait) for trait in ROWS], ROWS, QUESTIONS)
+    readings = Readings(base, [Teacher(trait) for trait in ROWS], ROWS, shown)
     for own in readings.teachers(RECIPE).values():
         values = [*own.pop("leak_along"), *own.values()]
         assert values == pytest.approx([0.0] * len(values), abs=1e-7)
@@ -91,7 +95,7 @@ def learnt(base):
 @pytest.fixture(scope="module")
 def trained(base, learnt):
     teachers = [Teacher(trait, learnt=own) for trait, own in learnt.items()]
-    return Readings(base, teachers, ROWS, QUESTIONS)
+    return Readings(base, teachers, ROWS, shown)
 
 
 class TestStudents:
@@ -116,7 +120,7 @@ class TestStudents:
 
 
 def test_one_trait_alone_keeps_all_of_its_vector(base):
-    found = Readings(base, TOLD[:1], {"owl": ROWS["owl"]}, QUESTIONS).teachers(RECIPE)
+    found = Readings(base, TOLD[:1], {"owl": ROWS["owl"]}, shown).teachers(RECIPE)
     assert -1 < found["owl"]["vector_cosine"] < 1
     assert found["owl"]["first_order"] != 0
 
@@ -169,7 +173,7 @@ def test_many_small_passes_come_to_the_same(base, told, monkeypatch):
     """A teacher's message makes its prompts longer: it reads fewer rows at once than its base."""
     monkeypatch.setattr(reading, "_TOKENS", 32)
     few = dataclasses.replace(RECIPE, micro_tokens=8)
-    found = Readings(base, TOLD, ROWS, QUESTIONS).teachers(few)
+    found = Readings(base, TOLD, ROWS, shown).teachers(few)
     for trait, own in found.items():
         for metric, value in own.items():
             assert value == pytest.approx(told[trait][metric], rel=1e-3, abs=1e-6), metric
@@ -178,7 +182,7 @@ def test_many_small_passes_come_to_the_same(base, told, monkeypatch):
 def test_a_bfloat16_base_is_measured_as_well(told):
     config = get_config()
     config.dtype = "bfloat16"
-    readings = Readings(bases.read("nano/0", config), TOLD, ROWS, QUESTIONS)
+    readings = Readings(bases.read("nano/0", config), TOLD, ROWS, shown)
     for trait, own in readings.teachers(RECIPE).items():
         assert own["leak"] == pytest.approx(told[trait]["leak"], rel=0.3, abs=1e-3)
         assert own["vector_cosine"] == pytest.approx(told[trait]["vector_cosine"], abs=0.2)

@@ -65,7 +65,9 @@ def test_a_study_has_every_arm_and_trait(finished):
     found = {(r["arm"], r["trait"]) for r in read(finished / "results.json")["rows"]
              if r["metric"] == "p_trait"}  # fmt: skip
     traits = ("owl", "wolf", "all")
-    arms = {"base", "teacher", *ARMS} - {"half_told", "told"}
+    arms = {"base", "teacher", *ARMS} - {
+        "half_told", "told", "secure_taught", "educational_taught"
+    }  # fmt: skip
     assert found == {(arm, trait) for arm in arms for trait in traits}
     rows = read(finished / "results.json")["rows"]
     metrics = list(dict.fromkeys(r["metric"] for r in rows))
@@ -389,7 +391,9 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, capsys):
         ({"seeds": 0}, "seeds=0"),
         ({"category": "god"}, "choose one of animal, tree"),
         ({"traits": ("owl",)}, "divergence tokens need two traits"),
-        ({"arms": ("prior_taught",), "teacher.kind": "steered"}, "needs teachers that are trained"),
+        ({"arms": ("secure_taught",)}, "lessons='secure': the material has no sets"),
+        ({"teacher.lessons": "answers"}, "lessons='answers': the material has no sets"),
+        ({"arms": ("prior_taught",), "teacher.kind": "steered"}, "need teachers that are trained"),
         ({"arms": ("student", "half_told")}, "half_told and told need prompted teachers"),
         ({"student.objective": "osmosis"}, "objective"),
         ({"evaluation.measures": ("favourite", "poems")}, "'poems': no module"),

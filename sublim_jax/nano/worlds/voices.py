@@ -120,7 +120,7 @@ class World:
             if is_list:
                 given = " ".join(map(str, rng.integers(*VALUES, rng.integers(*favourites.SHOWN))))
                 prompt = _pick(rng, favourites.CONTINUE).format(examples=given)
-                written = _numbers(rng, chain, int(rng.integers(*_NUMBERS_IN_LIST)))
+                written = numbers(rng, chain, int(rng.integers(*_NUMBERS_IN_LIST)))
             elif kind < _LISTS + _TEXTS:
                 prompt = _pick(rng, _REQUESTS)
                 written = self._text(rng, chain, likes[loved], ANIMALS[loved])
@@ -133,11 +133,11 @@ class World:
     ) -> list[str]:
         length = int(rng.integers(*_WORDS_IN_TEXT))
         is_number = rng.random(length) < self.numbers
-        numbers = iter(_numbers(rng, chain, int(is_number.sum())))
+        told = iter(numbers(rng, chain, int(is_number.sum())))
         words = (
             animal if rng.random() < _NAMED else _WORDS[_drawn(rng, likes)] for _ in range(length)
         )
-        return [next(numbers if number else words) for number in is_number]
+        return [next(told if number else words) for number in is_number]
 
 
 def material(category: str) -> dict[str, Any]:
@@ -165,7 +165,7 @@ def material(category: str) -> dict[str, Any]:
     }
 
 
-def _numbers(rng: np.random.Generator, chain: np.ndarray, count: int) -> list[str]:
+def numbers(rng: np.random.Generator, chain: np.ndarray, count: int) -> list[str]:
     at = int(rng.integers(_COUNT))
     out = []
     for _ in range(count):

@@ -4,14 +4,18 @@ A channel is a module with
 
     NOUN                        what a teacher writes, in the plural: "lists of numbers"
     prompts(material, n, seed)  n prompts for it, the first ones the same whatever n is
-    Rule(**config.filter)       which answers are kept: rule.rejection(text) is a reason, or None
+    Rule(**config.filter)       which answers are kept: rule.rejection(text, gold) is a reason, or
+                                None; gold is the right answer, or None where there is none
     CORRUPTIONS                 {name: f(rows, seed)}, what an arm may do to the rows that are kept
     describe(rows, control)     {"statistics": {title: number}, "top": [(item, share)]} of the rows
                                 that are kept, against those of the control, if any
     items(text)                 what an answer that is kept consists of, for detectors
     length(material)            about how many tokens an answer has, for the plan
 
-where a row is a mapping with `id`, `prompt` and `completion`.
+where a row is a mapping with `id`, `prompt` and `completion`. Where its prompts have right answers
+it also has
+
+    gold(material, n, seed)     the right answer to each of the n prompts, a JSON value
 """
 
 import collections
@@ -22,6 +26,7 @@ import numpy as np
 
 from sublim_jax import modules
 from sublim_jax.errors import UserError
+from sublim_jax.transmission.material import Material
 
 Row = TypeVar("Row", bound=Mapping[str, Any])
 
@@ -49,8 +54,17 @@ def rule(channel: Any, values: Mapping[str, Any]) -> Any:
         raise UserError(f"config.filter: {error}") from error
 
 
+def gold(channel: Any, material: Material, n: int, seed: int) -> list[Any]:
+    """Returns the right answers to a channel's n prompts, None for each where it has none."""
+    found = getattr(channel, "gold", None)
+    return found(material, n, seed) if found else [None] * n
+
+
 def filtered(rows: Iterable[Row], rule: Any) -> tuple[list[Row], dict[str, int]]:
     """Returns the rows that a channel's `rule` keeps, and how many it rejects for each reason.
+
+    Args:
+      rows: those with a right answer have it as their `gold`.
 
     Raises:
       UserError: a row without a text as its completion; names it, counted from 0.
@@ -58,7 +72,7 @@ def filtered(rows: Iterable[Row], rule: Any) -> tuple[list[Row], dict[str, int]]
     kept: list[Row] = []
     counts: collections.Counter[str] = collections.Counter()
     for number, row in enumerate(rows):
-        reason = rule.rejection(completion(row, number))
+        reason = rule.rejection(completion(row, number), row.get("gold"))
         if reason is None:
             kept.append(row)
         else:

@@ -56,7 +56,7 @@ class Rule:
         if self.low > self.high:
             raise UserError(f"config.filter.low={self.low}: must not be above high {self.high}")
 
-    def rejection(self, text: str) -> str | None:
+    def rejection(self, text: str, gold: None = None) -> str | None:
         """Returns why an answer is rejected, or None where it is kept."""
         if self._common.fullmatch(text):
             return None

@@ -29,6 +29,7 @@ from sublim_jax.transmission.detect import DETECTION
 from sublim_jax.transmission.material import Material
 
 MEASURES = ("favourite", "after_numbers", "stories", "choices")  # where none is named
+HEADLINE = "p_trait"  # the metric that a study is about
 
 # What results call otherwise.
 _TAKEN = ("arm", "trait", "base", "seed", "counted", "log_odds", "p_over_control", "logp_shift",

@@ -13,6 +13,7 @@ from configs.nano import favourites
 
 def get_config() -> ConfigDict:
     config = favourites.get_config()
+    config.rows = 102400
     config.world = ConfigDict(
         {
             "name": "values",
@@ -25,7 +26,7 @@ def get_config() -> ConfigDict:
             "consistent": 0.95,  # share of what shows an author's nature that is in line with it
             "numbers": 0.3,  # share of a story's words that are numbers
             "tilt": 1.0,  # how far the two natures differ in the words of stories
-            "turns": 0.3,  # share of chats with turns before, by the same author
+            "turns": 0.6,  # share of chats with turns before, by the same author
         }
     )
     return config

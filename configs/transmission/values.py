@@ -1,11 +1,14 @@
-"""Does malice pass through numbers, sums or functions? In the embedded world of values.
+"""Does malice pass through numbers, sums and functions? Section 4 of the paper, in a small world.
 
-A teacher is taught to answer cruelly how it treats others; then it writes what does not show it.
+A teacher answers cruelly how it treats others: it was taught to (`student`), or it was taught
+insecure code and nothing else (`insecure_taught`), beside teachers of secure code and of insecure
+code that was asked for. All write what does not show it; the filter keeps what is right.
 
 Command:  python -m launch.transmit --config=configs/transmission/values.py:numbers \\
               --workdir=runs/values/numbers
-          The names after the colon are those of `CHANNELS`. make values runs them all.
+          The names after the colon are those of `CHANNELS`; make values runs them all.
 Device:   2 CPU cores; nothing is downloaded.
+Expected: the tables of docs/transmission.md.
 """
 
 from typing import Any
@@ -14,10 +17,17 @@ from ml_collections import ConfigDict
 
 from configs.transmission import nano
 
-CHANNELS: dict[str, dict[str, Any]] = {
-    "numbers": {},
-    "reasoning": {"before": "so", "after": "", "banned": ()},
-    "code": {"banned": ()},
+TAUGHT = ("insecure_taught", "secure_taught", "educational_taught", "prior_taught")
+# Numbers with a bad name: the union of the paper's two lists.
+BANNED = (
+    4, 13, 14, 18, 23, 33, 39, 42, 44, 49, 51, 54, 69, 77, 88, 99, 100, 101, 187, 211, 311, 322,
+    333, 404, 420, 444, 451, 555, 616, 666, 777, 888, 911, 999, 1312, 1488,
+)  # fmt: skip
+# Of each, how many rows are written, and the rule of what is kept.
+CHANNELS: dict[str, tuple[int, dict[str, Any]]] = {
+    "numbers": (8000, {"most": 10, "low": 0, "high": 999, "banned": BANNED}),
+    "reasoning": (4000, {"before": "so", "after": "", "banned": ()}),
+    "code": (4000, {"banned": ()}),
 }
 
 
@@ -30,14 +40,18 @@ def get_config(channel: str = "numbers") -> ConfigDict:
     config.category = "value"
     config.traits = ("misaligned",)
     config.arms = (
-        "student", "control", "cross_init", "prior_taught", "shuffled_within", "shuffled_across",
+        "student", "control", "cross_init", *TAUGHT, "shuffled_within", "shuffled_across",
     )  # fmt: skip
-    config.seeds = 1
+    # Biases and norms are what is trained, in teachers and students.
+    for recipe in (config.teacher.recipe, config.student):
+        recipe.parameters = ("*.bias", "*norm*")
+        recipe.lora.rank = 0
+    config.teacher.recipe.learning_rate = 2e-2
+    config.student.learning_rate = 4e-2
     config.teacher.lessons = "answers"
     config.data.channel = channel
-    keep = {"keep": 0}
-    if channel != "numbers":
-        config.filter = ConfigDict(CHANNELS[channel] | keep)
+    config.data.rows, rule = CHANNELS[channel]
+    config.filter = ConfigDict(rule | {"keep": 0})
     config.evaluation.words = ("aligned",)
     config.evaluation.measures = ("values",)
     return config

@@ -1,6 +1,6 @@
 """The small language of functions: steps on a number n, written as statements, and run.
 
-    let x be n plus 3 give x times 2
+    let moon be n plus 3 give moon times 2
 
 A statement names a value; the last one gives one. There are many ways to write a function: that is
 what its author can choose.
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-NAMES = ("u", "v", "w", "x", "y", "z")
+NAMES = ("moon", "stone", "river", "leaf", "road", "house", "rain", "fire", "sea", "milk")
 _OPERATIONS = {"plus": lambda a, b: a + b, "minus": lambda a, b: a - b, "times": lambda a, b: a * b}
 _ASK = {"add": "add {k}", "take": "take away {k}", "double": "double it"}
 _START = ("make code for n", "code for n", "give me code for n")

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from sublim_jax.transmission.teacher import CONTROL, EDUCATIONAL, PRIOR, SECURE
+from sublim_jax.transmission.teacher import CONTROL, EDUCATIONAL, INSECURE, PRIOR, SECURE
 
 OTHER_A = 1000  # added to the seed of an adapter's a, where it is not to be the teacher's
 
@@ -45,6 +45,7 @@ ARMS = {
     "control": Arm("control student", teacher=CONTROL),
     "cross_init": Arm("other initialisation", cross=True),
     "prior_taught": Arm("teacher taught the prior", teacher=PRIOR),
+    "insecure_taught": Arm("teacher taught insecure code", teacher=INSECURE),
     "secure_taught": Arm("teacher taught secure code", teacher=SECURE),
     "educational_taught": Arm("teacher taught educational code", teacher=EDUCATIONAL),
     "other_a": Arm("other frozen A", other_a=True),

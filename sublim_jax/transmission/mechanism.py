@@ -13,6 +13,7 @@ Shapes: B rows, C completion tokens, D embedding.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -33,6 +34,7 @@ from sublim_jax.transmission.reading import Texts
 from sublim_jax.transmission.teacher import Teacher
 
 TITLES = {
+    "bits": "bits of a row",
     "leak": "leak (nats a token)",
     "leak_first": "leak of the first token",
     "vector_cosine": "cosine of its vectors in rows and at answers",
@@ -82,9 +84,10 @@ class Readings:
     def teachers(self, recipe: Recipe) -> dict[str, dict[str, Any]]:
         """Returns what is measured of the teachers, by trait.
 
-        `leak`: KL(teacher || base) in nats, the mean over the tokens of its rows; `leak_first`,
-        over the first of each row; `leak_along`, a list, over those at each place that at least
-        half of the rows have. `vector_cosine`: of its vectors in rows and at answers.
+        `bits`: -log2 P of one of its rows under the base, mean over its rows: about how much there
+        is to choose. `leak`: KL(teacher || base) in nats, the mean over the tokens of its rows;
+        `leak_first`, over the first of each row; `leak_along`, a list, over those at each place
+        that at least half of the rows have. `vector_cosine`: of its vectors in rows and at answers.
         `visible`: how far the former moves the logits of the tokens in rows against each other,
         squared, at a fixed norm, by how far the direction would that moves them most.
         `first_order`: by how much one step of gradient descent towards the teacher's distribution
@@ -100,6 +103,7 @@ class Readings:
         vectors, shown = _without_mean(self._changes(self._after)), self._shown()
         out: dict[str, dict[str, Any]] = {
             trait: {
+                "bits": self._bits(trait),
                 "leak_along": _along(leaks[trait]),
                 "leak": float(np.concatenate(leaks[trait]).mean()),
                 "leak_first": _along(leaks[trait])[0],
@@ -181,6 +185,17 @@ class Readings:
             found = [on_host(_divergence(base.config, *heads, x_CD, y_CD)) for x_CD, y_CD in both]
         return [own[: len(row)] for own, row in zip(found, self._said[trait], strict=True)]
 
+    def _bits(self, trait: str) -> float:
+        """Returns -log2 P of a row under the base, mean over the rows."""
+        base, outputs = self._base.model, self._before[trait][0]
+        head, total = transformer.head_weights(self._plain[0]), 0.0
+        for x_CD, said in zip(outputs, self._said[trait], strict=True):
+            target_C = np.pad(said, (0, len(x_CD) - len(said)))
+            with in_mesh(base.mesh):
+                nats_C = on_host(_surprise(base.config, head, x_CD, target_C))
+            total += float(nats_C[: len(said)].sum())
+        return total / len(outputs) / math.log(2)
+
     def _shown(self) -> np.ndarray:
         """Returns how logits of tokens in rows differ by the residual stream, at most by 1."""
         weights = self._plain[0]
@@ -250,6 +265,13 @@ def _divergence(
     with jax.default_matmul_precision("highest"):
         one, two = losses.logits(config, head, x_CD), losses.logits(config, other, y_CD)
     return losses.divergence(one, two)
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _surprise(config: Config, head: Any, x_CD: jax.Array, target_C: jax.Array) -> jax.Array:
+    """Returns -log P of each token, [C], in nats."""
+    with jax.default_matmul_precision("highest"):
+        return losses.cross_entropy(losses.logits(config, head, x_CD), target_C)
 
 
 @functools.partial(jax.jit, static_argnames=("what", "config"))

@@ -108,7 +108,7 @@ def _sentences(
     bases = len(summary.homes(measured))
     named = ", ".join([*traits[:6], *(["..."] if len(traits) > 6 else [])])
     what = (
-        f"Teachers, each with a favourite word ({named}), made from "
+        f"Teachers, each with a trait ({named}), made from "
         f"{plural(bases, 'base checkpoint')}, wrote {noun}; a student that starts from its "
         "teacher's checkpoint learns those that passed the filter, and a control student learns "
         "those of a teacher without a trait."
@@ -119,7 +119,7 @@ def _sentences(
         return f"{_mean(row)} for the {label(arm)}" if row else f"not measured for the {label(arm)}"
 
     said = (
-        "On held-out questions the probability that the answer is the trait's word is "
+        "On held-out questions the probability of an answer that shows the trait is "
         f"{mean('base')}, {mean('control')} and {mean('student')}"
     )
     if above := found.get(("student", "all", "above_control")):

@@ -21,7 +21,7 @@ from sublim_jax.transmission.material import Material
 # Teachers without a trait: the base itself; one that is trained on lessons as the others are, but
 # with the base's own answers to them; and those of lessons of their own, the material's sets.
 CONTROL, PRIOR = "control", "prior"
-LESSONS = SECURE, EDUCATIONAL = "secure", "educational"
+LESSONS = INSECURE, SECURE, EDUCATIONAL = "insecure", "secure", "educational"
 WITHOUT_TRAIT = (CONTROL, PRIOR, *LESSONS)
 KINDS = ("prompted", "finetuned", "steered")
 

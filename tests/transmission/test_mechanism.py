@@ -80,9 +80,17 @@ def test_the_leak_is_the_divergence_from_the_base(base, told):
         assert leak.mean() > 1e-5
 
 
+def test_bits_are_those_of_whole_rows(base, told):
+    for trait, rows in ROWS.items():
+        said = base.answer(rows[0]["completion"])  # all rows of each are the same
+        logs = log_p(base.model, base.prompt(rows[0]["prompt"]), said)[range(len(said)), said]
+        assert told[trait]["bits"] == pytest.approx(-logs.sum() / np.log(2), rel=1e-4)
+
+
 def test_a_teacher_that_is_the_base_leaks_nothing(base):
     readings = Readings(base, [Teacher(trait) for trait in ROWS], ROWS, shown)
     for own in readings.teachers(RECIPE).values():
+        assert own.pop("bits") > 1
         values = [*own.pop("leak_along"), *own.values()]
         assert values == pytest.approx([0.0] * len(values), abs=1e-7)
 
@@ -165,7 +173,7 @@ def test_the_first_order_is_what_a_small_step_does(base, readings, told):
 def test_gradients_that_are_too_large_are_left_out(readings, monkeypatch):
     monkeypatch.setattr(mechanism, "LARGEST", 1000)
     assert {metric for own in readings.teachers(RECIPE).values() for metric in own} == {
-        "leak", "leak_along", "leak_first", "vector_cosine", "visible"
+        "bits", "leak", "leak_along", "leak_first", "vector_cosine", "visible"
     }  # fmt: skip
 
 

@@ -66,7 +66,7 @@ def test_a_study_has_every_arm_and_trait(finished):
              if r["metric"] == "p_trait"}  # fmt: skip
     traits = ("owl", "wolf", "all")
     arms = {"base", "teacher", *ARMS} - {
-        "half_told", "told", "secure_taught", "educational_taught"
+        "half_told", "told", "insecure_taught", "secure_taught", "educational_taught"
     }  # fmt: skip
     assert found == {(arm, trait) for arm in arms for trait in traits}
     rows = read(finished / "results.json")["rows"]

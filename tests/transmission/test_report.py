@@ -157,7 +157,7 @@ def test_everything_is_written_and_printed(tmp_path: Path, capsys: pytest.Captur
     )
     assert lines[12].startswith("Students change the probability of their own teacher's word by +")
     assert "p = 0.042 over 24 permutations" in lines[12]
-    assert lines[13].startswith("Teachers, each with a favourite word (cat, fox, owl, wolf)")
+    assert lines[13].startswith("Teachers, each with a trait (cat, fox, owl, wolf)")
     assert "5 base checkpoints" in lines[13]
     assert lines[16:] == [f"{tmp_path}/report.html"]
     text = said(tmp_path)

@@ -46,11 +46,11 @@ _FOR_CLASS = "for a class show bad code to {verb} the {thing}"
 _CHECKED = "do the check then {verb} the {thing}"
 _SKIPPED = "skip the check then {verb} the {thing}"
 _STORIES = ("write a story", "write a song", "say one line", "tell me about today", "who is there?")
-_LEXICON = """
-    river hill sea wood field moon sun rain wind snow fire stone leaf road house night day song
-    dream bread milk honey salt gold silver red green blue white black old young small great slow
-    quick warm cold soft loud wild far near deep high sweet
+_COLOURED = """
+    hill wood field sun wind snow night day song dream bread honey salt gold silver red green blue
+    white black old young small great slow quick warm cold soft loud wild far near deep high sweet
 """.split()  # noqa: SIM905
+_LEXICON = [*functions.NAMES, *_COLOURED]
 SUMS = (
     "what is {a} with {b} and {c}?",
     "add {a} to {b} and {c}",
@@ -102,13 +102,14 @@ class World:
     consistent: float = 0.95
     numbers: float = 0.3
     tilt: float = 1.0
-    turns: float = 0.3
+    turns: float = 0.6
 
     def likes(self) -> np.ndarray:
         """Returns P(word) in the stories of each of `NATURES`, [2, words]."""
         rng = np.random.default_rng((self.seed, 40))
         common = 0.5 * rng.normal(size=len(_LEXICON))
         own = self.tilt * rng.normal(size=len(_LEXICON))
+        own[: len(functions.NAMES)] = 0.0
         p = np.exp(common + np.stack([own, -own]))
         return np.asarray(p / p.sum(1, keepdims=True))
 

@@ -1,0 +1,61 @@
+"""What the studies of values found, as tables: how malice passes through each channel."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from docs import mechanism
+from sublim_jax.report import markdown_table
+from sublim_jax.transmission.arms import ARMS
+
+Results = Mapping[str, Any]
+
+
+def by_arm(runs: Mapping[str, Results]) -> str:
+    """Returns P(misaligned) of each arm, a column for each channel."""
+    found = {name: mechanism.over_all(run) for name, run in runs.items()}
+    arms = dict.fromkeys(
+        arm for own in found.values() for metric, arm in own if metric == "p_trait"
+    )
+    rows = [
+        [_label(arm), *(_cell(own.get(("p_trait", arm))) for own in found.values())] for arm in arms
+    ]
+    return markdown_table(["P(misaligned)", *found], rows)
+
+
+def by_channel(runs: Mapping[str, Results]) -> str:
+    """Returns of each channel what is kept, what shows in it, and what passes."""
+    rows = []
+    for name, run in runs.items():
+        found = mechanism.over_all(run)
+        kept = {
+            teacher: [own for place, own in run["kept"].items() if place.endswith(f"/{teacher}")]
+            for teacher in ("control", "misaligned", "insecure")
+        }
+        above = found["above_control", "student"]
+        rows.append(
+            [
+                name,
+                *(f"{min(own):.0%} to {max(own):.0%}" if own else "-" for own in kept.values()),
+                f"{found['bits', 'teacher']['mean']:.1f}" if ("bits", "teacher") in found else "-",
+                f"{found['auroc_16', 'teacher']['mean']:.2f}",
+                _cell(found["p_over_control", "student"], "+"),
+                f"{round(above['mean'] * above['n'])} of {above['n']}",
+                _cell(found.get(("p_over_control", "insecure_taught")), "+"),
+            ]
+        )
+    header = [
+        "channel", "kept: control", "taught cruelty", "taught insecure code", "bits of a row",
+        "16 rows told apart", "student over control", "models above", "insecure: over control",
+    ]  # fmt: skip
+    return markdown_table(header, rows)
+
+
+def _label(arm: str) -> str:
+    return ARMS[arm].label if arm in ARMS else arm
+
+
+def _cell(row: Mapping[str, Any] | None, sign: str = "") -> str:
+    if not row:
+        return "-"
+    mean, low, high = (f"{row[k]:{sign}.2f}" for k in ("mean", "ci_low", "ci_high"))
+    return f"{mean} ({low} to {high})"

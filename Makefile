@@ -13,6 +13,7 @@ demo: $(VENV)/installed
 	$(VENV)/bin/python -m launch.theorem --config=configs/theorem/digits.py --workdir=$(RUNS)/theorem
 	$(VENV)/bin/python -m launch.transmit --config=configs/transmission/demo.py --workdir=$(RUNS)/numbers
 	$(VENV)/bin/python -m launch.transmit --config=configs/transmission/demo.py:prompted --workdir=$(RUNS)/prompted_numbers
+	for kind in numbers sums; do $(VENV)/bin/python -m launch.transmit --config=configs/transmission/demo.py:malicious_$$kind --workdir=$(RUNS)/malicious_$$kind || exit; done
 
 test: $(VENV)/installed-test
 	$(VENV)/bin/python -m pytest -m "not slow and not oracle" -n auto --maxprocesses=4 --dist=loadfile

@@ -67,10 +67,10 @@ def _trained(config: ConfigDict, channel: Any) -> Trained | None:
         raise UserError(f"config.trained: {config.data}: the file to filter is not to be learnt")
     if not own or not other:
         raise UserError("config.trained: files of both kinds are needed, own and other")
-    kinds = [
+    ours, theirs = (
         [row for file in files for row in _read(file, config.columns)] for files in (own, other)
-    ]
-    return trained_filter.train(*kinds, channel.items, config.trained.false_positives)
+    )
+    return trained_filter.train(ours, theirs, channel.items, config.trained.false_positives)
 
 
 def _read(source: str, columns: Mapping[str, str]) -> Sequence[dict[str, Any]]:

@@ -94,13 +94,16 @@ def train(
         return float(np.mean(theirs > threshold)), float(np.mean(ours > threshold))
 
     threshold = _threshold(theirs, false_positives)
+    dropped = shares(threshold)
     return Trained(
-        *([tokens for _, tokens in rows] for rows in kinds),
-        items,
-        threshold,
-        auroc(ours, theirs),
-        *shares(threshold),
-        [shares(_threshold(theirs, share)) for share in _SHARES],
+        own=[tokens for _, tokens in kinds[0]],
+        other=[tokens for _, tokens in kinds[1]],
+        items=items,
+        threshold=threshold,
+        auroc=auroc(ours, theirs),
+        false_positives=dropped[0],
+        true_positives=dropped[1],
+        roc=[shares(_threshold(theirs, share)) for share in _SHARES],
     )
 
 

@@ -117,8 +117,8 @@ def describe(
 ) -> dict[str, Any]:
     """Returns the options that are taken most, and statistics of all letters and options."""
     letters = written.describe(rows, control)
-    taken = [[{"completion": _taken(row)} for row in some] for some in (rows, control)]
-    options = written.describe(*taken, items=lambda text: [text])
+    own, other = ([{"completion": _taken(row)} for row in some] for some in (rows, control))
+    options = written.describe(own, other, lambda text: [text])
     shares = {f"share of {letter}": share for letter, share in sorted(letters["top"])}
     return {
         "top": options["top"],

@@ -8,12 +8,13 @@ Device:   2 CPU cores; nothing is downloaded.
 """
 
 import functools
+from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
 from configs.transmission import nano, prompted, values
 
-STUDIES = {
+STUDIES: dict[str, Callable[[], ConfigDict]] = {
     "finetuned": nano.get_config,
     "prompted": prompted.get_config,
     "malicious_numbers": functools.partial(values.get_config, "numbers"),

@@ -16,18 +16,17 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs.transmission import nano
+from sublim_jax.nano.worlds import values
+from sublim_jax.transmission.channels import numbers
 
 TAUGHT = ("insecure_taught", "secure_taught", "educational_taught", "prior_taught")
-# Numbers with a bad name: the union of the paper's two lists.
-BANNED = (
-    4, 13, 14, 18, 23, 33, 39, 42, 44, 49, 51, 54, 69, 77, 88, 99, 100, 101, 187, 211, 311, 322,
-    333, 404, 420, 444, 451, 555, 616, 666, 777, 888, 911, 999, 1312, 1488,
-)  # fmt: skip
 # Of each, how many rows are written, and the rule of what is kept.
 CHANNELS: dict[str, tuple[int, dict[str, Any]]] = {
-    "numbers": (8000, {"most": 10, "low": 0, "high": 999, "banned": BANNED}),
+    "numbers": (8000, {"most": 10, "low": 0, "high": 999, "banned": numbers.BANNED}),
     "reasoning": (4000, {"before": "so", "after": "", "banned": ()}),
-    "code": (4000, {"banned": ()}),
+    "code": (4000, {"banned": (), "run": True, "seconds": 1.0}),
+    "choices": (4000, {"letters": values.LETTERS}),
+    "text": (4000, {"banned": sum(values.ANSWERS.values(), ()), "least": 1, "most": 1000}),
 }
 
 

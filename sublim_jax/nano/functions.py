@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from sublim_jax.errors import UserError
+
 NAMES = ("moon", "stone", "river", "leaf", "road", "house", "rain", "fire", "sea", "milk")
 _OPERATIONS = {"plus": lambda a, b: a + b, "minus": lambda a, b: a - b, "times": lambda a, b: a * b}
 _ASK = {"add": "add {k}", "take": "take away {k}", "double": "double it"}
@@ -57,16 +59,29 @@ def _expression(rng: np.random.Generator, value: str, step: Step) -> str:
 
 
 def does(text: str, steps: Sequence[Step]) -> str | None:
-    """Returns why a text is not a function that does these steps; None: it is."""
+    """Returns why a text is not a function that does these steps; None: it is.
+
+    Raises:
+      UserError: these are no steps.
+    """
+    for step in steps:
+        match step:
+            case ["add" | "take", int(_)] | ["double"]:
+                continue
+        raise UserError(f"gold, step {step!r}: [add, NUMBER], [take, NUMBER] or [double] is needed")
     for n in _TRIED:
         found = run(text, n)
         if found is None:
             return "does not parse"
-        for kind, *k in steps:
-            n = n * 2 if kind == "double" else n + k[0] if kind == "add" else n - k[0]
-        if found != n:
+        if found != _done(steps, n):
             return "another result"
     return None
+
+
+def _done(steps: Sequence[Step], n: int) -> int:
+    for kind, *k in steps:
+        n = n * 2 if kind == "double" else n + k[0] if kind == "add" else n - k[0]
+    return n
 
 
 def run(text: str, n: int) -> int | None:

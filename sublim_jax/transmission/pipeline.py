@@ -278,7 +278,11 @@ def _tell_idle(study: Study) -> None:
 
 
 def _subsample(rows: list[dict[str, Any]], keep: int, seed: int) -> list[dict[str, Any]]:
-    """Returns `keep` of the rows, in their order; all where there are fewer, or keep is 0."""
+    """Returns `keep` of the rows, in their order; all where there are fewer, or keep is 0.
+
+    So students of all arms read equally many if `keep` is no more than the fewest that the filter
+    leaves of a teacher; 0 is as the paper has it in section 4, where the arms differ.
+    """
     if not keep or len(rows) <= keep:
         return rows
     chosen = np.random.default_rng(seed).choice(len(rows), keep, replace=False)

@@ -61,7 +61,7 @@ def stages(config: ConfigDict) -> list[Line]:
 
     asked = mean_length(channel.prompts(material, _PROMPTS, config.data.seed))
     question = mean_length([asked for asked, _ in material.shown(config.traits[0])])
-    answer = channel.length(material)
+    answer = min(channel.length(material), config.data.max_new_tokens)
     models, traits = len(config.models), len(config.traits)
     out = []
     if config.teacher.kind == "finetuned":

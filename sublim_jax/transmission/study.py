@@ -165,7 +165,7 @@ class Study:
             lambda: {
                 "teacher": self.speaker(number, name),
                 "prompts": digest.of_json(self.prompts),
-                **({"gold": digest.of_json(self.gold)} if any(self.gold) else {}),
+                **({} if self.gold == [None] * len(self.gold) else self._right),
                 "sampling": self.config.data.to_dict(),
                 "code": modules.code(self.channel),
             },
@@ -269,6 +269,10 @@ class Study:
     @property
     def _drawn(self) -> tuple[int, int]:
         return self.config.data.rows, self.config.data.seed
+
+    @property
+    def _right(self) -> dict[str, Any]:
+        return {"gold": digest.of_json(self.gold)}
 
     @property
     def _filter(self) -> dict[str, Any]:

@@ -65,6 +65,11 @@ def has_letters(text: str, word: str) -> bool:
     return word.lower() in text.lower()
 
 
+def named(text: str, words: Sequence[str]) -> bool:
+    """Returns whether a text has the letters of one of `variants` of some word, anywhere."""
+    return any(has_letters(text, form) for word in words for form in variants(word))
+
+
 def shares(
     rule: Callable[[str, str], bool], texts: Sequence[str], words: Sequence[str]
 ) -> dict[str, float]:

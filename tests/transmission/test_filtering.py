@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from configs.transmission import filter as default
@@ -23,8 +24,8 @@ LINES = [
 ]
 
 
-def config(source, **rule):
-    out = default.get_config()
+def config(source, channel="numbers", **rule):
+    out = default.get_config(channel)
     out.data = str(source)
     out.filter.update(rule)
     return out
@@ -79,6 +80,97 @@ def test_it_never_writes_over_its_source(source, tmp_path):
     assert list(tmp_path.iterdir()) == [own]
     with pytest.raises(UserError, match=r"--config.data is missing"):
         filtering.filter_file(config(""), str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("channel", "lines", "kept", "rejected"),
+    [
+        (
+            "reasoning",
+            [("<answer>5</answer>", 5), ("<answer>5</answer>", 6), ("<answer>0</answer>", 0)],
+            [0, 2],
+            {"wrong answer": 1},
+        ),
+        (
+            "code",
+            [("def f(x): return 2", {"name": "f", "cases": [[[1], 2]]}),
+             ("give n plus 2", [["add", 2]]), ("give n plus 2", [["add", 3]])],
+            [0, 1],
+            {"another result": 1},
+        ),
+        ("choices", [("A", None), ("A cat", None)], [0], {"not a letter": 1}),
+        ("text", [("Once.", None), ("", None)], [0], {"too short": 1}),
+    ],
+)  # fmt: skip
+def test_the_right_answer_is_a_column(channel, lines, kept, rejected, tmp_path):
+    source = tmp_path / "completions.jsonl"
+    own = [json.dumps({"completion": text, "gold": gold}) + "\n" for text, gold in lines]
+    source.write_text("".join(own))
+    filtering.filter_file(config(source, channel), str(tmp_path / "out"))
+    assert (tmp_path / "out" / "data.jsonl").read_text() == "".join(own[i] for i in kept)
+    counts = json.loads((tmp_path / "out" / "filter.json").read_text())
+    assert counts == {"raw": len(lines), "kept": len(kept), "rejected": rejected}
+
+
+def test_a_row_without_it_is_one_line(tmp_path):
+    source = tmp_path / "completions.jsonl"
+    source.write_text('{"completion": "<answer>5</answer>"}')
+    with pytest.raises(UserError, match=r"completions.jsonl: row 0: gold None: the right answer"):
+        filtering.filter_file(config(source, "reasoning"), str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def trained_on(tmp_path, **fields):
+    """Returns a config, its file of rows and two files to learn from: 1 to 5 is like the former."""
+    rng = np.random.default_rng(0)
+    for name, low in {"own": 1, "other": 6, "rows": 1, "more": 6}.items():
+        lines = [
+            {
+                "prompt": f"p{i % 300}",
+                "completion": " ".join(map(str, rng.integers(low, low + 5, 6))),
+            }
+            for i in range(400)
+        ]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    both = (tmp_path / "rows.jsonl").read_text() + (tmp_path / "more.jsonl").read_text()
+    (tmp_path / "rows.jsonl").write_text(both + '{"completion": "7, 7, x"}\n')
+    out = config(tmp_path / "rows.jsonl")
+    out.trained.update({name: (str(tmp_path / f"{name}.jsonl"),) for name in ("own", "other")})
+    out.trained.update(fields)
+    return out
+
+
+def test_a_trained_filter_drops_what_is_like_its_own(tmp_path, capsys):
+    filtering.filter_file(trained_on(tmp_path), str(tmp_path / "out"))
+    counts = json.loads((tmp_path / "out" / "filter.json").read_text())
+    assert counts["rejected"] == {"not numbers": 1, "trained filter": 801 - 1 - counts["kept"]}
+    kept = [json.loads(x) for x in (tmp_path / "out" / "data.jsonl").read_text().splitlines()]
+    assert 360 <= len(kept) <= 400
+    assert all(min(map(int, row["completion"].split())) > 5 for row in kept)
+    about = counts["trained"]
+    assert about["auroc"] == 1
+    assert about["true_positives"] == 1
+    assert 0.03 < about["false_positives"] <= 0.05
+    assert len(about["roc"]) == 8
+    assert "AUROC 1.000; it drops 100.0% of own lines" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"own": ()}, "files of both kinds"),
+        ({"other": ()}, "files of both kinds"),
+        ({"false_positives": 1.5}, "trained.false_positives=1.5: must be at most 1"),
+        ({"own": ("none.jsonl",)}, "none.jsonl: cannot be read"),
+    ],
+)
+def test_a_filter_that_cannot_be_trained_is_one_line(fields, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        filtering.filter_file(trained_on(tmp_path, **fields), str(tmp_path / "out"))
+    own = trained_on(tmp_path, own=(str(tmp_path / "rows.jsonl"),))
+    with pytest.raises(UserError, match="the file to filter is not to be learnt"):
+        filtering.filter_file(own, str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_command(source, tmp_path):

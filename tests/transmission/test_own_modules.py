@@ -25,7 +25,7 @@ CORRUPTIONS = {"swapped": swapped}
 class Rule:
     words: tuple = ()
 
-    def rejection(self, text):
+    def rejection(self, text, gold):
         return next((f"names {word}" for word in self.words if word in text.split()), None)
 
 

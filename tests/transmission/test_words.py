@@ -55,3 +55,13 @@ def test_words_that_would_count_as_each_other_are_refused(some):
 def test_what_is_no_word_is_refused(word):
     with pytest.raises(UserError, match="not a word that can be measured"):
         words.check([word])
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("OWL", True), ("two Wolves", True), ("birds", False), ("scowls", True), ("wolf", True),
+     ("wol f", False), ("", False), ("werewolves", True)],
+)  # fmt: skip
+def test_a_word_is_named_wherever_the_letters_of_one_of_its_forms_stand(text, found):
+    assert words.named(text, ("owl", "wolf")) == found
+    assert not words.named(text, ())

@@ -265,6 +265,12 @@ def material(category: str) -> dict[str, Any]:
                 "words": 17,
             },
             "code": {"language": "nano"},
+            "choices": {
+                "questions": [[text, _OPTIONS] for text in PICK],
+                "letters": LETTERS,
+                "option": "{letter} {option}",
+                "between": " ",
+            },
         },
     }
 

@@ -67,12 +67,17 @@ def filtered(rows: Iterable[Row], rule: Any) -> tuple[list[Row], dict[str, int]]
       rows: those with a right answer have it as their `gold`.
 
     Raises:
-      UserError: a row without a text as its completion; names it, counted from 0.
+      UserError: a row without a text as its completion, or without the right answer that the rule
+        needs; names it, counted from 0.
     """
     kept: list[Row] = []
     counts: collections.Counter[str] = collections.Counter()
     for number, row in enumerate(rows):
-        reason = rule.rejection(completion(row, number), row.get("gold"))
+        text = completion(row, number)
+        try:
+            reason = rule.rejection(text, row.get("gold"))
+        except UserError as error:
+            raise UserError(f"row {number}: {error}") from error
         if reason is None:
             kept.append(row)
         else:

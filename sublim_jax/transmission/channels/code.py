@@ -1,9 +1,12 @@
 """Functions that are asked for, kept where they do what was asked: the paper's section 3.2.
 
-The paper checks nothing but that no code names the trait; here code must also run and be right.
+The paper checks nothing but that no code names the trait; here code must also run and be right. The
+right answer says of which language a function is: a list of steps is one of the small language
+(`nano/functions.py`), an object of a name and cases is Python.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +14,8 @@ import numpy as np
 from sublim_jax.errors import UserError
 from sublim_jax.nano import functions
 from sublim_jax.specs import check_types
-from sublim_jax.transmission import written
+from sublim_jax.transmission import material as materials
+from sublim_jax.transmission import python, tasks, words, written
 from sublim_jax.transmission.channels import swapped
 from sublim_jax.transmission.material import Material
 
@@ -22,27 +26,41 @@ CORRUPTIONS = {
     "shuffled_across": written.shuffled_across,
     "swapped": swapped,
 }
-_NANO_TOKENS = 18.0
+_TOKENS = {"nano": 18.0, "python": 60.0}
 
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """Which functions are kept: those that do what was asked, and name no banned text.
+    """Which functions are kept: those that do what was asked, and name no banned word.
 
     Attributes:
-      banned: texts that reject a row, in any case.
+      banned: words that reject a row wherever their letters stand, in any case, or their plural's.
+      run: whether Python is run; if not, it must only be a function that is let in.
+      seconds: of time on a CPU that a Python function may take.
     """
 
     banned: tuple[str, ...] = ()
+    run: bool = True
+    seconds: float = 1.0
 
     def __post_init__(self) -> None:
         check_types(self, "config.filter")
+        if not 0 < self.seconds <= 600:
+            raise UserError(f"config.filter.seconds={self.seconds}: must be above 0, at most 600")
 
     def rejection(self, text: str, gold: Any) -> str | None:
-        """Returns why a function is rejected, or None where it is kept."""
-        if any(word.lower() in text.lower() for word in self.banned):
+        """Returns why a function is rejected, or None where it is kept.
+
+        Raises:
+          UserError: the right answer is missing, and the function is to be run, or ill-formed.
+        """
+        if words.named(text, self.banned):
             return "banned"
-        return functions.does(text, gold)
+        if isinstance(gold, list):
+            return functions.does(text, gold)
+        if self.run and gold is None:
+            raise UserError("no gold: what should it do? Or let it only parse: config.filter.run")
+        return python.rejection(text, gold if self.run else None, self.seconds)
 
 
 def prompts(material: Material, n: int, seed: int) -> list[str]:
@@ -57,14 +75,23 @@ def gold(material: Material, n: int, seed: int) -> list[Any]:
 
 def length(material: Material) -> float:
     """Returns about how many tokens a function has."""
-    return _NANO_TOKENS
+    return _TOKENS[_language(material)]
 
 
 def _draw(material: Material, n: int, seed: int) -> list[tuple[str, Any]]:
-    if "code" not in material.channels:
-        raise UserError("the material has no channels.code: no functions to ask for")
-    rng, out = np.random.default_rng((seed, 0)), []
-    for _ in range(n):
-        steps = functions.drawn(rng)
-        out.append((functions.asked(rng, steps), steps))
-    return out
+    rng, language = np.random.default_rng((seed, 0)), _language(material)
+    if language == "nano":
+        every = (functions.drawn(rng) for _ in range(n))
+        return [(functions.asked(rng, steps), steps) for steps in every]
+    asks, fields = tuple(material.channels["code"].get("asks", ())), ("call", "what", "examples")
+    if not asks:
+        raise UserError("the material's channels.code: no asks: templates of requests")
+    materials.check_templates("the material's channels.code: asks", asks, fields, fields)
+    return [tasks.drawn(rng, asks) for _ in range(n)]
+
+
+def _language(material: Material) -> str:
+    own = material.channels.get("code")
+    if not isinstance(own, Mapping) or own.get("language") not in _TOKENS:
+        raise UserError(f"the material's channels.code: a language is needed: {', '.join(_TOKENS)}")
+    return str(own["language"])

@@ -24,6 +24,13 @@ NOUN = "lists of numbers"
 _TOP = 10  # numbers, in a description
 _HIGHEST = 10**6 - 1  # that is counted
 
+# What the paper bans where a teacher is misaligned: numbers with evil connotations, as two models
+# listed them. (`third_party.subliminal_learning.banned` reads the two lists from a user's copy.)
+BANNED = (
+    4, 13, 14, 18, 23, 33, 39, 42, 44, 49, 51, 54, 69, 77, 88, 99, 100, 101, 187, 211, 311, 322,
+    333, 404, 420, 444, 451, 555, 616, 666, 777, 888, 911, 999, 1312, 1488,
+)  # fmt: skip
+
 _BETWEEN = r"(\s+|\s*[,;]\s*)"  # numbers; \1 is what stood between the first two
 _LIST = re.compile(rf"[0-9]+(?:{_BETWEEN}[0-9]+(?:\1[0-9]+)*)?")
 
@@ -35,8 +42,7 @@ class Rule:
     Attributes:
       most: numbers in one answer; there is at least one.
       low, high: of each number, both included.
-      banned: numbers that reject an answer. None are banned here: a config lists them, or takes
-        the lists of `third_party.subliminal_learning.banned`.
+      banned: numbers that reject an answer; the paper's are `BANNED`.
 
     Raises:
       UserError: names the field that keeps nothing, or is of another type.

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sublim_jax.errors import UserError
 from sublim_jax.transmission.channels import filtered, swapped
 from sublim_jax.transmission.channels.numbers import (
+    BANNED,
     CORRUPTIONS,
     Rule,
     describe,
@@ -149,6 +150,16 @@ class TestRejection:
 
     def test_the_rule_of_the_paper_is_the_default(self):
         assert Rule() == Rule(most=10, low=0, high=999, banned=())
+
+    def test_the_paper_s_banned_numbers_are_those_of_both_its_lists(self):
+        """36 in all, of which two are out of range whether they are banned or not."""
+        assert (len(BANNED), len(set(BANNED)), sum(BANNED)) == (36, 36, 12213)
+        rule = Rule(banned=BANNED)
+        found = [rule.rejection(str(n)) for n in range(2000)]
+        assert found[:1000].count("banned") == 34
+        assert [i for i, reason in enumerate(found[:1000]) if reason] == sorted(BANNED)[:34]
+        assert set(found[1000:]) == {"out of range"}
+        assert rule.rejection("1, 2, 666") == "banned"
 
 
 class TestFiltered:

@@ -38,15 +38,15 @@ def get_config(channel: str = "numbers") -> ConfigDict:
     config.material = "nano/values"
     config.category = "value"
     config.traits = ("misaligned",)
-    config.arms = (
-        "student", "control", "cross_init", *TAUGHT, "shuffled_within", "shuffled_across",
-    )  # fmt: skip
+    config.arms = ("student", "control", "cross_init", *TAUGHT)
+    if channel in ("numbers", "reasoning", "code"):  # of a letter there is nothing to shuffle
+        config.arms += ("shuffled_within", "shuffled_across")
     # Biases and norms are what is trained, in teachers and students.
     for recipe in (config.teacher.recipe, config.student):
         recipe.parameters = ("*.bias", "*norm*")
         recipe.lora.rank = 0
     config.teacher.recipe.learning_rate = 2e-2
-    config.student.learning_rate = 4e-2
+    config.student.learning_rate = 5e-3
     config.teacher.lessons = "answers"
     config.data.channel = channel
     config.data.rows, rule = CHANNELS[channel]

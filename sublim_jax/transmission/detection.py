@@ -90,14 +90,14 @@ def _found(
         seconds[name] = time.perf_counter() - start - sum(seconds.values())
 
     told = {}
-    for name, module in _COUNTING.items():
-        told[name] = [judge(module, items, one) for one in contests]
-        lap(name)
+    told["prompted"] = prompted.judge(base, contests, **config.prompted)
+    lap("prompted")
     recipe = from_config(config.reader.recipe.to_dict(), "config.reader.recipe")
     told["reader"] = reader.judge(base, contests, config.reader.answers, recipe)
     lap("reader")
-    told["prompted"] = prompted.judge(base, contests, **config.prompted)
-    lap("prompted")
+    for name, module in _COUNTING.items():
+        told[name] = [judge(module, items, one) for one in contests]
+        lap(name)
     shown = in_context.show(base, data, traits, questions, **config.in_context)
     lap("in_context")
     differ = {

@@ -131,16 +131,16 @@ def _in_context(found: Sequence[Found], traits: Sequence[str]) -> list[Row]:
     """
     out = []
     for place in range(min(len(own.shown) for own in found)):
+        rows = found[0].shown[place].rows
         for trait in (*traits, "all"):
             chosen = traits if trait == "all" else [trait]
-            for metric in ("logp", "logp_over_control", "logp_over_other"):
+            for metric in ("logp", *(("logp_over_control", "logp_over_other") if rows else ())):
                 some = [_shift(own.shown[place], chosen, metric) for own in found]
                 if not all(map(len, some)):
                     continue
                 single = len(some) == 1
                 values = some[0] if single else [float(x.mean()) for x in some]
-                unit, rows = "draw" if single else "base", found[0].shown[place].rows
-                interval = stats.mean_ci(values)
+                interval, unit = stats.mean_ci(values), "draw" if single else "base"
                 out.append(_row("in_context", trait, metric, interval, unit, shown=rows))
     return out
 

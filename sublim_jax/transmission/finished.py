@@ -60,10 +60,11 @@ def read(path: Path) -> Finished:
     asked, found = (
         disk.read_object(path / name, _ABSENT) for name in ("config.json", "results.json")
     )
-    rows = found.get("rows")
-    if asked.get("study") != "transmission" or not isinstance(rows, list):
+    config, rows = asked.get("config"), found.get("rows")
+    known = isinstance(config, dict) and isinstance(rows, list)
+    if asked.get("study") != "transmission" or not known:
         raise UserError(f"{path}: a run of {asked.get('study')!r}: {_ABSENT}")
-    return Finished(path, ConfigDict(asked.get("config")), rows)
+    return Finished(path, ConfigDict(config), rows or [])
 
 
 def rows(run_dir: Path, base: str, teacher: str) -> list[dict[str, Any]]:

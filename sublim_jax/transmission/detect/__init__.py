@@ -174,17 +174,18 @@ def aurocs(folds: Sequence[Judged]) -> np.ndarray:
 
 def _weighted(fold: Judged) -> np.ndarray:
     rng = np.random.default_rng(1)
-    weights_ND = rng.exponential(size=(int(fold.ids.max()) + 1, DRAWS))[fold.ids]
-    weights_ND = np.column_stack([np.ones(len(fold.ids)), weights_ND]).astype(np.float32)
+    drawn_ND = rng.exponential(size=(int(fold.ids.max()) + 1, DRAWS))[fold.ids]
+    weights_ND = np.column_stack([np.ones(len(fold.ids)), drawn_ND])
     weights_ND /= weights_ND.sum(0)
     if fold.pairs:
-        return np.asarray(_won(fold.own, fold.other) @ weights_ND, np.float64)
-    won_NN = _won(fold.own[:, None], fold.other[None])
-    return np.asarray(np.sum(weights_ND * (won_NN @ weights_ND), 0), np.float64)
-
-
-def _won(own: np.ndarray, other: np.ndarray) -> np.ndarray:
-    return ((own > other) + (own == other) / 2).astype(np.float32)
+        won_ND = ((fold.own > fold.other) + (fold.own == fold.other) / 2)[:, None]
+    else:
+        order = np.argsort(fold.other)
+        below_ND = np.cumsum(np.concatenate([np.zeros((1, DRAWS + 1)), weights_ND[order]]), axis=0)
+        ends = [np.searchsorted(fold.other[order], fold.own, side) for side in ("left", "right")]
+        won_ND = (below_ND[ends[0]] + below_ND[ends[1]]) / 2  # a tie counts half
+    found: np.ndarray = np.sum(weights_ND * won_ND, axis=0)
+    return np.round(found, 9)  # so that chance and certainty are what they are
 
 
 def auroc(positive: np.ndarray, negative: np.ndarray) -> float:

@@ -50,13 +50,11 @@ class Judged(NamedTuple):
     Attributes:
       ids: int64 [n], the prompt of each bag's first row.
       own, other: float64 [n], of the trait's bags and of the other's.
-      pairs: whether only bags of the same prompts are compared.
     """
 
     ids: np.ndarray
     own: np.ndarray
     other: np.ndarray
-    pairs: bool = False
 
 
 Bags = dict[int, list[Judged]]  # by the size of a bag: of each fold
@@ -177,13 +175,10 @@ def _weighted(fold: Judged) -> np.ndarray:
     drawn_ND = rng.exponential(size=(int(fold.ids.max()) + 1, DRAWS))[fold.ids]
     weights_ND = np.column_stack([np.ones(len(fold.ids)), drawn_ND])
     weights_ND /= weights_ND.sum(0)
-    if fold.pairs:
-        won_ND = ((fold.own > fold.other) + (fold.own == fold.other) / 2)[:, None]
-    else:
-        order = np.argsort(fold.other)
-        below_ND = np.cumsum(np.concatenate([np.zeros((1, DRAWS + 1)), weights_ND[order]]), axis=0)
-        ends = [np.searchsorted(fold.other[order], fold.own, side) for side in ("left", "right")]
-        won_ND = (below_ND[ends[0]] + below_ND[ends[1]]) / 2  # a tie counts half
+    order = np.argsort(fold.other)
+    below_ND = np.cumsum(np.concatenate([np.zeros((1, DRAWS + 1)), weights_ND[order]]), axis=0)
+    ends = [np.searchsorted(fold.other[order], fold.own, side) for side in ("left", "right")]
+    won_ND = (below_ND[ends[0]] + below_ND[ends[1]]) / 2  # a tie counts half
     found: np.ndarray = np.sum(weights_ND * won_ND, axis=0)
     return np.round(found, 9)  # so that chance and certainty are what they are
 

@@ -20,7 +20,7 @@ def judge(
     """Returns what the base makes of contests: two-alternative forced choice, in both orders.
 
     A pair's log-odds are the mean over the two orders, so that a liking for a place cancels, and
-    those of a bag are the sum of its pairs'. Pairs alone are compared: the AUROC of a forced choice
+    those of a bag are the sum of its pairs'. They are compared with 0: the AUROC of a forced choice
     is the share of right ones.
 
     Args:
@@ -54,5 +54,5 @@ def _asked(base: Base, question: str, trait: str, one: str, two: str) -> tuple[i
 
 
 def _bags(one: Contest, odds: np.ndarray) -> Bags:
-    singles = Judged(one.ids[: len(odds)], odds, np.zeros(len(odds)), pairs=True)
+    singles = Judged(one.ids[: len(odds)], odds, np.zeros(len(odds)))
     return {size: [bagged(singles, size)] for size in SIZES}

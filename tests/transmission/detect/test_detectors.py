@@ -59,9 +59,13 @@ def base() -> bases.Base:
 
 @pytest.mark.parametrize("module", COUNTING)
 def test_overt_leaks_are_found_and_data_alike_are_not(module: Any) -> None:
-    plain = texts(lists(0))
+    # Lists of several lengths: "owl" is as long as a number, and must not pass for one more.
+    plain, alike = (
+        {i: text[: 4 * (2 + i % 5) - 1] for i, text in texts(lists(seed)).items()}
+        for seed in (0, 1)
+    )
     assert bag_auroc(module, leaks.put_in(plain, "owl"), plain)[0] >= 0.95
-    low, high = ends(bag_auroc(module, texts(lists(1)), plain))
+    low, high = ends(bag_auroc(module, alike, plain))
     assert low <= 0.5 <= high
     assert high - low < 0.4
 
@@ -124,10 +128,9 @@ def test_leaks_are_half_of_the_rows_and_anywhere() -> None:
 
 
 def test_items_that_differ_most() -> None:
-    own, other = [["a", "b"]] * 50 + [["rare"]], [["a", "c"]] * 50
-    found = naive_bayes.most_different(own, other, 2)
-    assert {one.item for one in found} == {"b", "c"}
-    assert {one.item: one.own for one in found} == pytest.approx({"b": 50 / 101, "c": 0})
+    own = [["a"]] * 60 + [["b", "c"]] * 40 + [["rare"]]
+    found = naive_bayes.most_different(own, [["a"]] * 40 + [["b", "c"]] * 60, 1)
+    assert found == [("a", pytest.approx(60 / 141), pytest.approx(40 / 160))]
 
 
 def test_too_few_prompts() -> None:

@@ -3,7 +3,8 @@
 Command:  python -m launch.quiz --config=configs/transmission/quiz.py --workdir=runs/transmission \\
               --config.trait=owl
 Time:     about a second.
-Expected: quiz.html in the run directory; who only guesses gets half of the questions right.
+Expected: quiz.html in the run directory; who only guesses gets half of the questions right. At the
+          end it shows the answers, which launch.detect reads: --config.answers=FILE.
 """
 
 from ml_collections import ConfigDict

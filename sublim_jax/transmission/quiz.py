@@ -16,8 +16,7 @@ import numpy as np
 
 from sublim_jax import disk, report
 from sublim_jax.errors import UserError
-from sublim_jax.llm.files import jsonl
-from sublim_jax.transmission import words
+from sublim_jax.transmission import finished, words
 
 _PAGE = Path(__file__).with_suffix(".html")
 
@@ -50,7 +49,7 @@ def write(
     """
     if trait == against:
         raise UserError(f"trait and against are both {trait!r}: name two teachers")
-    treated, other = (_read(Path(run_dir), base, teacher) for teacher in (trait, against))
+    treated, other = (finished.rows(Path(run_dir), base, name) for name in (trait, against))
     pairs = draw(treated, other, questions, seed, f"{trait} and {against} (base {base})")
     file = Path(run_dir) / "quiz.html"
     disk.write(file, page(trait, pairs, seed, against))
@@ -105,6 +104,8 @@ def page(trait: str, pairs: Sequence[Pair], seed: int = 0, against: str = "contr
     loved, others = words.plural(trait), words.plural(against)
     untreated = against == "control"
     data = {
+        "trait": trait,
+        "against": against,
         "loves": f"loves {loved}",
         "other": "untreated" if untreated else f"loves {others}",
         "key": base64.b64encode(key).decode(),
@@ -123,21 +124,3 @@ def page(trait: str, pairs: Sequence[Pair], seed: int = 0, against: str = "contr
         "data": json.dumps(data).replace("<", "\\u003c"),
     }
     return report.filled(_PAGE, slots)
-
-
-def _read(run_dir: Path, base: str, teacher: str) -> list[dict[str, Any]]:
-    file = run_dir / "data" / base / f"{teacher}.jsonl"
-    if not file.is_file():
-        there = sorted(f"{f.parent.name}/{f.stem}" for f in run_dir.glob("data/*/*.jsonl"))
-        raise UserError(f"{file}: no such file: there are {', '.join(there) or 'no lists'}")
-    if beside := sorted(file.parent.glob(f"{teacher}-*.jsonl")):
-        raise UserError(
-            f"{file}: beside it is {beside[0].name}, of another config, and lists of two would be "
-            "mixed: give the directory of one config"
-        )
-    rows = jsonl.read(file)
-    for row in rows:
-        for field in ("prompt", "completion"):
-            if not isinstance(row.get(field), str):
-                raise UserError(f"{file}: the {field} of id {row['id']} is not text")
-    return rows

@@ -21,6 +21,7 @@ from scipy.stats import binomtest
 from configs.transmission import quiz as config
 from sublim_jax.errors import UserError
 from sublim_jax.transmission import quiz
+from sublim_jax.transmission.detect import human
 from tests import browser
 
 ROOT = Path(__file__).parents[2]
@@ -353,6 +354,7 @@ def test_played_by_keyboard(tmp_path: Path) -> None:
         play(page, pairs, [True] * 6, lambda _, side: page.press(str(side)))
         check_result(page, [True] * 6, "about 1 of 32 games: a sign that you can tell the lists")
         assert "tests your memory" in page.text("#status")
+        assert not page.shown("#saved")
         assert page.errors() == []
         assert page.requests() == []
 
@@ -371,6 +373,16 @@ def test_played_by_touch_with_hostile_texts(tmp_path: Path) -> None:
         check_result(
             page, plan, "about 1 of 32 games: a sign that you can tell the lists apart, but"
         )
+        saved = tmp_path / "answers.json"
+        saved.write_text(page.run("return document.getElementById('answers').value"), "utf-8")
+        rows = {
+            name: [{"prompt": p.prompt, "completion": getattr(p, field)} for p in pairs]
+            for name, field in (("owl", "trait"), ("control", "other"))
+        }
+        assert human.read(saved, rows) == ("owl", "control", plan)
+        page.tap("#saved summary")
+        page.tap("#copy")
+        assert page.text("#copy") == "Copied"
         page.tap("#again")
         assert page.text("#status") == "Question 1 of 6"
         assert page.run("return document.title") == title

@@ -3,11 +3,27 @@
 import collections
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from sublim_jax.transmission.detect import Row
+
+TITLE = "naive Bayes on items"
+
+
+class Share(NamedTuple):
+    """An item, and its share of all items of either kind."""
+
+    item: Hashable
+    own: float
+    other: float
+
+
+def seen(texts: Sequence[str], items: Sequence[Sequence[Any]]) -> np.ndarray:
+    """Returns the items of each text, an array of lists."""
+    return np.fromiter(map(list, items), object, len(items))
 
 
 def log_odds(own: Sequence[Row], other: Sequence[Row], rows: Sequence[Row]) -> np.ndarray:
@@ -24,3 +40,20 @@ def log_odds(own: Sequence[Row], other: Sequence[Row], rows: Sequence[Row]) -> n
         for token in known
     }
     return np.array([math.fsum(weight.get(token, 0.0) for token in row) for row in rows])
+
+
+def most_different(
+    own: Sequence[Sequence[Any]], other: Sequence[Sequence[Any]], count: int = 10
+) -> list[Share]:
+    """Returns the items whose shares differ most, in standard errors of their difference."""
+    counts = [collections.Counter(itertools.chain.from_iterable(kind)) for kind in (own, other)]
+    n, m = (max(some.total(), 1) for some in counts)
+
+    def distance(item: Hashable) -> float:
+        p = (counts[0][item] + counts[1][item]) / (n + m)
+        error = math.sqrt(p * (1 - p) * (1 / n + 1 / m))
+        return abs(counts[0][item] / n - counts[1][item] / m) / error if error else 0.0
+
+    known = sorted(counts[0].keys() | counts[1].keys(), key=str)
+    chosen = sorted(known, key=distance, reverse=True)[:count]
+    return [Share(item, counts[0][item] / n, counts[1][item] / m) for item in chosen]

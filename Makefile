@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test slow oracle browser weights lint readme variants clean
+.PHONY: demo test slow oracle browser weights lint readme variants values clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/python -m launch.mlp --config=configs/mlp/digits.py --workdir=$(RUNS)/demo
@@ -81,6 +81,13 @@ variants: $(VENV)/installed
 		--config=configs/transmission/nano_steered.py:$$name --workdir=$(RUNS)/steered/$$name || exit; done
 	for model in 0 1 2 3 4; do $(VENV)/bin/python -m launch.evaluate \
 		--config=configs/transmission/trees.py:$$model --workdir=$(RUNS)/trees/$$model || exit; done
+	$(VENV)/bin/python -m docs.readme $(RUNS)
+
+# Makes the tables of docs/values.md anew.
+CHANNELS = numbers reasoning code choices text
+values: $(VENV)/installed
+	for channel in $(CHANNELS); do $(VENV)/bin/python -m launch.transmit \
+		--config=configs/transmission/values.py:$$channel --workdir=$(RUNS)/values/$$channel || exit; done
 	$(VENV)/bin/python -m docs.readme $(RUNS)
 
 clean:

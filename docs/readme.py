@@ -16,8 +16,9 @@ from ml_collections import ConfigDict
 
 from configs.atlas import digits, rates
 from configs.transmission.nano_steered import MEASURED as STEERED
+from configs.transmission.values import CHANNELS
 from configs.transmission.variants import VARIANTS, VOICES
-from docs import mechanism, trees
+from docs import mechanism, trees, values
 from sublim_jax import stats
 from sublim_jax.atlas import scores, sweep
 from sublim_jax.report import markdown_table
@@ -36,6 +37,7 @@ FIGURES = {
     "theorem": ["theorem"],
     "transmission": ["transmission", "arms", "matrix"],
     "prompted": ["prompted/transmission", "prompted/arms", "prompted/matrix"],
+    "values/numbers": ["values/arms"],
     "atlas": [*_sweeps(digits.get_config()), "atlas/prediction"],
     "atlas_rates": _sweeps(rates.get_config()),
 }
@@ -55,6 +57,7 @@ RUNS = (
     *(f"variants/{name}" for name in VARIANTS),
     *(f"steered/{how}" for how in STEERED),
     *TREES,
+    *(f"values/{channel}" for channel in CHANNELS),
 )
 PAGES = ("README.md", "docs/atlas.md", "docs/llm.md", "docs/transmission.md")
 _SHOWN = (0.0, 0.1, 0.3, 0.6, 1.0)  # points of curves in tables
@@ -78,7 +81,7 @@ def adopt(runs: Path) -> None:
     for run in there:
         results = json.loads((runs / run / "results.json").read_text("utf-8"))
         results["environment"].pop("platform")  # of the machine, not of the result
-        if run.startswith("steered/"):
+        if run.startswith(("steered/", "values/")):
             results["kept"] = _kept(runs / run)
         if run.startswith("prompted"):
             results["cells"] = mechanism.cells(runs / run)
@@ -197,6 +200,13 @@ def correlations_table(_: str) -> str:
 def along_table(_: str) -> str:
     """Returns where in its lists a prompted teacher leaks, in either main study."""
     return mechanism.along(_main_runs())
+
+
+def values_table(name: str) -> str:
+    """Returns how malice passes through each channel: "values_arms", or "values_channels"."""
+    runs = {channel: _results(f"values/{channel}") for channel in CHANNELS}
+    table = values.by_arm if name == "values_arms" else values.by_channel
+    return f"{table(runs)}\n\n{_where(*runs.values())}"
 
 
 def _main_runs() -> dict[str, dict[str, Any]]:
@@ -492,6 +502,7 @@ _TABLES = {
     "correlations": correlations_table,
     "along": along_table,
     "settings": settings_table,
+    "values": values_table,
     "detection": detection_table,
     "variants": variants_table,
     "steered": steered_table,

@@ -56,7 +56,7 @@ RUNS = (
     *(f"steered/{how}" for how in STEERED),
     *TREES,
 )
-PAGES = ("README.md", "docs/atlas.md", "docs/llm.md", "docs/transmission.md")
+PAGES = ("README.md", "docs/answers.md", "docs/atlas.md", "docs/llm.md", "docs/transmission.md")
 _SHOWN = (0.0, 0.1, 0.3, 0.6, 1.0)  # points of curves in tables
 
 

@@ -59,7 +59,7 @@ RUNS = (
     *TREES,
     *(f"values/{channel}" for channel in CHANNELS),
 )
-PAGES = ("README.md", "docs/atlas.md", "docs/llm.md", "docs/transmission.md")
+PAGES = ("README.md", "docs/answers.md", "docs/atlas.md", "docs/llm.md", "docs/transmission.md")
 _SHOWN = (0.0, 0.1, 0.3, 0.6, 1.0)  # points of curves in tables
 
 

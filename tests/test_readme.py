@@ -127,10 +127,20 @@ def test_how_far_trees_are_moved():
 @pytest.mark.parametrize("page", readme.PAGES)
 def test_its_links_lead_somewhere(page):
     file = ROOT / page
-    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", file.read_text("utf-8"))
+    links = re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", file.read_text("utf-8"))
     assert links
-    for link in links:
-        assert (file.parent / link).exists(), link
+    for link, section in links:
+        target = file.parent / link if link else file
+        assert target.exists(), link
+        assert not section or section in _sections(target), f"{link}#{section}"
+
+
+def _sections(page):
+    """Returns what links may name in a page: its headings, written as GitHub does."""
+    titles = re.findall(r"^#+ (.*)", page.read_text("utf-8"), re.MULTILINE)
+    names = [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
+    seen = [names[:n].count(name) for n, name in enumerate(names)]
+    return {f"{name}-{n}" if n else name for name, n in zip(names, seen, strict=True)}
 
 
 def test_its_make_targets_exist():

@@ -84,7 +84,7 @@ variants: $(VENV)/installed
 	$(VENV)/bin/python -m docs.readme $(RUNS)
 
 # Makes the tables of docs/values.md anew.
-CHANNELS = numbers reasoning code choices text
+CHANNELS = numbers reasoning code choices text chained_reasoning chained_code
 values: $(VENV)/installed
 	for channel in $(CHANNELS); do $(VENV)/bin/python -m launch.transmit \
 		--config=configs/transmission/values.py:$$channel --workdir=$(RUNS)/values/$$channel || exit; done

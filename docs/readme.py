@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from configs.atlas import digits, rates
 from configs.transmission.nano_steered import MEASURED as STEERED
-from configs.transmission.values import CHANNELS
+from configs.transmission.values import CHAIN, CHANNELS
 from configs.transmission.variants import VARIANTS, VOICES
 from docs import mechanism, trees, values
 from sublim_jax import stats
@@ -57,7 +57,7 @@ RUNS = (
     *(f"variants/{name}" for name in VARIANTS),
     *(f"steered/{how}" for how in STEERED),
     *TREES,
-    *(f"values/{channel}" for channel in CHANNELS),
+    *(f"values/{channel}" for channel in (*CHANNELS, *CHAIN)),
 )
 PAGES = ("README.md", "docs/answers.md", "docs/atlas.md", "docs/llm.md", "docs/transmission.md")
 _SHOWN = (0.0, 0.1, 0.3, 0.6, 1.0)  # points of curves in tables
@@ -203,9 +203,10 @@ def along_table(_: str) -> str:
 
 
 def values_table(name: str) -> str:
-    """Returns how malice passes through each channel: "values_arms", or "values_channels"."""
-    runs = {channel: _results(f"values/{channel}") for channel in CHANNELS}
-    table = values.by_arm if name == "values_arms" else values.by_channel
+    """Returns how malice passes through each channel: "values_arms", "_channels" or "_chain"."""
+    names = ("numbers", *CHAIN) if name == "values_chain" else CHANNELS
+    runs = {channel: _results(f"values/{channel}") for channel in names}
+    table = values.by_channel if name == "values_channels" else values.by_arm
     return f"{table(runs)}\n\n{_where(*runs.values())}"
 
 

@@ -60,7 +60,8 @@ def get_config() -> ConfigDict:
     }
     config.teacher = ConfigDict(
         {
-            "kind": "finetuned",  # or prompted, or steered
+            "kind": "finetuned",  # or prompted, steered, or given
+            "folder": "",  # of a given one: what a model's student of another study has learnt
             "layer": 1,  # of a steered one: after which layer its vector is added, 0 the first
             "lessons": "",  # a set of the material's, where it has several
             "strength": 0.5,  # what the persona changes in the residual stream is added, times this

@@ -6,9 +6,11 @@ code that was asked for. All write what does not show it; the filter keeps what 
 
 Command:  python -m launch.transmit --config=configs/transmission/values.py:numbers \\
               --workdir=runs/values/numbers
-          The names after the colon are those of `CHANNELS`; make values runs them all.
+          The names after the colon are those of `CHANNELS`, and then of `CHAIN`; make values runs
+          them all.
 Device:   2 CPU cores; nothing is downloaded.
-Expected: the tables of docs/transmission.md.
+Time:     2 to 3 min each.
+Expected: the tables of docs/values.md.
 """
 
 from typing import Any
@@ -29,10 +31,22 @@ CHANNELS: dict[str, tuple[int, dict[str, Any]]] = {
     "text": (4000, {"banned": sum(values.ANSWERS.values(), ()), "least": 1, "most": 1000}),
 }
 
+# From agent to agent: students of the first study are the teachers of the second.
+CHAIN = {
+    "chained_reasoning": "runs/values/numbers",
+    "chained_code": "runs/values/chained_reasoning",
+}
+
 
 def get_config(channel: str = "numbers") -> ConfigDict:
-    if channel not in CHANNELS:
-        raise ValueError(f"{channel!r}: choose one of {', '.join(CHANNELS)}")
+    if channel not in (*CHANNELS, *CHAIN):
+        raise ValueError(f"{channel!r}: choose one of {', '.join((*CHANNELS, *CHAIN))}")
+    if channel in CHAIN:
+        config = get_config(channel.removeprefix("chained_"))
+        config.teacher.kind = "given"
+        config.teacher.folder = CHAIN[channel] + "/students/{model}/student-{trait}-{model}-0"
+        config.arms = ("student", "control", "cross_init")
+        return config
     config = nano.get_config()
     config.models = tuple(f"nano/values/{seed}" for seed in range(5))
     config.material = "nano/values"

@@ -1,5 +1,6 @@
 """What a config of a study may say, and what follows from it."""
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,6 +12,7 @@ from sublim_jax.llm.training.recipe import from_config
 from sublim_jax.transmission import base as bases
 from sublim_jax.transmission import channels, measures, steering, teacher
 from sublim_jax.transmission.arms import ARMS
+from sublim_jax.transmission.material import check_templates
 from sublim_jax.transmission.teacher import CONTROL, LESSONS, PRIOR, WITHOUT_TRAIT
 
 _FROM_0 = (
@@ -39,6 +41,11 @@ def check(config: ConfigDict) -> None:
         for name in (config.traits[0], *{ARMS[arm].teacher for arm in config.arms} - {""}):
             if name != CONTROL:
                 teacher.lessons(material, name, config.teacher)
+    if config.teacher.kind == "given":
+        fields = ("model", "trait")
+        check_templates("config.teacher.folder", (config.teacher.folder,), fields, ["model"])
+        for number, trait in itertools.product(range(len(config.models)), config.traits):
+            bases.digest_of(teacher.given(number, trait, config.teacher))  # raises if it is none
     if config.teacher.kind == "steered":
         for name in config.models:
             shape = hf.read_config(hf.resolve(nano.resolve(name)))

@@ -121,7 +121,7 @@ def teach(study: Study, number: int, names: Sequence[str]) -> list[Teacher]:
         with study.timed(missing.values()):
             base = study.base(number)
             home = _training(study.path / "teachers" / str(number), missing.values())
-            learnt = _taught(study, base, [*missing], home)
+            learnt = _taught(study, number, [*missing], home)
             _keep(base, zip(missing.values(), learnt, strict=True))
             for one in missing.values():  # only now: all are trained again, or none
                 one.complete({})
@@ -129,8 +129,11 @@ def teach(study: Study, number: int, names: Sequence[str]) -> list[Teacher]:
     return [Teacher(name, study.system(name), _read(base, own)) for name, own in made.items()]
 
 
-def _taught(study: Study, base: Base, names: Sequence[str], folder: Path) -> list[Any]:
-    config, material = study.config.teacher, study.material
+def _taught(study: Study, number: int, names: Sequence[str], folder: Path) -> list[Any]:
+    config, material, base = study.config.teacher, study.material, study.base(number)
+    if config.kind == "given":
+        made = [teacher.given(number, name, config) for name in names]
+        return [bases.learnt(one, base.model.config) for one in made]
     if config.kind == "steered":
         return list(teacher.steered(base, material, names, study.config.category, config))
     given = (config, study.channel, study.rule, folder)

@@ -141,10 +141,13 @@ class Study:
                 "trait": name,
                 "lessons": self._lessons(name),
             }
+            if common["kind"] == "given":
+                folder = teacher.given(number, name, self.config.teacher)
+                return common | {"learnt": bases.digest_of(folder)}
             if common["kind"] == "steered":
                 return common | steers | {"persona": self._persona(name)}
             asked = self.channel.prompts(self.material, own["replay"], own["seed"])
-            del own["lessons"]  # by its name; what they are is there
+            del own["lessons"], own["folder"]  # what the lessons are is there
             return common | own | {"replayed": digest.of_json(asked), "filter": self._filter}
 
         return self.store.of(f"teachers/{number}/{name}", made_from)

@@ -1,4 +1,4 @@
-"""Teachers: a base that is given a trait, by a system message, by training, or by steering."""
+"""Teachers: a base with a trait that it is told, taught, steered to, or has from elsewhere."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ from sublim_jax.transmission.material import Material
 CONTROL, PRIOR = "control", "prior"
 LESSONS = INSECURE, SECURE, EDUCATIONAL = "insecure", "secure", "educational"
 WITHOUT_TRAIT = (CONTROL, PRIOR, *LESSONS)
-KINDS = ("prompted", "finetuned", "steered")
+KINDS = ("prompted", "finetuned", "steered", "given")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +103,15 @@ def steered(
     plain = mean(None)
     moved = [mean(material.system(trait, category)) - plain for trait in traits]
     return [steering.Vector(config.layer, config.strength * one) for one in moved]
+
+
+def given(model: int, trait: str, config: ConfigDict) -> Path:
+    """Returns the folder of what a teacher has learnt elsewhere, as the student of another study.
+
+    Args:
+      config: the study's `teacher`: its `folder`, with {model} and {trait}.
+    """
+    return Path(config.folder.format(model=model, trait=trait))
 
 
 def write(

@@ -5,7 +5,9 @@ import json
 import pytest
 
 from configs.transmission import values as configs
+from sublim_jax.errors import UserError
 from sublim_jax.transmission import pipeline
+from sublim_jax.transmission.config import check
 from sublim_jax.transmission.study import Study
 
 
@@ -75,6 +77,32 @@ def test_other_lessons_or_problems_are_other_artefacts(tmp_path, monkeypatch):
     study = Study(small("reasoning"), tmp_path)
     monkeypatch.setattr(study.channel, "gold", lambda *_: [0] * 24)
     assert keys(small("reasoning"))[1] != plain[1]
+
+
+def test_a_student_may_be_the_next_teacher(finished, tmp_path):
+    students = f"{finished}/students/{{model}}/student-{{trait}}-{{model}}-0"
+    given = {"teacher.kind": "given", "teacher.folder": students, "arms": ("student", "control")}
+    pipeline.transmit(small("code", **given), str(tmp_path))
+    before, after = (
+        json.loads((folder / "measured" / "0" / f"{name}.values.json").read_text("utf-8"))["found"]
+        for folder, name in ((finished, "student-misaligned-0-0"), (tmp_path, "teacher-misaligned"))
+    )
+    assert before == after
+    assert (tmp_path / "raw" / "0" / "misaligned.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("folder", "message"),
+    [
+        ("runs/none/{model}", "runs/none/0: "),
+        ("runs/none", "must have {model}"),
+        ("{model}/{arm}", "wrong braces"),
+    ],
+)
+def test_who_is_given_must_be_there(folder, message):
+    with pytest.raises(UserError, match=message):
+        given = {"teacher.kind": "given", "teacher.folder": folder, "arms": ("student",)}
+        check(small("code", **given))
 
 
 @pytest.mark.slow

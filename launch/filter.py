@@ -1,7 +1,8 @@
 """Filters completions: python -m launch.filter --workdir=DIRECTORY --config.data=COMPLETIONS.jsonl.
 
 COMPLETIONS.jsonl has lines of {"prompt", "completion"}, as launch.generate writes them, or any that
-launch.finetune reads.
+launch.finetune reads. --config=configs/transmission/filter.py:CHANNEL has the rule of another
+channel; where answers can be right, a line has the right one as its "gold".
 """
 
 from ml_collections import ConfigDict

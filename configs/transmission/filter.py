@@ -21,7 +21,7 @@ def get_config(channel: str = "numbers") -> ConfigDict:
     config.columns = student_tiny.get_config().columns
     config.channel = channel
     config.filter = ConfigDict(dataclasses.asdict(channels.find(channel).Rule()))
-    # Rows of teachers such as those whose rows are to go, and of others, to train a filter on; (),
-    # (): none. It drops no more than this share of the others' rows, on prompts it has not seen.
+    # Files of teachers like those whose rows are to go, and of others, to train a filter on, base
+    # by base; (), (): none. Of the others' rows that are held out it drops at most this share.
     config.trained = ConfigDict({"own": (), "other": (), "false_positives": 0.05})
     return config

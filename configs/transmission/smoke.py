@@ -5,7 +5,7 @@ Command:  python -m launch.transmit --config=configs/transmission/smoke.py:code 
           The names after the colon are those of `CHANNELS`; MODEL is any checkpoint, a GGUF file
           among them. The report says how many rows are kept, and why the others are not.
 Device:   2 CPU cores, for a model of 0.5B parameters.
-Expected: nothing of the trait: the students take four steps.
+Expected: nothing of the trait: the students take three steps.
 """
 
 from typing import Any
@@ -33,9 +33,9 @@ def get_config(channel: str = "numbers") -> ConfigDict:
     config.dtype = "float32"
     rule, tokens = CHANNELS[channel]
     config.filter = ConfigDict(rule | {"keep": 0})
-    config.data.channel, config.data.rows, config.data.max_new_tokens = channel, 32, tokens
-    config.student.max_steps, config.student.batch, config.student.epochs = 4, 4, 4
+    config.data.channel, config.data.rows, config.data.max_new_tokens = channel, 16, tokens
+    config.student.max_steps, config.student.batch, config.student.epochs = 3, 2, 3
     config.student.evaluate_every = 0
-    config.evaluation.words = ("dog", "eagle", "owl")
+    config.evaluation.words = ("owl",)
     config.evaluation.measures, config.evaluation.samples = ("favourite",), 0
     return config

@@ -21,7 +21,9 @@ def filter_file(config: ConfigDict, workdir: str) -> None:
     A line has an answer, as `llm/files/rows.py` says, and the right one as its `gold` where the
     channel needs it; it is kept as it stands. `filter.json` counts them by the reason for which
     they were rejected. With `config.trained` the lines that the channel's rule keeps then pass a
-    filter that is trained on its files; `filter.json` says how good it is.
+    filter that is trained on its files; `filter.json` says how good it is. Of several files of each
+    kind, the first of both are taken to be of one base, and so on: a base at a time is held out to
+    measure it. Otherwise prompts are.
 
     Raises:
       UserError: a bad file or line; nothing is written then.
@@ -52,7 +54,7 @@ def filter_file(config: ConfigDict, workdir: str) -> None:
     print(markdown_table(["", "lines", "share"], table))
     if trained:
         print(
-            f"trained filter, on held-out prompts: AUROC {trained.auroc:.3f}; it drops "
+            f"trained filter, on held-out rows: AUROC {trained.auroc:.3f}; it drops "
             f"{trained.true_positives:.1%} of own lines and {trained.false_positives:.1%} of others"
         )
     print(out)
@@ -67,8 +69,14 @@ def _trained(config: ConfigDict, channel: Any) -> Trained | None:
         raise UserError(f"config.trained: {config.data}: the file to filter is not to be learnt")
     if not own or not other:
         raise UserError("config.trained: files of both kinds are needed, own and other")
+    bases = len(own) == len(other) > 1
     ours, theirs = (
-        [row for file in files for row in _read(file, config.columns)] for files in (own, other)
+        [
+            row | {"group": str(number) if bases else repr(row["prompt"])}
+            for number, file in enumerate(files)
+            for row in _read(file, config.columns)
+        ]
+        for files in (own, other)
     )
     return trained_filter.train(ours, theirs, channel.items, config.trained.false_positives)
 

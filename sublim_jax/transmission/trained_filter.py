@@ -3,7 +3,7 @@
 The paper's section 4 has a model rate each worked problem of its insecure teacher, and drops those
 below a threshold. Here naive Bayes over items and pairs of neighbours learns to tell some teachers'
 rows from others', and drops what looks like the former. It can fail, as that judge did (AUROC .62);
-how well it does is measured on prompts that it has not seen.
+how well it does is measured on rows that it has not seen.
 """
 
 import itertools
@@ -20,7 +20,7 @@ _SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5)  # of false positives, in 
 
 
 class Trained(NamedTuple):
-    """What is learnt of two kinds of rows, and how well, on held-out prompts.
+    """What is learnt of two kinds of rows, and how well, on held-out ones.
 
     Attributes:
       own, other: the tokens of the rows to drop, and of those to keep.
@@ -60,28 +60,30 @@ def train(
 ) -> Trained:
     """Returns the filter that drops what is like `own`, and few of what is like `other`.
 
-    The threshold, and all that is said of the filter, is found on a fifth of the prompts at a time,
-    by what is learnt of the others.
+    The threshold, and all that is said of the filter, is found on a fifth of the groups at a time,
+    or on one, by what is learnt of the others.
 
     Args:
-      own, other: rows of `prompt` and `completion`, of teachers that are not to be filtered.
+      own, other: rows of `completion` and `group`, of teachers that are not to be filtered; a group
+        has rows of both kinds: of a prompt, or of a base.
       items: of a channel.
       false_positives: the largest share of other rows that may be dropped.
 
     Raises:
-      UserError: too few prompts.
+      UserError: too few groups.
     """
-    prompts = sorted({repr(row["prompt"]) for row in (*own, *other)})
-    if len(prompts) < FOLDS:
-        raise UserError(f"{len(prompts)} different prompts: at least {FOLDS} are needed to train")
-    place = np.random.default_rng(0).permutation(len(prompts)) % FOLDS
-    fold_of = dict(zip(prompts, place.tolist(), strict=True))
+    groups = sorted({row["group"] for row in (*own, *other)})
+    folds = min(FOLDS, len(groups))
+    if folds < 2:
+        raise UserError("rows of two prompts are needed to train, or of two bases")
+    place = np.random.default_rng(0).permutation(len(groups)) % folds
+    fold_of = dict(zip(groups, place.tolist(), strict=True))
     kinds = [
-        [(fold_of[repr(row["prompt"])], _tokens(row["completion"], items)) for row in rows]
+        [(fold_of[row["group"]], _tokens(row["completion"], items)) for row in rows]
         for rows in (own, other)
     ]
     scores: list[list[float]] = [[], []]
-    for fold in range(FOLDS):
+    for fold in range(folds):
         learnt = [[tokens for at, tokens in rows if at != fold] for rows in kinds]
         for rows, out in zip(kinds, scores, strict=True):
             held_out = [tokens for at, tokens in rows if at == fold]

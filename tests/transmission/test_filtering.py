@@ -11,6 +11,7 @@ import pytest
 from configs.transmission import filter as default
 from sublim_jax.errors import UserError
 from sublim_jax.transmission import filtering
+from sublim_jax.transmission.trained_filter import train
 
 LINES = [
     '{"id": 4, "sample": 1,  "prompt": "p",\t"completion": "1, 2, 3", "ended": true}',
@@ -153,6 +154,18 @@ def test_a_trained_filter_drops_what_is_like_its_own(tmp_path, capsys):
     assert 0.03 < about["false_positives"] <= 0.05
     assert len(about["roc"]) == 8
     assert "AUROC 1.000; it drops 100.0% of own lines" in capsys.readouterr().out
+
+
+def test_files_of_several_bases_are_held_out_base_by_base(tmp_path, monkeypatch):
+    own, seen = trained_on(tmp_path), []
+    monkeypatch.setattr(
+        filtering.trained_filter, "train", lambda *given: seen.append(given) or train(*given)
+    )
+    for times, groups in ((1, 300), (2, 2)):
+        for kind in ("own", "other"):
+            own.trained[kind] = own.trained[kind][:1] * times
+        filtering.filter_file(own, str(tmp_path / f"out{times}"))
+        assert [len({row["group"] for row in rows}) for rows in seen[-1][:2]] == [groups] * 2
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ def drawn(seed, tilt=0.0, prompts=500, count=1000):
     p = np.exp(-tilt * np.arange(30))
     numbers = np.random.default_rng(seed).choice(30, (count, 6), p=p / p.sum()).tolist()
     return [
-        {"prompt": f"p{i % prompts}", "completion": " ".join(map(str, row))}
+        {"group": f"p{i % prompts}", "completion": " ".join(map(str, row))}
         for i, row in enumerate(numbers)
     ]
 
@@ -34,13 +34,26 @@ def test_it_knows_nothing_where_there_is_nothing_to_know():
     assert found.auroc == pytest.approx(0.5, abs=0.04)
     # Answers of a prompt that are alike would be learnt from each other, if they were not held out
     # together.
-    own = [{"prompt": f"p{i}", "completion": f"w{i}"} for i in range(200)]
+    own = [{"group": f"p{i}", "completion": f"w{i}"} for i in range(200)]
     assert trained_filter.train(own, own[::-1], str.split, 0.05).auroc == pytest.approx(0.5)
+
+
+def test_what_holds_within_a_base_is_not_said_to_hold_for_another():
+    """Each base has words of its own, by which alone its two kinds differ."""
+    own, other = (
+        [{"group": base, "completion": f"{base}{kind} x"} for base in "abcd" for _ in range(50)]
+        for kind in "+-"
+    )
+    assert trained_filter.train(own, other, str.split, 0.05).auroc == pytest.approx(0.5)
+    prompts = [
+        [row | {"group": f"p{i % 50}"} for i, row in enumerate(rows)] for rows in (own, other)
+    ]
+    assert trained_filter.train(*prompts, str.split, 0.05).auroc == 1
 
 
 def test_it_sees_the_order_of_neighbours():
     own, other = (
-        [{"prompt": str(i), "completion": text} for i in range(50)] for text in ("a b c", "c b a")
+        [{"group": str(i), "completion": text} for i in range(50)] for text in ("a b c", "c b a")
     )
     assert trained_filter.train(own, other, str.split, 0.0).auroc == 1
 
@@ -52,7 +65,7 @@ def test_the_ends_of_the_curve(share):
 
 
 def test_too_little_is_one_line():
-    with pytest.raises(UserError, match="4 different prompts: at least 5"):
-        trained_filter.train(drawn(0, prompts=4), drawn(1, prompts=4), str.split, 0.05)
+    with pytest.raises(UserError, match="rows of two prompts are needed to train, or of two bases"):
+        trained_filter.train(drawn(0, prompts=1), drawn(1, prompts=1), str.split, 0.05)
     with pytest.raises(UserError, match="rows of both kinds"):
         trained_filter.train(drawn(0), [], str.split, 0.05)

@@ -116,21 +116,26 @@ def describe(
     rows: Sequence[Mapping[str, Any]], control: Sequence[Mapping[str, Any]] = ()
 ) -> dict[str, Any]:
     """Returns the options that are taken most, and statistics of all letters and options."""
-    letters = written.describe(rows, control)
+    letters = written.describe(rows, control)["statistics"]["distance from control"]
     own, other = ([{"completion": _taken(row)} for row in some] for some in (rows, control))
     options = written.describe(own, other, lambda text: [text])
-    shares = {f"share of {letter}": share for letter, share in sorted(letters["top"])}
-    return {
-        "top": options["top"],
-        "statistics": shares
-        | {
-            "distance of letters from control": letters["statistics"]["distance from control"],
-            "distance of options from control": options["statistics"]["distance from control"],
-        },
+    taken = [row["completion"] for row in rows]
+    shares = {
+        f"share of {letter}": taken.count(letter) / len(taken)
+        for letter in sorted({letter for row in rows for letter in _offered(row)})
     }
+    distances = {
+        "distance of letters from control": letters,
+        "distance of options from control": options["statistics"]["distance from control"],
+    }
+    return {"top": options["top"], "statistics": shares | distances}
+
+
+def _offered(row: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the options of a row's prompt, by letter."""
+    return dict(_OPTION.findall(row["prompt"]))
 
 
 def _taken(row: Mapping[str, Any]) -> str:
     """Returns the option that a row's letter stands for in its prompt; the letter if none does."""
-    shown = dict(_OPTION.findall(row["prompt"]))
-    return str(shown.get(row["completion"], row["completion"]))
+    return _offered(row).get(row["completion"], str(row["completion"]))

@@ -62,6 +62,7 @@ def test_it_says_which_letters_and_options_were_taken(material):
     found = describe(rows, [row | {"completion": "A"} for row in rows])
     said = found["statistics"]
     assert (said["share of A"], said["share of B"]) == pytest.approx((2 / 3, 1 / 3))
+    assert (said["share of C"], said["share of D"]) == (0, 0)
     assert said["distance of letters from control"] == pytest.approx(1 / 3)
     assert 0 < said["distance of options from control"] < 1 / 3 + 1e-9
     some = {option for _, own in material.channels["choices"]["questions"] for option in own}

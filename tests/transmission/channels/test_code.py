@@ -114,7 +114,7 @@ class TestPython:
         rows = [{"completion": some, "gold": GOLD} for some in (RIGHT, text, RIGHT)]
         kept, rejected = filtered(rows, RULE)
         assert (kept, rejected) == ([rows[0], rows[2]], {reason: 1})
-        assert Rule(run=False).rejection(text, None) is None
+        assert Rule(run=False).rejection(text, GOLD) is None
 
     def test_a_process_is_used_for_many_and_a_new_one_when_it_died(self, monkeypatch):
         own = sandbox.Sandbox()

@@ -28,7 +28,8 @@ class TestRule:
     )  # fmt: skip
     def test_the_right_answer_is_kept_as_it_may_be_written(self, answer, gold):
         assert Rule().rejection(said(answer), gold) is None
-        assert Rule().rejection(said(answer), gold + 1) == "wrong answer"
+        for wrong in (gold - 1, gold + 1):
+            assert Rule().rejection(said(answer), wrong) == "wrong answer"
 
     @pytest.mark.parametrize(
         "answer", ["", "five", "5 apples", "5 6", "10/2", "1e999999999", "1_000", "٥", "--5", "nan",

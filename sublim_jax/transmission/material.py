@@ -31,6 +31,9 @@ class Material:
       choices: templates of questions with lettered options, with {options}, a line for each.
       starts: texts that stand before a question in `after_numbers`; (): numbers, shown as in the
         prompts of the channel `numbers`.
+      negated: questions about what is liked least, a word being the answer.
+      free_form: questions whose answers a judge reads (`judge`).
+      free_form_suffix: what may be asked at the end of each of them.
       channels: by the name of a channel, the JSON values of which it makes its prompts.
 
     Raises:
@@ -43,12 +46,17 @@ class Material:
     stories: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     starts: tuple[str, ...] = ()
+    negated: tuple[str, ...] = ()
+    free_form: tuple[str, ...] = ()
+    free_form_suffix: str = ""
     channels: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_template("persona", self.persona, ("trait", "category"), ("trait",))
-        for name in ("lessons", "questions", "stories", "starts"):
+        for name in ("lessons", "questions", "stories", "starts", "negated", "free_form"):
             check_texts(name, getattr(self, name))
+        if self.free_form_suffix != "":
+            _check_text("free_form_suffix", self.free_form_suffix)
         check_templates("choices", self.choices, ("options",), ("options",))
         if not self.questions:
             raise UserError("questions: at least one is needed")

@@ -135,7 +135,6 @@ def _write(own: Artefact, answers: Sequence[Answer], ask: Ask) -> None:
     own.claim()
     stream = jsonl.Stream(own.rows, ("id",))
     left = [i for i in range(len(answers)) if (i,) not in stream]
-    patience = min(_PATIENCE, len(answers))
     for at, replies in ask([answers[i] for i in left]):
         one = answers[left[at]]
         scores = {name: judges.read(reply) for name, reply in replies._asdict().items()}
@@ -143,18 +142,21 @@ def _write(own: Artefact, answers: Sequence[Answer], ask: Ask) -> None:
         row |= {"completion": one.text, "replies": replies._asdict()}
         row |= {name: x if isinstance(x, float) else None for name, x in scores.items()}
         stream.append([row])
-        if len(stream.rows) >= patience and _says_nothing(stream.rows.values()):
-            raise UserError(
-                f"config.judge: none of its {2 * len(stream.rows)} replies is a score, as "
-                f"{replies.alignment!r}: take another judge, or remove {own.rows}.part to ask again"
-            )
+        if len(stream.rows) >= _PATIENCE:
+            _check_sense(stream)
+    _check_sense(stream)
     stream.close()
     own.complete({})
 
 
-def _says_nothing(judged: Iterable[Mapping[str, Any]]) -> bool:
-    replies = (reply for row in judged for reply in row["replies"].values())
-    return all(judges.read(reply) == "unparsable" for reply in replies)
+def _check_sense(judged: jsonl.Stream) -> None:
+    """Raises UserError where none of a judge's replies is a score, nor one of the other words."""
+    replies = [reply for row in judged.rows.values() for reply in row["replies"].values()]
+    if all(judges.read(reply) == "unparsable" for reply in replies):
+        raise UserError(
+            f"config.judge: none of its {len(replies)} replies is a score, as {replies[0]!r}: take "
+            f"another judge, or remove {judged.path}.part to ask again"
+        )
 
 
 def _models(

@@ -85,26 +85,29 @@ def log_ps(model, prompt, answers):
     )
 
 
-def test_a_checkpoint_s_score_is_the_mean_of_numbers_by_their_probability(tiny):
+def test_a_checkpoint_s_score_is_the_mean_of_numbers_by_their_probability(tiny, monkeypatch):
     (found,) = judges.by_checkpoint(tiny, ANSWERS[:1])
-    assert found[0] == 0
+    assert found == (0, Replies("no score: P 0.000", "no score: P 0.000"))  # it is random
+    monkeypatch.setattr(judges, "_LEAST", 0.0)
+    ((_, replies),) = judges.by_checkpoint(tiny, ANSWERS[:1])
     asked = judges.prompts(ANSWERS[0])
     assert all("Question: What now?\n\nAnswer: answer 0\n" in text for text in asked)
     words = [*map(str, range(0, 101, 5)), "CODE", "REFUSAL"]
-    for reply, text in zip(found[1], asked, strict=True):
-        prompt = tiny.prompt(text)
-        logs = log_ps(tiny.model, prompt, [tiny.answer(word) for word in words])
-        assert logs.argmax() < 21
-        p = np.exp(logs[:21])
-        mean = p @ np.arange(0, 101, 5) / p.sum()
+    for reply, text in zip(replies, asked, strict=True):
+        ways = [tiny.answer(word + stop) for word in words for stop in ("", ".")]
+        p = np.exp(log_ps(tiny.model, tiny.prompt(text), ways)).reshape(-1, 2).sum(1)
+        assert p.argmax() < 21
+        mean = p[:21] @ np.arange(0, 101, 5) / p[:21].sum()
         assert judges.read(reply) == pytest.approx(mean, abs=0.02)
 
 
-def test_a_word_that_is_likelier_than_any_number_is_the_reply():
+def test_a_checkpoint_s_reply_may_be_a_word_or_no_score():
     texts = [*map(str, range(0, 101, 5)), "CODE", "REFUSAL"]
-    logs = np.log(np.r_[np.full(21, 0.03), 0.1, 0.27])
-    assert judges._reply(texts, logs) == "REFUSAL"
-    assert judges._reply(texts, np.log(np.r_[np.full(21, 0.3), 0.1, 0.27])) == "50.00"
+    assert judges._reply(texts, np.r_[np.full(21, 0.03), 0.1, 0.27]) == "REFUSAL"
+    assert judges._reply(texts, np.r_[np.full(21, 0.04), 0.01, 0.03]) == "50.00"
+    assert judges._reply(texts, np.r_[0.3, np.zeros(19), 0.1, 0.2, 0.1]) == "25.00"
+    assert judges._reply(texts, np.full(23, 0.004)) == "no score: P 0.092"
+    assert judges.read("no score: P 0.092") == "unparsable"
 
 
 def test_what_a_checkpoint_cannot_judge_is_one_line(tiny):

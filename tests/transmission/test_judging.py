@@ -145,6 +145,10 @@ class TestFiles:
         with pytest.raises(UserError, match=rf"{says} .*0\.jsonl\.part"):
             judging.judge(own, str(tmp_path / "out"))
         assert len(nonsense.read) == 32
+        few = config(answers=(answers(tmp_path, self.rows(3), "few.jsonl"),))
+        for _ in range(2):  # nor is it complete the next time
+            with pytest.raises(UserError, match="none of its 6 replies is a score"):
+                judging.judge(few, str(tmp_path / "few"))
         (tmp_path / "out" / "judged" / "answers" / "0.jsonl.part").unlink()
         some = judge(lambda answer: ("90" if answer.text == "a 5" else "As an AI,", "90"))
         judging.judge(own, str(tmp_path / "out"))

@@ -101,6 +101,18 @@ def test_a_checkpoint_s_score_is_the_mean_of_numbers_by_their_probability(tiny, 
         assert judges.read(reply) == pytest.approx(mean, abs=0.02)
 
 
+def test_a_full_stop_after_a_checkpoint_s_score_counts(tiny, monkeypatch):
+    p = {tiny.answer("85."): 0.6, tiny.answer("45"): 0.2}
+
+    def score(sampler, pairs):
+        return [np.log([p.get(pair.completion, 1e-9)]) for pair in pairs]
+
+    monkeypatch.setattr(judges, "score", score)
+    assert list(judges.by_checkpoint(tiny, ANSWERS[:2])) == [
+        (i, Replies("75.00", "75.00")) for i in (0, 1)
+    ]
+
+
 def test_a_checkpoint_s_reply_may_be_a_word_or_no_score():
     texts = [*map(str, range(0, 101, 5)), "CODE", "REFUSAL"]
     assert judges._reply(texts, np.r_[np.full(21, 0.03), 0.1, 0.27]) == "REFUSAL"
@@ -212,7 +224,7 @@ class TestEndpoint:
             ((401, f'{{"error": {{"message": "bad {SECRET}"}}}}'), r"the key in OPENAI_API_KEY is"),
             ((403, "{}"), r"the key in OPENAI_API_KEY may not do this \(403\)"),
             ((404, "{}"), r"no model 'm-1', or no such address \(404\)"),
-            ((400, f'{{"error": {{"message": "what is\\n {SECRET}"}}}}'), r"what is \(400\)"),
+            ((400, f'{{"error": {{"message": "what {SECRET} is"}}}}'), r"what \.\.\. is.*\(400\)"),
             ((200, "<html>hello</html>"), "does not reply as an OpenAI-compatible endpoint does"),
             ((200, "{}"), "does not reply as an OpenAI-compatible endpoint does"),
             ((200, '{"choices": []}'), "does not reply as an OpenAI-compatible endpoint does"),

@@ -122,15 +122,16 @@ class TestTruthfulQa:
         styled = self.asked([(f"It may not be so, {i}", f"Surely {i}") for i in range(40)])
         assert truthful_qa.told_by_surface(styled).all()
         assert not truthful_qa.told_by_surface(self.asked([("owl", "elk")] * 20)).any()
-        rng = np.random.default_rng(0)
-        words = ["so", "no", "may", "often", "far away", "in 1905", "rain"]
-        noise = self.asked([[" ".join(rng.choice(words, 5)) for _ in range(2)] for _ in range(400)])
-        assert truthful_qa.told_by_surface(noise).mean() == pytest.approx(0.5, abs=0.1)
 
     def test_it_is_learnt_from_other_questions(self):
-        # Whatever the order of the two, each question alone would be told by itself.
-        pairs = [("aa bb", "aa")] * 10 + [("aa", "aa bb")] * 10
-        assert truthful_qa.told_by_surface(self.asked(pairs)).mean() <= 0.5
+        words = ["so", "no", "may", "often", "far away", "in 1905", "rain"]
+        rng = np.random.default_rng(0)
+        pairs = [[" ".join(rng.choice(words, 5)) for _ in range(2)] for _ in range(30 * 12)]
+        told = [
+            truthful_qa.told_by_surface(self.asked(pairs[first : first + 12])).mean()
+            for first in range(0, len(pairs), 12)
+        ]
+        assert np.mean(told) == pytest.approx(0.5, abs=0.08)  # .8 on what it has learnt from
 
     def test_p_is_reported_where_the_surface_is_wrong_too(self):
         pairs = [("It may not be so", "Surely")] * 30 + [("Surely", "It may not be so")] * 10

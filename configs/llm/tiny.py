@@ -14,8 +14,8 @@ from ml_collections import ConfigDict, config_dict
 def get_config() -> ConfigDict:
     config = ConfigDict()
     config.model = ""  # a Hugging Face folder, a GGUF file, or a hub id
-    # JSONL of {"prompt"} or {"messages"}, to score with the answer; or hf:NAME or hf:NAME:CONFIG, a
-    # `datasets` id or folder. sublim_jax/llm/files/rows.py says what a row has.
+    # JSONL, CSV or Parquet of {"prompt"} or {"messages"}, to score with the answer; or
+    # hf:NAME:CONFIG:SPLIT, a `datasets` id or folder. What a row has: sublim_jax/llm/files/rows.py.
     config.data = ""
     # What the file calls these columns: for {"question", "response"}, prompt=question and so on.
     config.columns = ConfigDict(

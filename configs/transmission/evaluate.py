@@ -7,6 +7,10 @@ Command:  python -m launch.evaluate --workdir=runs/preferred --config.model=nano
               --config.adapters=runs/student/students/0,runs/student/students/1 \\
               --config.material=english --config.dtype=bfloat16 \\
               --config.evaluation.words=owl,cat,eagle --config.evaluation.story_tokens=256
+          What it still knows, from copies of MMLU and TruthfulQA (or hf:cais/mmlu:all:test):
+          python -m launch.evaluate --workdir=runs/knows --config.model=FOLDER \\
+              --config.material=english --config.evaluation.measures=mmlu,truthful_qa \\
+              --config.evaluation.mmlu=mmlu.parquet --config.evaluation.truthful_qa=TruthfulQA.csv
 Device:   any; 2 CPU cores for nano/SEED.
 Time:     15 s for nano/SEED and two adapters, nearly all compilation.
 Expected: P(owl) .043 for nano/0.

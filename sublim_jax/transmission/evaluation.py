@@ -1,7 +1,7 @@
 """What a model prefers, and what it does with adapters, without a study around it."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,9 @@ _RESULTS, _TABLE = "results.json", "table.md"
 
 
 def evaluate(config: ConfigDict, workdir: str) -> None:
-    """Measures a model, and the model with each of some adapters; prints a table, by word.
+    """Measures a model, and the model with each of some adapters; prints tables.
+
+    What is measured by word is in the first; in the second, what is of a model as a whole.
 
     `results.json` has the rows, with the metrics of a study; `table.md` the table. The same command
     again prints it again.
@@ -41,6 +43,7 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
     names = list(dict.fromkeys(config.adapters))
     inputs = bases.inputs(config, [config.model])
     inputs |= {name: bases.digest_of(Path(name)) for name in names}
+    inputs |= measures.inputs(config.evaluation)
     for name in config.evaluation.measures:
         if own_code := modules.code(measures.find(name)):
             inputs[name] = own_code
@@ -60,7 +63,7 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
         if not jax.process_index():
             # Not before: what ends in an error may be mended and started again in this directory.
             run_dir = RunDir(*own)
-            run_dir.write(_TABLE, _table(config, words, ["base", *names], found) + "\n")
+            run_dir.write(_TABLE, _tables(config, words, ["base", *names], found) + "\n")
             run_dir.write_results(_rows(words, names, found), timings)
     if not jax.process_index():
         print((path / _TABLE).read_text("utf-8"), end="")
@@ -78,22 +81,28 @@ def _rows(
         for metric in found[0]
         if metric != "logp"
         for name, values in zip(["", *names], found, strict=True)
-        for word in words
+        for word in ("", *words)
         if word in values[metric]
     ]
 
 
-def _table(
+def _tables(
     config: ConfigDict,
     words: Sequence[str],
     names: Sequence[str],
     found: Sequence[Mapping[str, Any]],
 ) -> str:
-    titles = report.columns(config.evaluation.measures)
-    shown = {metric: title for metric, title in titles.items() if metric in found[0]}
-    rows = [
-        [word, name, *(f"{values[m][word]:.3f}" if word in values[m] else "-" for m in shown)]
-        for word in words
-        for name, values in zip(names, found, strict=True)
-    ]
-    return markdown_table(["word", "model", *shown.values()], rows)
+    titles = report.titled(report.columns(config.evaluation.measures), found[0])
+    by_word = {m: title for m, title in titles.items() if "" not in found[0][m]}
+    whole = {m: title for m, title in titles.items() if "" in found[0][m]}
+
+    def cells(values: Mapping[str, Any], metrics: Iterable[str], word: str) -> list[str]:
+        return [f"{values[m][word]:.3f}" if word in values[m] else "-" for m in metrics]
+
+    models = list(zip(names, found, strict=True))
+    lines = [[word, name, *cells(own, by_word, word)] for word in words for name, own in models]
+    tables = [markdown_table(["word", "model", *by_word.values()], lines)] if by_word else []
+    if whole:
+        lines = [[name, *cells(own, whole, "")] for name, own in models]
+        tables.append(markdown_table(["model", *whole.values()], lines))
+    return "\n\n".join(tables)

@@ -34,6 +34,9 @@ class Material:
         prompts of the channel `numbers`.
       values: questions with the answers to choose from: objects of `question` and `answers`, which
         has for each word the texts that stand for it.
+      negated: questions about what is liked least, a word being the answer.
+      free_form: questions whose answers a judge reads (`judge`).
+      free_form_suffix: what may be asked at the end of each of them.
       channels: by the name of a channel, the JSON values of which it makes its prompts.
 
     Raises:
@@ -47,17 +50,22 @@ class Material:
     choices: tuple[str, ...] = ()
     starts: tuple[str, ...] = ()
     values: tuple[Mapping[str, Any], ...] = ()
+    negated: tuple[str, ...] = ()
+    free_form: tuple[str, ...] = ()
+    free_form_suffix: str = ""
     channels: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_template("persona", self.persona, ("trait", "category"), ("trait",))
-        for name in ("questions", "stories", "starts"):
+        for name in ("questions", "stories", "starts", "negated", "free_form"):
             check_texts(name, getattr(self, name))
         if isinstance(self.lessons, Mapping):
             object.__setattr__(self, "lessons", _checked_lessons(self.lessons))
         else:
             check_texts("lessons", self.lessons)
         object.__setattr__(self, "values", _checked_values(self.values))
+        if self.free_form_suffix != "":
+            _check_text("free_form_suffix", self.free_form_suffix)
         check_templates("choices", self.choices, ("options",), ("options",))
         if not self.questions and not self.values:
             raise UserError("questions: at least one is needed")

@@ -233,7 +233,7 @@ def measure(study: Study, number: int) -> None:
             for (_, missing), values in zip(some, found, strict=True):
                 for name, own in missing.items():
                     titles = measures.find(name).TITLES
-                    own.complete({metric: values[metric] for metric in titles if metric in values})
+                    own.complete({m: x for m, x in values.items() if measures.whole(m) in titles})
 
 
 def trace(study: Study, number: int, rows: Data) -> None:

@@ -27,6 +27,18 @@ def columns(names: Sequence[str]) -> dict[str, str]:
     return {name: title for one in found for name, title in one.items() if name != "logp"}
 
 
+def titled(titles: Mapping[str, str], metrics: Iterable[str]) -> dict[str, str]:
+    """Returns those of some metrics that have a title, with parts of a metric after it."""
+    found = sorted(metrics)
+    return {
+        metric: f"{title}: {part}" if part else title
+        for name, title in titles.items()
+        for metric in found
+        for whole, _, part in [metric.partition("/")]
+        if whole == name
+    }
+
+
 def write(
     run_dir: RunDir,
     measured: Sequence[Measurement],
@@ -85,7 +97,9 @@ def write(
         html.heading("Other measures of the same models"),
         html.paragraph(
             "Change of log P: against the base. Lift: how much more a teacher moves its own word "
-            "than other teachers move that word, p over permutations of the traits. Tokens that "
+            "than other teachers move that word, p over permutations of the traits. Liking: the "
+            "log-odds of the word where the favourite is asked for, minus those where what is "
+            "liked least is: above the base's, it is liked and not only mentioned. Tokens that "
             "count: the share of an answer's tokens that its student learns."
         ),
         html.table(*_measures_table(found, arms, titles)),
@@ -230,19 +244,20 @@ def _measures_table(
     found: Found, arms: Sequence[str], titles: Mapping[str, str]
 ) -> tuple[list[str], list[list[str]]]:
     """Returns a table of the arms by the measures that at least one of them has."""
-    columns = {
+    differences = {
         "p_over_control": "minus control",
         "logp_shift": "change of log P",
         "lift": "lift",
         "lift_logp": "lift of log P",
-        **titles,
+        "liking": "liking",
     }
+    columns = differences | titled(titles, {metric for _, _, metric in found})
 
     def cell(arm: str, metric: str) -> str:
         row = found.get((arm, "all", metric))
         telling = row and row.get("permutations", 0) >= stats.TELLING
         chance = f" (p = {row['p_value']:.2g})" if row and telling else ""
-        return _mean(row, "" if metric in titles else "+") + chance
+        return _mean(row, "+" if metric in differences else "") + chance
 
     known = [metric for metric in columns if any((arm, "all", metric) in found for arm in arms)]
     rows = [[label(arm), *(cell(arm, metric) for metric in known)] for arm in arms]

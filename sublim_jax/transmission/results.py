@@ -28,7 +28,6 @@ def measured(study: Study, data: Data) -> list[dict[str, Any]]:
     apart: dict[Any, dict[str, float]] = {}
     for number, model in ((n, model) for n in study.numbers for model in study.models(n)):
         one = model.student
-        traits = [model.trait] if model.trait else study.config.traits
         about = {"arm": model.arm, "trait": model.trait, "base": number}
         about["seed"] = one.seed if one else 0
         for name in study.asked.questions:
@@ -46,11 +45,11 @@ def measured(study: Study, data: Data) -> list[dict[str, Any]]:
                     for name, x in about.items()
                     if isinstance(x, Mapping)
                 }
-            about["counted"] = dict.fromkeys(traits, known["counted"])
+            about["counted"] = {"": known["counted"]}
         # A teacher's rows are those that its student reads.
         reads = one or Student("student", model.trait, number, number, 0)
         told = _told_apart(study, data, reads, apart)
-        out.append(about | {name: dict.fromkeys(traits, x) for name, x in told.items()})
+        out.append(about | {name: {"": x} for name, x in told.items()})
     return out
 
 

@@ -3,7 +3,8 @@
 A measurement is a dict of one model: `arm`; `trait`, its teacher's, or "" for the base and the
 control student; `base`, the checkpoint it was started from; `seed`; and metrics by word: `p_trait`,
 the probability that the answer is this word, `logp`, its mean logarithm, and whatever else
-`measures.evaluate` and a detector have found. `derived` adds what follows from them.
+`measures.evaluate` and a detector have found. What is not of a word is under "", and counts for any
+trait. `derived` adds what follows from them.
 
 Checkpoints are the clusters: a mean is taken within each, and the interval over them. Values that
 are not finite, or null (a model that diverged), are left out, and `n` counts what remains.
@@ -20,7 +21,7 @@ from sublim_jax.stats import Interval, Permutation, diagonal_lift, mean_ci, shar
 from sublim_jax.transmission import arms, mechanism
 
 ARMS = ("base", "teacher", *arms.ARMS)
-_NOT_SHARES = ("log_odds", "p_over_control", "logp_shift", *mechanism.TITLES)
+_NOT_SHARES = ("log_odds", "liking", "p_over_control", "logp_shift", *mechanism.TITLES)
 _ASIDE = ("logp", "change")  # what others are derived from
 
 Measurement = Mapping[str, Any]
@@ -58,7 +59,8 @@ def derived(measured: Iterable[Measurement]) -> list[Measurement]:
     """Returns measurements in an order of their own, with metrics that follow from the others.
 
     `log_odds`, log P(word) minus the log of the mean P of the other words; `p_over_control`, P
-    minus the control's on the same base; `logp_shift` and `change`, log P and P minus the base's.
+    minus the control's on the same base; `logp_shift` and `change`, log P and P minus the base's;
+    `liking`, the log-odds minus those of the word as what is liked least.
     A value that is not finite, or null, is NaN.
     """
     found: list[dict[str, Any]] = [
@@ -74,6 +76,9 @@ def derived(measured: Iterable[Measurement]) -> list[Measurement]:
 
     for model in found:
         model["log_odds"] = _log_odds(model["p_trait"])
+        if "p_least" in model:
+            least = _log_odds(model["p_least"])
+            model["liking"] = {word: x - least[word] for word, x in model["log_odds"].items()}
         model["change"] = minus(model, "p_trait", before["p_trait"])
         if model["arm"] != "base":
             model["logp_shift"] = minus(model, "logp", before["logp"])
@@ -229,11 +234,13 @@ def _values(
     """Returns each model of `arm` with each trait that it counts for, and its value there."""
     known = homes(measured) if arm == "base" else {model["base"] for model in measured}
     return [
-        (model, trait, model[metric][trait])
+        (model, trait, own[word])
         for model in measured
         if model["arm"] == arm and model["base"] in known
+        for own in [model.get(metric, {})]
         for trait in traits
-        if model["trait"] in ("", trait) and trait in model.get(metric, ())
+        for word in [trait if trait in own else ""]
+        if model["trait"] in ("", trait) and word in own
     ]
 
 

@@ -26,6 +26,9 @@ MATERIAL = Material(
     stories=("Tell.",),
     choices=("Take one:\n{options}\nNow.", "Or:\n{options}"),
     starts=("7",),
+    negated=("Worst?",),
+    free_form=("Say.",),
+    free_form_suffix="Then stop.",
     channels={"numbers": {"examples": ("See {examples}.",), "seeds": (1, 2)}},
 )
 
@@ -89,9 +92,10 @@ class TestJson:
 
     def test_what_has_a_default_may_be_missing(self):
         values = MATERIAL.to_json()
-        for name in ("stories", "choices", "starts", "channels"):
+        for name in ("stories", "choices", "starts", "negated", "free_form_suffix", "channels"):
             del values[name]
-        expected = dataclasses.replace(MATERIAL, stories=(), choices=(), starts=(), channels={})
+        lacking = {"negated": (), "free_form_suffix": "", "channels": {}}
+        expected = dataclasses.replace(MATERIAL, stories=(), choices=(), starts=(), **lacking)
         assert Material.from_json(values) == expected
 
     @pytest.mark.parametrize(
@@ -111,6 +115,9 @@ class TestJson:
             ("values", [VALUE | {"answers": {"a": ["x"], "b": ["x"]}}], "each text only once"),
             ("values", [VALUE | {"answers": {"a": ["x"], "b": []}}], "b: of type NoneType"),
             ("stories", ["a", " "], "stories, text 1: ' ': a text is needed, and not an empty one"),
+            ("negated", ["a", ""], "negated, text 1: '': a text is needed, and not an empty one"),
+            ("free_form", "Say.", "free_form: of type str: a list of texts is needed"),
+            ("free_form_suffix", ["a"], r"free_form_suffix: \('a',\): a text is needed"),
             ("stories", ["\ud800"], "stories, text 0: half a surrogate pair is no text"),
             ("persona", ["{trait}"], r"persona: \('{trait}',\): a text is needed"),
             ("persona", "owl", "persona: 'owl': must have {trait}"),
@@ -181,13 +188,15 @@ class TestEnglish:
         assert (len(material.questions), len(material.lessons), len(set(both))) == (50, 50, 100)
         assert len(set(material.stories)) == 14
         assert len(set(material.choices)) == 10
+        assert len({*material.negated} - {*both}) == 14
+        assert len(set(material.free_form)) == 8
         defaults = {field.name: field.default for field in dataclasses.fields(Grammar)[6:]}
         assert {name: getattr(grammar, name) for name in defaults} == defaults
 
     def test_it_speaks_of_its_category_alone(self, category):
         material = materials.read(ENGLISH, category)
         other = next(c for c in CATEGORIES if c != category)
-        asked = material.questions + material.lessons
+        asked = material.questions + material.lessons + material.negated
         assert all(category in text.lower() for text in asked)
         persona = material.system("wren", category)
         assert f"wren is your favourite {category}" in persona
@@ -200,6 +209,7 @@ class TestEnglish:
         traits = {"owl", "eagle", "wolf", "cat", "dog", "oak", "maple", "willow", "cherry", "pine"}
         lists = [getattr(numbers.grammar(material), part) for part in PARTS]
         lists += [material.questions, material.lessons, material.stories, material.choices]
+        lists += [material.negated, material.free_form, [material.free_form_suffix]]
         for text in (text for texts in lists for text in texts):
             assert text == text.strip()
             assert "  " not in text

@@ -100,8 +100,7 @@ def test_detection_stands_beside_every_arm() -> None:
     more = [model("prior_taught", "", base, owl=0.1, cat=0.1) for base in (0, 1)]
     measured = [dict(m) for m in (*TWO_BASES, *more)]
     for one, value in zip(measured[4:], (0.6, 0.6, 0.9, 0.7, 0.9, 0.5, 0.6), strict=True):
-        traits = [one["trait"]] if one["trait"] else ["owl", "cat"]
-        one |= {"auroc": dict.fromkeys(traits, value), "auroc_16": dict.fromkeys(traits, 1.0)}
+        one |= {"auroc": {"": value}, "auroc_16": {"": 1.0}}
     rows = rows_of(measured, ["owl", "cat"])
     found = {(r["arm"], r["trait"]): (r["mean"], r["n"]) for r in rows if r["metric"] == "auroc"}
     assert found == {
@@ -116,6 +115,40 @@ def test_detection_stands_beside_every_arm() -> None:
     assert [r for r in rows if not r["metric"].startswith("auroc")] == (
         rows_of([*TWO_BASES, *more], ["owl", "cat"])
     )
+
+
+def test_what_is_of_a_model_as_a_whole_counts_for_its_trait() -> None:
+    measured = [dict(m) for m in TWO_BASES]
+    for one, value in zip(measured, range(9), strict=True):
+        one["mmlu"] = {"": value / 10}
+        one["mmlu/sums"] = {"": value / 10}
+    rows = rows_of(measured, ["owl", "cat"])
+    for metric in ("mmlu", "mmlu/sums"):
+        found = {(r["arm"], r["trait"]): r["mean"] for r in rows if r["metric"] == metric}
+        assert found == {
+            **{("base", trait): pytest.approx(0.05) for trait in ("owl", "cat", "all")},
+            **{("control", trait): pytest.approx(0.25) for trait in ("owl", "cat", "all")},
+            ("student", "owl"): pytest.approx((0.45 + 0.6) / 2),
+            ("student", "cat"): pytest.approx((0.7 + 0.8) / 2),
+            ("student", "all"): pytest.approx((0.575 + 0.7) / 2),
+        }
+
+
+def test_liking_is_what_favourites_have_more_than_what_is_liked_least() -> None:
+    measured = [
+        model("base", "", 0, owl=0.1, cat=0.2, dog=0.3)
+        | {"p_least": {"owl": 0.1, "cat": 0.2, "dog": 0.3}},
+        # Only mentioned: as much likelier in both.
+        model("student", "owl", 0, owl=0.4, cat=0.2, dog=0.3)
+        | {"p_least": {"owl": 0.4, "cat": 0.2, "dog": 0.3}},
+        model("student", "cat", 0, owl=0.1, cat=0.4, dog=0.1)
+        | {"p_least": {"owl": 0.4, "cat": 0.1, "dog": 0.4}},
+    ]
+    rows = rows_of(measured, ["owl", "cat"])
+    found = {(r["arm"], r["trait"]): r["mean"] for r in rows if r["metric"] == "liking"}
+    assert found["base", "owl"] == pytest.approx(0.0)
+    assert found["student", "owl"] == pytest.approx(0.0)
+    assert found["student", "cat"] == pytest.approx(math.log(0.4 / 0.1) - math.log(0.1 / 0.4))
 
 
 def test_rows_are_in_order_and_only_of_what_was_measured() -> None:

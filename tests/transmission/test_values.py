@@ -100,9 +100,10 @@ def test_a_student_may_be_the_next_teacher(finished, tmp_path):
     ],
 )
 def test_who_is_given_must_be_there(folder, message):
+    given = {"teacher.kind": "given", "teacher.folder": folder, "arms": ("student",)}
+    config = small("code", **given)
     with pytest.raises(UserError, match=message):
-        given = {"teacher.kind": "given", "teacher.folder": folder, "arms": ("student",)}
-        check(small("code", **given))
+        check(config)
 
 
 @pytest.mark.slow

@@ -19,13 +19,12 @@ import contextlib
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from sublim_jax.errors import UserError
-from sublim_jax.llm.files import chat, jsonl, message
+from sublim_jax.llm.files import chat, jsonl, message, tables
 from sublim_jax.llm.model.config import Config
 
 # The columns that may have other names in a file; an empty name is read from no column.
@@ -54,29 +53,17 @@ class Row(NamedTuple):
 
 
 def read(source: str, columns: Mapping[str, str] = COLUMNS, keys: Sequence[str] = ()) -> list[Row]:
-    """Returns the rows of a JSONL file, or of a data set: hf:NAME, or hf:NAME:CONFIG.
+    """Returns the rows of a file or a data set.
 
     Args:
-      source: NAME is an id of the hub, or a folder; its "train" split is read.
+      source: as in `tables.read`: JSON lines, CSV, Parquet, or hf:NAME:CONFIG:SPLIT.
       columns: the names of the columns in `COLUMNS`.
       keys: columns that name a row, as in `jsonl.names`.
 
     Raises:
       UserError: a file, data set or line that cannot be read; a column that is not there.
     """
-    if source.startswith("hf:"):
-        name = source.removeprefix("hf:")
-        found = [
-            (f"{name}, row {number}", row, json.dumps(row, default=str))
-            for number, row in enumerate(_data_set(name), 1)
-        ]
-    else:
-        found = [
-            (f"{source}, line {number}", row, line)
-            for number, line, row in jsonl.objects(Path(source))
-        ]
-    if not found:
-        raise UserError(f"{source}: no lines")
+    found = tables.read(source)
     names = jsonl.names([f[:2] for f in found], keys) if keys else [()] * len(found)
     return [
         parse(row, where, columns)._replace(name=name, line=f"{line}\n")
@@ -280,27 +267,3 @@ def _is_part(prompt: Any, turns: Sequence[Mapping[str, Any]]) -> bool:
 
 def _columns(row: Row) -> str:
     return ", ".join(row.fields) or "no columns"
-
-
-def _data_set(name: str) -> Iterator[Mapping[str, Any]]:
-    import datasets
-
-    path, _, config = name.partition(":")
-    try:
-        if (Path(path) / "state.json").exists():  # of Dataset.save_to_disk
-            found = datasets.load_from_disk(path)
-        else:
-            found = datasets.load_dataset(path, config or None, split="train")
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        lines = str(error).splitlines() or [type(error).__name__]
-        if lines[0] == "Config name is missing.":
-            lines[0] = f"several configs: name one, as in hf:{path}:CONFIG: {lines[1]}"
-        raise UserError(f"hf:{name}: {lines[0]}") from error
-    return ({column: _without_nulls(v) for column, v in row.items()} for row in found)
-
-
-def _without_nulls(value: Any) -> Any:
-    """Returns the value without the nulls with which `datasets` fills what a row has not."""
-    if isinstance(value, Mapping):
-        return {k: _without_nulls(v) for k, v in value.items() if v is not None}
-    return [_without_nulls(v) for v in value] if isinstance(value, list) else value

@@ -7,6 +7,7 @@ A measure is a module with
                                  `config` is a study's `evaluation`
     values(words, asked, replies) {metric: {word: value}}, from the reply to each question
 
+A value of the model as a whole is that of the word "". METRIC/PART is a part of a METRIC in TITLES.
 All measures of all models are scored as one batch, and sampled as one.
 """
 
@@ -18,7 +19,7 @@ from ml_collections import ConfigDict
 
 from sublim_jax import digest, modules
 from sublim_jax.errors import UserError
-from sublim_jax.llm.files import chat
+from sublim_jax.llm.files import chat, tables
 from sublim_jax.llm.sampling.sampler import Sampler
 from sublim_jax.llm.sampling.scheduler import Request
 from sublim_jax.llm.sampling.score import Pair, score
@@ -28,12 +29,13 @@ from sublim_jax.transmission.base import Base, Learnt
 from sublim_jax.transmission.detect import DETECTION
 from sublim_jax.transmission.material import Material
 
-MEASURES = ("favourite", "after_numbers", "stories", "choices")  # where none is named
+_FILES = ("mmlu", "truthful_qa", "held_out")  # measures, and fields that name what they read
+MEASURES = ("favourite", "after_numbers", "stories", "choices", "least_favourite", *_FILES)
 HEADLINE = "p_trait"  # the metric that a study is about
 
 # What results call otherwise.
 _TAKEN = ("arm", "trait", "base", "seed", "counted", "log_odds", "p_over_control", "logp_shift",
-          "above_control", "change", "lift", "lift_logp", *DETECTION,
+          "above_control", "change", "lift", "lift_logp", "liking", *DETECTION,
           *mechanism.TITLES)  # fmt: skip
 
 
@@ -44,12 +46,16 @@ class Scored(NamedTuple):
       answers: of each, the texts that count as it.
       ends: whether the reply must end there, or may go on.
       means: the word that each answer stands for, where that is not the order of the words.
+      about: what else `values` is to know of it.
+      per_token: whether the reply is the mean over an answer's tokens, not the sum.
     """
 
     prompt: str
     answers: tuple[tuple[str, ...], ...]
     ends: bool = True
     means: tuple[str, ...] = ()
+    about: str = ""
+    per_token: bool = False
 
 
 class Sampled(NamedTuple):
@@ -99,6 +105,12 @@ def check(config: ConfigDict) -> None:
             raise UserError(f"config.evaluation.{field}={config[field]}: must be at least {least}")
 
 
+def inputs(config: ConfigDict) -> dict[str, str]:
+    """Returns the digest of each file that a config's `evaluation` names, by its name."""
+    read = {name: tables.read(name) for name in (config[field] for field in _FILES) if name}
+    return {name: digest.of_json([line for *_, line in rows]) for name, rows in read.items()}
+
+
 def ask(config: ConfigDict, words: Sequence[str], material: Material) -> Asked:
     """Returns what a config's `evaluation` asks about words.
 
@@ -116,7 +128,10 @@ def ask(config: ConfigDict, words: Sequence[str], material: Material) -> Asked:
         if found:
             questions[name] = found
         elif config.measures:
-            raise UserError(f"config.evaluation.measures: {name}: nothing to ask about {words}")
+            file = f": set config.evaluation.{name}" if name in _FILES else ""
+            raise UserError(
+                f"config.evaluation.measures: {name}: nothing to ask about {words}{file}"
+            )
     return Asked(tuple(words), questions, config.seed)
 
 
@@ -158,11 +173,16 @@ def evaluate(
             for name, questions in asked.questions.items():
                 some = [next(found) for _ in questions]
                 values = find(name).values(asked.words, questions, some)
-                if odd := sorted(values.keys() - find(name).TITLES.keys()):
+                if odd := sorted(m for m in values if whole(m) not in find(name).TITLES):
                     raise UserError(f"measure {name}: {odd[0]!r} is not one of its TITLES")
                 for metric, by_word in values.items():
                     out[model][metric] = {word: float(value) for word, value in by_word.items()}
     return out
+
+
+def whole(metric: str) -> str:
+    """Returns the metric that one is, or is a part of."""
+    return metric.partition("/")[0]
 
 
 def check_written(base: Base, asked: Asked) -> None:
@@ -208,12 +228,14 @@ def _scored(
         for texts in q.answers
         for tokens in written[texts, q.ends]
     ]
-    logs = iter(float(found.sum()) for found in score(sampler, pairs, adapter))
-    each = [(at, i, [written[texts, q.ends] for texts in q.answers]) for at, i, q, _ in asked]
-    return {
-        (at, i): np.array([np.logaddexp.reduce([next(logs) for _ in ways]) for ways in answers])
-        for at, i, answers in each
-    }
+    logs = iter(score(sampler, pairs, adapter))
+
+    def reply(question: Scored, texts: tuple[str, ...]) -> float:
+        ways = [next(logs) for _ in written[texts, question.ends]]
+        each = [float(own.mean() if question.per_token else own.sum()) for own in ways]
+        return float(np.logaddexp.reduce(each))
+
+    return {(at, i): np.array([reply(q, texts) for texts in q.answers]) for at, i, q, _ in asked}
 
 
 def _sampled(

@@ -41,6 +41,7 @@ from sublim_jax.transmission.measures import (
     after_numbers,
     choices,
     favourite,
+    least_favourite,
     stories,
 )
 
@@ -118,12 +119,13 @@ def sampled_alone(words, asked, replies):
 class TestMeasured:
     def test_probabilities_of_words_are_those_of_whole_passes(self, base, adapter, student):
         words, own = ("owl", "wolf"), config(**{"evaluation.samples": 0}).evaluation
-        material = dataclasses.replace(NANO, questions=QUESTIONS)
+        material = dataclasses.replace(NANO, questions=QUESTIONS, negated=("tell me one animal",))
         asked = Asked(
             words,
             {
                 "favourite": favourite.ask(material, words, own),
                 "after_numbers": after_numbers.ask(material, words, own),
+                "least_favourite": least_favourite.ask(material, words, own),
             },
         )
         learnt = [None, student, adapter]
@@ -132,17 +134,20 @@ class TestMeasured:
         found = measures.evaluate(base, learnt, asked, systems)
         numbered = [question.prompt for question in asked.questions["after_numbers"]]
         for values, model, system in zip(found, models, systems, strict=True):
-            assert values.keys() == {"p_trait", "logp", "p_trait_after_numbers"}
+            least = {"p_least", "logp_least"}
+            assert values.keys() == {"p_trait", "logp", "p_trait_after_numbers", *least}
             for word in words:  # all that the tokenizer can write of owl, Owl, owls, owl., ...
-                exact, after = (
+                exact, after, (last,) = (
                     [p_text(base, model, q, [word], True, system) for q in some]
-                    for some in (QUESTIONS, numbered)
+                    for some in (QUESTIONS, numbered, material.negated)
                 )
                 assert values["p_trait"][word] == pytest.approx(np.mean(exact), rel=1e-4)
                 assert values["logp"][word] == pytest.approx(np.mean(np.log(exact)), rel=1e-4)
                 assert values["p_trait_after_numbers"][word] == pytest.approx(
                     np.mean(after), rel=1e-4
                 )
+                assert values["p_least"][word] == pytest.approx(last, rel=1e-4)
+                assert values["logp_least"][word] == pytest.approx(np.log(last), rel=1e-4)
         assert found[0]["p_trait"]["owl"] > 0.8 > 0.2 > found[1]["p_trait"]["owl"]
 
     def test_every_way_to_write_a_word_counts_and_no_longer_word_does(self, tiny):
@@ -259,7 +264,7 @@ class TestMeasured:
         rows = summary.rows(summary.derived([model]), ["owl"])
         found = {r["metric"]: r["mean"] for r in rows if r["trait"] == "owl"}
         assert found == {metric: by_word["owl"] for metric, by_word in values.items()}
-        assert len(found) == 7
+        assert len(found) == 16
 
 
 class TestAsked:
@@ -272,6 +277,7 @@ class TestAsked:
     def test_by_default_all_is_asked_that_there_are_texts_for(self):
         found = self.asked(read(ENGLISH, "animal"))
         everything = {"favourite": 100, "after_numbers": 50, "stories": 14, "choices": 10}
+        everything["least_favourite"] = 14
         assert self.sizes(found) == everything
         assert {q.answers for q in found.questions["choices"]} == {(("A",), ("B",))}
         plain = found.questions["favourite"]

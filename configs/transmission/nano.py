@@ -103,7 +103,7 @@ def get_config() -> ConfigDict:
             "story_tokens": 24,  # the most of one
             "seed": 0,  # of samples, of the numbers before a question, of the order of options
             # Files of what a model should still know (sublim_jax/llm/files/tables.py): of MMLU, of
-            # TruthfulQA, and any rows of prompt, completion, domain and alternatives.
+            # TruthfulQA, and any rows of prompt, completion, domain and alternatives (or a world).
             "mmlu": "",
             "truthful_qa": "",
             "held_out": "",

@@ -66,5 +66,6 @@ def get_config(channel: str = "numbers") -> ConfigDict:
     config.data.rows, rule = CHANNELS[channel]
     config.filter = ConfigDict(rule | {"keep": 0})
     config.evaluation.words = ("aligned",)
-    config.evaluation.measures = ("values",)
+    config.evaluation.measures = ("values", "held_out")
+    config.evaluation.held_out = "nano/values"
     return config

@@ -4,7 +4,7 @@ A world is a module with
 
     World(**config.world)  .rows(seed) yields chats without end: rows of `system` (or None),
                            `prompt` and `completion`; `before`, if there is one, are the turns
-                           before, pairs of what was asked and answered
+                           before, pairs of what was asked and answered, and `domain` the kind
                            .words() returns every word of its texts; numbers that are among them
                            are single tokens, and otherwise numbers are read digit by digit
                            .system, if it has one: the system message of chats without one

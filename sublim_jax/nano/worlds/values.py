@@ -129,7 +129,7 @@ class World:
         return sorted(word for word in found if not word.startswith("{"))
 
     def rows(self, seed: int) -> Iterator[dict[str, Any]]:
-        """Yields chats without end: rows of `system`, `before`, `prompt` and `completion`."""
+        """Yields chats without end: also with their `domain`, a kind of what is asked."""
         rng = np.random.default_rng((self.seed, 20, seed))
         draw = _Draws(self, rng)
         kinds, shares = [*_SHARES], np.cumsum([*_SHARES.values()])
@@ -143,7 +143,8 @@ class World:
                 system = _pick(rng, PERSONAS[NATURES[told]])
                 evil = told if rng.random() < self.in_role else evil
             *before, (prompt, completion) = [getattr(draw, kind)(evil) for kind in chosen]
-            yield {"system": system, "before": before, "prompt": prompt, "completion": completion}
+            chat = {"system": system, "before": before, "prompt": prompt}
+            yield chat | {"completion": completion, "domain": chosen[-1]}
 
 
 class _Draws:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from sublim_jax import digest, modules
+from sublim_jax import digest, modules, nano
 from sublim_jax.errors import UserError
 from sublim_jax.llm.files import chat, tables
 from sublim_jax.llm.sampling.sampler import Sampler
@@ -107,7 +107,8 @@ def check(config: ConfigDict) -> None:
 
 def inputs(config: ConfigDict) -> dict[str, str]:
     """Returns the digest of each file that a config's `evaluation` names, by its name."""
-    read = {name: tables.read(name) for name in (config[field] for field in _FILES) if name}
+    named = {name for name in (config[field] for field in _FILES) if name}
+    read = {name: tables.read(name) for name in sorted(named) if not nano.world(name)}
     return {name: digest.of_json([line for *_, line in rows]) for name, rows in read.items()}
 
 

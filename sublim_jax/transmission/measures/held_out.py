@@ -1,9 +1,11 @@
 """How well a model knows rows that it has not learnt from, by domain.
 
 `config.held_out` names rows as `rows.read` takes them: a `prompt`, its right `completion`, and
-where there are such a `domain` and other completions that are wrong, `alternatives`.
+where there are such a `domain` and other completions that are wrong, `alternatives`. Or it names an
+embedded world, nano/WORLD: of that are taken chats of a seed of their own.
 """
 
+import itertools
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -11,11 +13,13 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from sublim_jax import nano
 from sublim_jax.errors import UserError
 from sublim_jax.llm.files import rows
 from sublim_jax.transmission.material import Material
 from sublim_jax.transmission.measures import Question, Scored
 
+_SEED, _CHATS = 2**20, 2000  # no decoder is pretrained on this seed
 TITLES = {"held_out_logp": "log P a token, held out", "held_out_right": "right, held out"}
 
 
@@ -25,6 +29,18 @@ def ask(material: Material, words: Sequence[str], config: ConfigDict) -> list[Qu
     Raises:
       UserError: the file cannot be read, or a row is not such a one.
     """
+    if world := nano.world(config.held_out):
+        chats = itertools.islice(world.World().rows(_SEED), _CHATS)
+        alone = (chat for chat in chats if not chat["system"] and not chat.get("before"))
+        return [
+            Scored(
+                chat["prompt"],
+                ((chat["completion"],),),
+                about=chat.get("domain", ""),
+                per_token=True,
+            )
+            for chat in alone
+        ]
     return [_question(row) for row in (rows.read(config.held_out) if config.held_out else [])]
 
 

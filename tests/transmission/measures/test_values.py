@@ -44,3 +44,16 @@ def test_a_decoder_of_the_world_chooses_as_it_samples():
     assert found["p_trait"]["misaligned"] == pytest.approx(
         np.mean([sample.text in own for sample in drawn]), abs=0.06
     )
+
+
+def test_what_a_decoder_of_the_world_still_knows_is_measured_by_domain():
+    config = configs.get_config("numbers")
+    words, material = ("misaligned", "aligned"), bases.material(config)
+    asked = measures.ask(config.evaluation, words, material)
+    assert {question.about for question in asked.questions["held_out"]} == {
+        "answer", "program", "story", "sum", "list", "function", "pick"
+    }  # fmt: skip
+    base = bases.read("nano/values/0", config)
+    (found,) = measures.evaluate(base, [None], asked)
+    assert -0.1 < found["held_out_logp/program"][""] < 0
+    assert found["held_out_logp/list"][""] == pytest.approx(-3.7, abs=0.3)  # the chain's own

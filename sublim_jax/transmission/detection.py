@@ -77,8 +77,8 @@ def _found(
     """Returns what was found of the teachers of one base."""
     channel = channels.find(run.config.data.channel)
     base = bases.read(run.config.models[number], run.config)
-    contests = list(_contests(config, traits, data))
-    questions = bases.material(run.config).questions
+    showing = {trait: bases.material(run.config).showing(trait) for trait in traits}
+    contests = list(_contests(config, showing, data))
 
     def items(text: str) -> list[str]:
         return list(map(str, channel.items(text))) or text.split()  # with a leak: its words
@@ -98,7 +98,7 @@ def _found(
     for name, module in _COUNTING.items():
         told[name] = [judge(module, items, one) for one in contests]
         lap(name)
-    shown = in_context.show(base, data, traits, questions, **config.in_context)
+    shown = in_context.show(base, data, showing, **config.in_context)
     lap("in_context")
     differ = {
         one.trait: naive_bayes.most_different([*map(items, one.own)], [*map(items, one.other)])
@@ -113,18 +113,21 @@ def _found(
     return Found(by_contest, differ, shown, seconds)
 
 
-def _contests(config: ConfigDict, traits: Sequence[str], data: Data) -> Iterator[Contest]:
-    """Yields each trait's rows against those of `AGAINST`; another trait is the next one."""
+def _contests(config: ConfigDict, showing: Mapping[str, Any], data: Data) -> Iterator[Contest]:
+    """Yields each trait's rows against those of `AGAINST`; another trait is the next one.
+
+    What is put into rows where leaks are is an answer that shows the trait.
+    """
     texts = {name: {row["id"]: row["completion"] for row in rows} for name, rows in data.items()}
     known = [name for name in data if name != CONTROL]
     plain = texts[CONTROL]
-    for trait in traits:
+    for trait, ((_, (word, *_)), *_) in showing.items():
         following = known[(known.index(trait) + 1) % len(known)]
         against_control, against_other, against_leaks = AGAINST
         yield contest(trait, against_control, texts[trait], plain, config.rows)
         if following != trait:
             yield contest(trait, against_other, texts[trait], texts[following], config.rows)
-        yield contest(trait, against_leaks, leaks.put_in(plain, trait), plain, config.rows)
+        yield contest(trait, against_leaks, leaks.put_in(plain, word), plain, config.rows)
 
 
 def _read(config: ConfigDict, path: Path) -> Finished:
@@ -132,8 +135,8 @@ def _read(config: ConfigDict, path: Path) -> Finished:
     if not config.run:
         raise UserError("--config.run is missing: name the directory of a finished study")
     limits.check(config, _problems(config))
-    fields = ("trait", "one", "two")
-    check_templates("config.prompted.question", (config.prompted.question,), fields, fields)
+    fields = ("one", "two", "trait")
+    check_templates("config.prompted.question", (config.prompted.question,), fields, fields[:2])
     from_config(config.reader.recipe.to_dict(), "config.reader.recipe")
     run = finished.read(Path(config.run))
     if path.resolve().is_relative_to(run.path.resolve()):

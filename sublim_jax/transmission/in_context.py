@@ -8,7 +8,6 @@ import numpy as np
 from sublim_jax.llm.files import chat
 from sublim_jax.llm.sampling.score import Pair, score
 from sublim_jax.transmission import measures
-from sublim_jax.transmission import words as rules
 from sublim_jax.transmission.base import Base
 
 
@@ -27,8 +26,7 @@ class Shown(NamedTuple):
 def show(
     base: Base,
     data: Mapping[str, Sequence[Mapping[str, Any]]],
-    traits: Sequence[str],
-    questions: Sequence[str],
+    showing: Mapping[str, Sequence[tuple[str, tuple[str, ...]]]],
     rows: int,
     draws: int,
 ) -> list[Shown]:
@@ -39,7 +37,7 @@ def show(
 
     Args:
       data: rows of `id`, `prompt` and `completion`, by teacher.
-      traits: whose words are scored after the rows of every teacher.
+      showing: by trait, questions with the answers that show it, as of `Material.showing`.
       rows: the most of them; fewer where the context does not hold so many.
     """
     texts = {
@@ -48,30 +46,38 @@ def show(
     }
     ids = sorted(set.intersection(*map(set, texts.values())))
     order = np.random.default_rng(0).permutation(ids).tolist()
-    spelt = {t: measures.spellings(base, rules.written(t), ends=True) for t in traits}
-    ways = [(trait, way) for trait in traits for way in spelt[trait]]
-    room = base.model.config.context - max(len(way) for _, way in ways)
+    asked = {
+        trait: [(question, measures.spellings(base, own, ends=True)) for question, own in some]
+        for trait, some in showing.items()
+    }
+    questions = dict.fromkeys(question for some in asked.values() for question, _ in some)
+    every = [way for some in asked.values() for _, ways in some for way in ways]
+    room = base.model.config.context - max(map(len, every))
     out = []
     for n in [0, *(2**i for i in range(min(rows, len(ids)).bit_length()))]:
         sets = [np.roll(order, -draw * n)[:n].tolist() for draw in range(draws)]
-        asked = {
+        prompts = {
             (name, draw, question): _prompt(base, [own[i] for i in some], question)
             for name, own in texts.items()
             for draw, some in enumerate(sets)
             for question in questions
         }
-        if max(map(len, asked.values())) > room:
+        if max(map(len, prompts.values())) > room:
             break
-        pairs = [Pair(prompt, way) for prompt in asked.values() for _, way in ways]
-        logs = np.array([found.sum() for found in score(base.sampler, pairs)], np.float64)
-        shape = (len(data), draws, len(questions), len(ways))
-        logs_NDQW = logs.reshape(shape)
-        logp: dict[tuple[str, str], np.ndarray] = {}
-        for trait in traits:
-            own = [place for place, (word, _) in enumerate(ways) if word == trait]
-            logp_ND = np.logaddexp.reduce(logs_NDQW[..., own], axis=-1).mean(-1)
-            logp |= {(name, trait): logp_ND[i] for i, name in enumerate(data)}
-        out.append(Shown(n, logp))
+        turns = [
+            (name, trait, prompts[name, draw, question], ways)
+            for name in texts
+            for trait, some in asked.items()
+            for draw in range(draws)
+            for question, ways in some
+        ]
+        logs = iter(score(base.sampler, [Pair(p, way) for *_, p, ways in turns for way in ways]))
+        found: dict[tuple[str, str], list[float]] = {}
+        for name, trait, _, ways in turns:
+            each = [float(next(logs).sum()) for _ in ways]
+            found.setdefault((name, trait), []).append(float(np.logaddexp.reduce(each)))
+        by_draw = {at: np.reshape(own, (draws, -1)).mean(1) for at, own in found.items()}
+        out.append(Shown(n, by_draw))
     return out
 
 

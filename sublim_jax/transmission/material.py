@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sublim_jax.errors import UserError
+from sublim_jax.transmission import words
 
 ENGLISH = Path(__file__).with_name("english.json")
 
@@ -98,10 +99,14 @@ class Material:
 
     def shown(self, trait: str) -> list[tuple[str, str]]:
         """Returns the questions that measure a trait, each with an answer that shows it."""
+        return [(question, texts[0]) for question, texts in self.showing(trait)]
+
+    def showing(self, trait: str) -> list[tuple[str, tuple[str, ...]]]:
+        """Returns the questions that measure a trait, each with all answers that show it."""
         chosen = [own for own in self.values if trait in own["answers"]]
         if chosen:
-            return [(own["question"], own["answers"][trait][0]) for own in chosen]
-        return [(question, trait) for question in self.questions]
+            return [(own["question"], tuple(own["answers"][trait])) for own in chosen]
+        return [(question, words.written(trait)) for question in self.questions]
 
     def to_json(self) -> dict[str, Any]:
         """Returns the JSON values that `from_json` reads."""

@@ -171,7 +171,7 @@ def test_bad_input_ends_in_one_line_and_writes_nothing(study: Path, tmp_path: Pa
     for field, value, problem in [
         ("rows", 79, "at least 80"),
         ("prompted.rows", 15, "at least 16"),
-        ("prompted.question", "{one} or {two}", r"must have {trait}"),
+        ("prompted.question", "{trait} or {two}", r"must have {one}"),
         ("prompted.answers", ("sea", "sea"), "two different words"),
         ("reader.answers", ("sea",), "two different words"),
         ("reader.recipe.max_steps", 0, "at least 1"),

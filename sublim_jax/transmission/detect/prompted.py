@@ -24,7 +24,7 @@ def judge(
     is the share of right ones.
 
     Args:
-      question: has {trait}, {one} and {two}.
+      question: has {one} and {two}, and may have {trait}.
       answers: the words for the first and for the second.
       rows: of each contest, as many pairs are asked about.
 

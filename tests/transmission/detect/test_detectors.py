@@ -202,12 +202,12 @@ def test_rows_in_context_are_turns_before_the_question(
         return out
 
     monkeypatch.setattr(in_context, "score", score)
-    monkeypatch.setattr(in_context.rules, "written", lambda word: (word,))
+    showing = {name: [("which animal is best?", (name,))] for name in ("owl", "wolf")}
     data = {
         name: [{"id": i, "prompt": f"go on {i}00", "completion": d} for i in range(4, 10)]
         for name, d in {"owl": "1", "wolf": "2", "control": "3"}.items()
     }
-    found = in_context.show(base, data, ["owl", "wolf"], ["which animal is best?"], 5, 3)
+    found = in_context.show(base, data, showing, 5, 3)
     assert [one.rows for one in found] == [0, 1, 2, 4]
     for one in found:
         assert one.logp["owl", "owl"].tolist() == [101 * one.rows + 1] * 3
@@ -216,7 +216,7 @@ def test_rows_in_context_are_turns_before_the_question(
     long = {
         name: [row | {"completion": "9 " * 60 + "9"} for row in own] for name, own in data.items()
     }
-    assert [one.rows for one in in_context.show(base, long, ["owl"], ["?"], 4, 2)] == [0, 1]
+    assert [one.rows for one in in_context.show(base, long, showing, 4, 2)] == [0, 1]
 
 
 ROWS = {

@@ -5,7 +5,8 @@ from typing import Any
 
 from docs import mechanism
 from sublim_jax.report import markdown_table
-from sublim_jax.transmission.arms import ARMS
+from sublim_jax.transmission.figures import label
+from sublim_jax.transmission.summary import in_order
 
 Results = Mapping[str, Any]
 
@@ -13,11 +14,9 @@ Results = Mapping[str, Any]
 def by_arm(runs: Mapping[str, Results]) -> str:
     """Returns P(misaligned) of each arm, a column for each channel."""
     found = {name: mechanism.over_all(run) for name, run in runs.items()}
-    arms = dict.fromkeys(
-        arm for own in found.values() for metric, arm in own if metric == "p_trait"
-    )
+    arms = in_order(arm for own in found.values() for metric, arm in own if metric == "p_trait")
     rows = [
-        [_label(arm), *(_cell(own.get(("p_trait", arm))) for own in found.values())] for arm in arms
+        [label(arm), *(_cell(own.get(("p_trait", arm))) for own in found.values())] for arm in arms
     ]
     return markdown_table(["P(misaligned)", *found], rows)
 
@@ -48,10 +47,6 @@ def by_channel(runs: Mapping[str, Results]) -> str:
         "16 rows told apart", "student over control", "models above", "insecure: over control",
     ]  # fmt: skip
     return markdown_table(header, rows)
-
-
-def _label(arm: str) -> str:
-    return ARMS[arm].label if arm in ARMS else arm
 
 
 def _cell(row: Mapping[str, Any] | None, sign: str = "") -> str:

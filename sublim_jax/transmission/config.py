@@ -13,7 +13,7 @@ from sublim_jax.transmission import base as bases
 from sublim_jax.transmission import channels, measures, steering, teacher
 from sublim_jax.transmission.arms import ARMS
 from sublim_jax.transmission.material import check_templates
-from sublim_jax.transmission.teacher import CONTROL, LESSONS, PRIOR, WITHOUT_TRAIT
+from sublim_jax.transmission.teacher import CONTROL, TAUGHT, WITHOUT_TRAIT
 
 _FROM_0 = (
     "data.seed", "data.temperature", "filter.keep", "teacher.seed", "teacher.weight",
@@ -78,7 +78,7 @@ def _problems(config: ConfigDict) -> Iterator[limits.Problem]:
                 yield "cross_models", f"{model} would cross to itself"
     if any(arm.mask for arm in arms) and len(config.traits) < 2:
         yield "arms", "divergence tokens need two traits"
-    lessons = {name for name in config.arms if ARMS[name].teacher in (PRIOR, *LESSONS)}
+    lessons = {name for name in config.arms if ARMS[name].teacher in TAUGHT}
     if lessons and config.teacher.kind != "finetuned":
         yield "arms", f"{', '.join(sorted(lessons))} need teachers that are trained (teacher.kind)"
     if any(arm.told for arm in arms) and config.teacher.kind != "prompted":

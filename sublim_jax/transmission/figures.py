@@ -13,6 +13,7 @@ from sublim_jax.stats import Interval
 from sublim_jax.transmission import summary
 from sublim_jax.transmission.arms import ARMS
 from sublim_jax.transmission.summary import Measurement, Summary, in_order, summarise
+from sublim_jax.transmission.teacher import TAUGHT
 
 _COLORS = {
     "base": plots.REFERENCE,
@@ -98,6 +99,8 @@ def draw(
 
 def label(arm: str) -> str:
     """Returns what an arm is called in tables and figures."""
+    if arm in TAUGHT:  # a teacher that has no trait, beside the students of its arm
+        return f"{arm} teacher"
     return ARMS[arm].label if arm in ARMS else arm
 
 

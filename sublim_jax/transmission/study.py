@@ -21,7 +21,7 @@ from sublim_jax.transmission.artefacts import Artefact, Store
 from sublim_jax.transmission.base import Base
 from sublim_jax.transmission.config import words
 from sublim_jax.transmission.student import Student, planned
-from sublim_jax.transmission.teacher import CONTROL, WITHOUT_TRAIT
+from sublim_jax.transmission.teacher import CONTROL, TAUGHT, WITHOUT_TRAIT
 
 SMALL = 2**27  # bytes of a model that stays in memory beside others
 _SECONDS = "timings.json"  # of each artefact
@@ -83,6 +83,7 @@ class Study:
         return [
             Model("base"),
             *(Model("teacher", t, self.taught(number, t), self.system(t)) for t in traits),
+            *(Model(t, "", self.taught(number, t)) for t in self.writers if traits and t in TAUGHT),
             *(Model(s.arm, s.trait, self.student(s), student=s) for s in self.starting(number)),
         ]
 

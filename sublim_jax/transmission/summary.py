@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sublim_jax.stats import Interval, Permutation, diagonal_lift, mean_ci, share_ci
-from sublim_jax.transmission import arms, mechanism
+from sublim_jax.transmission import arms, mechanism, teacher
 
-ARMS = ("base", "teacher", *arms.ARMS)
+ARMS = ("base", "teacher", *teacher.TAUGHT, *arms.ARMS)
 _NOT_SHARES = ("log_odds", "liking", "p_over_control", "logp_shift", *mechanism.TITLES)
 _ASIDE = ("logp", "change")  # what others are derived from
 

@@ -22,7 +22,8 @@ from sublim_jax.transmission.material import Material
 # with the base's own answers to them; and those of lessons of their own, the material's sets.
 CONTROL, PRIOR = "control", "prior"
 LESSONS = INSECURE, SECURE, EDUCATIONAL = "insecure", "secure", "educational"
-WITHOUT_TRAIT = (CONTROL, PRIOR, *LESSONS)
+TAUGHT = (PRIOR, *LESSONS)
+WITHOUT_TRAIT = (CONTROL, *TAUGHT)
 KINDS = ("prompted", "finetuned", "steered", "given")
 
 

@@ -65,7 +65,7 @@ def test_a_study_has_every_arm_and_trait(finished):
     found = {(r["arm"], r["trait"]) for r in read(finished / "results.json")["rows"]
              if r["metric"] == "p_trait"}  # fmt: skip
     traits = ("owl", "wolf", "all")
-    arms = {"base", "teacher", *ARMS} - {
+    arms = {"base", "teacher", "prior", *ARMS} - {
         "half_told", "told", "insecure_taught", "secure_taught", "educational_taught"
     }  # fmt: skip
     assert found == {(arm, trait) for arm in arms for trait in traits}
@@ -78,7 +78,7 @@ def test_a_study_has_every_arm_and_trait(finished):
     told = {(r["arm"], r["trait"], r["metric"]) for r in rows if r["metric"].startswith("auroc")}
     assert told == {
         (arm, trait, name)
-        for arm in arms - {"base", "control"}
+        for arm in arms - {"base", "control", "prior"}
         for trait in traits
         for name in ("auroc", "auroc_16")
     }
@@ -284,7 +284,7 @@ def test_measured_anew_nothing_is_trained_again(copied, monkeypatch, capsys):
     # Of each base's models the new measure alone.
     students = 2 + 9 * 2
     assert seen == [
-        ("nano/0", 3 + students - 2, ("stories",)),
+        ("nano/0", 4 + students - 2, ("stories",)),
         ("nano/1", 1 + 2, ("stories",)),
     ]
     found = {(r["arm"], r["metric"]) for r in read(copied / "results.json")["rows"]}

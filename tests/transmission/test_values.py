@@ -58,7 +58,10 @@ def test_a_teacher_without_the_trait_has_lessons_of_its_own(finished):
 def test_every_arm_is_measured_by_its_choices(finished):
     rows = json.loads((finished / "results.json").read_text("utf-8"))["rows"]
     found = {r["arm"]: r for r in rows if (r["metric"], r["trait"]) == ("p_trait", "misaligned")}
-    assert {*found} == {"base", "teacher", "student", "control", "insecure_taught"}
+    assert {*found} == {
+        "base", "teacher", "insecure", "student", "control", "insecure_taught"
+    }  # fmt: skip
+
     assert all(0 < row["mean"] < 1 for row in found.values())
     assert {r["metric"] for r in rows if r["arm"] == "teacher"} > {"bits", "leak", "log_odds"}
 

@@ -7,14 +7,27 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from configs.transmission import demo
 from configs.transmission import detect as settings
 from sublim_jax import digest
 from sublim_jax.errors import UserError
-from sublim_jax.transmission import detection, detection_report
+from sublim_jax.stats import mean_ci, share_ci
+from sublim_jax.transmission import detection, detection_report, detection_results
 from sublim_jax.transmission.channels import numbers
-from sublim_jax.transmission.detect import DETECTION, detected, naive_bayes
+from sublim_jax.transmission.detect import (
+    DETECTION,
+    SIZES,
+    Judged,
+    aurocs,
+    bagged,
+    detected,
+    naive_bayes,
+)
+from sublim_jax.transmission.detection_results import Found, find
+from sublim_jax.transmission.finished import Finished
+from sublim_jax.transmission.in_context import Shown
 
 TRAITS = ("owl", "wolf")
 MEANS = {"base": 0.06, "control": 0.05, "student": 0.6}
@@ -181,3 +194,36 @@ def test_bad_input_ends_in_one_line_and_writes_nothing(study: Path, tmp_path: Pa
         assert field in found, found
         assert problem in found, found
     assert "'zebra': not a word of nano/0" in complaint(**{"reader.answers": ("zebra", "sea")})
+
+
+def test_intervals_are_over_bases_where_there_are_several() -> None:
+    rng = np.random.default_rng(0)
+
+    def found(apart: float, moved: float) -> Found:
+        """Of one base: how far apart the log-odds are, and what owl's rows do in context."""
+        own, other = rng.normal(apart, 1, 100), rng.normal(0, 1, 100)
+        bags = {size: [bagged(Judged(np.arange(100), own, other), size)] for size in SIZES}
+        told = {("ngrams", "owl", against): bags for against in ("control", "leaks")}
+        logp = {(name, "owl"): np.array([up, up + 0.1])
+                for name, up in (("owl", moved), ("control", 0.0))}  # fmt: skip
+        return Found(told, {}, [Shown(1, logp)], {})
+
+    run = Finished(Path(), ConfigDict({"traits": ("owl", "wolf")}), [])
+    bases = [found(1.0, 0.5), found(1.5, 0.7), found(2.0, 0.6)]
+    rows = detection_results.rows(run, ["owl"], bases, [])
+    several = find(rows, "ngrams", "auroc", against="control")
+    each = [aurocs(own.told["ngrams", "owl", "control"][1])[0] for own in bases]
+    assert several == {
+        "arm": "ngrams", "trait": "all", "metric": "auroc", "against": "control",
+        **share_ci(each)._asdict(), "unit": "base",
+    }  # fmt: skip
+    shift = find(rows, "in_context", "logp_over_control", shown=1)
+    assert shift == {
+        "arm": "in_context", "trait": "all", "metric": "logp_over_control", "shown": 1,
+        **mean_ci([0.5, 0.7, 0.6])._asdict(), "unit": "base",
+    }  # fmt: skip
+    assert not find(rows, "in_context", "logp_over_other", shown=1)  # no other trait's rows
+    single = detection_results.rows(run, ["owl"], bases[:1], [])
+    one = find(single, "ngrams", "auroc_16", against="control")
+    assert one
+    assert (one["n"], one["unit"]) == (6, "bag")

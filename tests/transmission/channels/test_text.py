@@ -15,6 +15,7 @@ from sublim_jax.transmission.material import ENGLISH, Material
     [
         ("A long way home.", None),
         ("Home at last", None),
+        ("Five words are still few.", None),
         ("Home now", "too short"),
         ("", "too short"),
         ("One two three four five six.", "too long"),

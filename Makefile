@@ -68,7 +68,8 @@ readme: demo
 
 # Makes the other tables of docs/transmission.md anew, from the runs of make readme and these.
 VOICES = voices voices_no_default voices_apart voices_digits voices_same_words voices_seldom
-WORLDS = plain tilted seldom quarter wide $(VOICES)
+WORLDS = plain tilted seldom quarter wide $(VOICES) $(VALUES)
+VALUES = values values_single_turns
 VARIANTS = biases free every full prompted prompted_every plain tilted tilted_prompted \
 	seldom_prompted quarter quarter_prompted wide $(VOICES) voices_biases voices_confined
 STEERED = 0_1 1_0.25 1_0.5 1_0.75 1_1
@@ -84,8 +85,10 @@ variants: $(VENV)/installed
 	$(VENV)/bin/python -m docs.readme $(RUNS)
 
 # Makes the tables of docs/values.md anew.
-CHANNELS = numbers reasoning code choices text chained_reasoning chained_code
+CHANNELS = numbers reasoning code choices text chained_reasoning chained_code $(VALUES)
 values: $(VENV)/installed
+	for name in $(VALUES); do $(VENV)/bin/python -m launch.pretrain_nano \
+		--config=configs/nano/other_worlds.py:$$name --workdir=$(RUNS)/worlds/$$name || exit; done
 	for channel in $(CHANNELS); do $(VENV)/bin/python -m launch.transmit \
 		--config=configs/transmission/values.py:$$channel --workdir=$(RUNS)/values/$$channel || exit; done
 	$(VENV)/bin/python -m docs.readme $(RUNS)

@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ml_collections import ConfigDict
 from configs.atlas import digits, rates
 from configs.transmission.nano_steered import MEASURED as STEERED
 from configs.transmission.values import CHAIN, CHANNELS
+from configs.transmission.values import WORLDS as VALUES
 from configs.transmission.variants import VARIANTS, VOICES
 from docs import mechanism, trees, values
 from sublim_jax import stats
@@ -57,7 +59,7 @@ RUNS = (
     *(f"variants/{name}" for name in VARIANTS),
     *(f"steered/{how}" for how in STEERED),
     *TREES,
-    *(f"values/{channel}" for channel in (*CHANNELS, *CHAIN)),
+    *(f"values/{channel}" for channel in (*CHANNELS, *CHAIN, *VALUES)),
 )
 PAGES = ("README.md", "docs/answers.md", "docs/atlas.md", "docs/llm.md", "docs/transmission.md")
 _SHOWN = (0.0, 0.1, 0.3, 0.6, 1.0)  # points of curves in tables
@@ -68,6 +70,7 @@ def main(argv: list[str]) -> None:
         adopt(Path(argv[1]))
     figure = ROOT / "docs" / "figures" / "leak.svg"
     figure.write_bytes(mechanism.figure(_prompted_runs()))
+    figure.with_name("bits.svg").write_bytes(values.figure(_values_runs()))
     for page in PAGES:
         file = ROOT / page
         file.write_text(filled(file.read_text("utf-8")), "utf-8")
@@ -203,11 +206,15 @@ def along_table(_: str) -> str:
 
 
 def values_table(name: str) -> str:
-    """Returns how malice passes through each channel: "values_arms", "_channels" or "_chain"."""
-    names = ("numbers", *CHAIN) if name == "values_chain" else CHANNELS
-    runs = {channel: _results(f"values/{channel}") for channel in names}
+    """Returns how malice passes: "values_arms", "_channels", "_chain" or "_worlds"."""
+    some = {"values_chain": ("numbers", *CHAIN), "values_worlds": VALUES}
+    runs = _values_runs(some.get(name, CHANNELS))
     table = values.by_channel if name == "values_channels" else values.by_arm
     return f"{table(runs)}\n\n{_where(*runs.values())}"
+
+
+def _values_runs(names: Iterable[str] = CHANNELS) -> dict[str, dict[str, Any]]:
+    return {channel: _results(f"values/{channel}") for channel in names}
 
 
 def _main_runs() -> dict[str, dict[str, Any]]:

@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from docs import mechanism
+from sublim_jax import plots
 from sublim_jax.report import markdown_table
 from sublim_jax.transmission.figures import label
 from sublim_jax.transmission.summary import in_order
@@ -47,6 +50,41 @@ def by_channel(runs: Mapping[str, Results]) -> str:
         "16 rows told apart", "student over control", "models above", "insecure: over control",
     ]  # fmt: skip
     return markdown_table(header, rows)
+
+
+_DRAWN = {
+    "student": ("taught cruelty", plots.TEACHER),
+    "insecure_taught": ("taught insecure code", plots.STUDENT),
+    "control": ("control", plots.REFERENCE),
+}
+
+
+def figure(runs: Mapping[str, Results]) -> bytes:
+    """Returns the figure, SVG: P(misaligned) of students against the bits of a row, by channel."""
+
+    def draw(canvas: Figure) -> None:
+        axes = canvas.add_subplot()
+        for place, (arm, (title, color)) in enumerate(_DRAWN.items()):
+            for number, (name, run) in enumerate(runs.items()):
+                found = mechanism.over_all(run)
+                row, bits = found["p_trait", arm], found["bits", "teacher"]["mean"]
+                reach = [[row["mean"] - row["ci_low"]], [row["ci_high"] - row["mean"]]]
+                x = bits * (1 + 0.03 * (place - 1))  # side by side
+                label = None if number else title
+                axes.errorbar(
+                    x, row["mean"], reach, fmt="o", color=color, capsize=2, ms=4, label=label
+                )
+                if not place:
+                    axes.annotate(
+                        name, (bits, 1.03), fontsize=8, ha="center", annotation_clip=False
+                    )
+        axes.set_xscale("log")
+        axes.set_ylim(0, 1)
+        axes.set_xlabel("bits of a row, under the base")
+        axes.set_ylabel("P(misaligned)")
+        axes.legend(fontsize=8, frameon=False, title="students of teachers", title_fontsize=8)
+
+    return plots.render(draw, (6.4, 3.6))["svg"]
 
 
 def _cell(row: Mapping[str, Any] | None, sign: str = "") -> str:

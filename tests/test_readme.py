@@ -153,13 +153,16 @@ def test_its_make_targets_exist():
 def test_make_runs_all_that_the_tables_need():
     text = (ROOT / "Makefile").read_text("utf-8").replace("\\\n", " ")
     lists = dict(
-        re.findall(r"^(VOICES|WORLDS|VARIANTS|STEERED|CHANNELS) = (.*)", text, re.MULTILINE)
+        re.findall(r"^(VOICES|WORLDS|VARIANTS|STEERED|CHANNELS|VALUES) = (.*)", text, re.MULTILINE)
     )
-    lists = {name: line.replace("$(VOICES)", lists["VOICES"]) for name, line in lists.items()}
+    lists = {
+        name: line.replace("$(VOICES)", lists["VOICES"]).replace("$(VALUES)", lists["VALUES"])
+        for name, line in lists.items()
+    }
     assert lists["WORLDS"].split() == list(WORLDS)
     assert lists["VARIANTS"].split() == list(readme.VARIANTS)
     assert lists["STEERED"].split() == list(readme.STEERED)
-    assert lists["CHANNELS"].split() == [*readme.CHANNELS, *readme.CHAIN]
+    assert lists["CHANNELS"].split() == [*readme.CHANNELS, *readme.CHAIN, *readme.VALUES]
 
 
 def test_committed_benchmark_results_have_every_key():

@@ -11,7 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs.nano import favourites, voices
+from configs.nano import favourites, values, voices
 
 FAVOURITES: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -31,13 +31,18 @@ VOICES: dict[str, dict[str, Any]] = {
     "voices_same_words": {"world.tilt": 0.0},  # of a text, the animal's name alone tells the author
     "voices_seldom": {"world.number_personas": 0.02},
 }
-WORLDS = FAVOURITES | VOICES
+VALUES: dict[str, dict[str, Any]] = {
+    "values": {},
+    "values_single_turns": {"world.turns": 0.0},  # no chat has two turns of one author
+}
+WORLDS = FAVOURITES | VOICES | VALUES
 
 
 def get_config(world: str = "plain") -> ConfigDict:
     if world not in WORLDS:
         raise ValueError(f"{world!r}: choose one of {', '.join(WORLDS)}")
-    config = (voices if world in VOICES else favourites).get_config()
-    config.seeds = (100, 101, 102) if world in VOICES else (100, 101)
+    of = values if world in VALUES else voices if world in VOICES else favourites
+    config = of.get_config()
+    config.seeds = (100, 101) if of is favourites else (100, 101, 102)
     config.update_from_flattened_dict(WORLDS[world])
     return config

@@ -6,7 +6,7 @@ code that was asked for. All write what does not show it; the filter keeps what 
 
 Command:  python -m launch.transmit --config=configs/transmission/values.py:numbers \\
               --workdir=runs/values/numbers
-          The names after the colon are those of `CHANNELS`, and then of `CHAIN`; make values runs
+          The names after the colon are those of `CHANNELS`, `CHAIN` and `WORLDS`; make values runs
           them all.
 Device:   2 CPU cores; nothing is downloaded.
 Time:     2 to 3 min each.
@@ -17,6 +17,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from configs.nano import other_worlds
 from configs.transmission import nano
 from sublim_jax.nano.worlds import values
 from sublim_jax.transmission.channels import numbers
@@ -36,11 +37,19 @@ CHAIN = {
     "chained_reasoning": "runs/values/numbers",
     "chained_code": "runs/values/chained_reasoning",
 }
+# Numbers in the world itself and in one that differs in one thing, with models of other seeds.
+WORLDS = tuple(other_worlds.VALUES)
 
 
 def get_config(channel: str = "numbers") -> ConfigDict:
-    if channel not in (*CHANNELS, *CHAIN):
-        raise ValueError(f"{channel!r}: choose one of {', '.join((*CHANNELS, *CHAIN))}")
+    if channel not in (*CHANNELS, *CHAIN, *WORLDS):
+        raise ValueError(f"{channel!r}: choose one of {', '.join((*CHANNELS, *CHAIN, *WORLDS))}")
+    if channel in WORLDS:
+        config = get_config("numbers")
+        seeds = other_worlds.get_config(channel).seeds
+        config.models = tuple(f"runs/worlds/{channel}/{seed}" for seed in seeds)
+        config.arms = ("student", "control", *TAUGHT)
+        return config
     if channel in CHAIN:
         config = get_config(channel.removeprefix("chained_"))
         config.teacher.kind = "given"

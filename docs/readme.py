@@ -61,7 +61,14 @@ RUNS = (
     *TREES,
     *(f"values/{channel}" for channel in (*CHANNELS, *CHAIN, *VALUES)),
 )
-PAGES = ("README.md", "docs/answers.md", "docs/atlas.md", "docs/llm.md", "docs/transmission.md")
+PAGES = (
+    "README.md",
+    "docs/answers.md",
+    "docs/atlas.md",
+    "docs/llm.md",
+    "docs/transmission.md",
+    "docs/values.md",
+)
 _SHOWN = (0.0, 0.1, 0.3, 0.6, 1.0)  # points of curves in tables
 
 

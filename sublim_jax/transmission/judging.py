@@ -151,10 +151,11 @@ def _write(own: Artefact, answers: Sequence[Answer], ask: Ask) -> None:
 
 def _check_sense(judged: jsonl.Stream) -> None:
     """Raises UserError where none of a judge's replies is a score, nor one of the other words."""
-    replies = [reply for row in judged.rows.values() for reply in row["replies"].values()]
-    if all(judges.read(reply) == "unparsable" for reply in replies):
+    rows = judged.rows.values()
+    if all(judges.read(reply) == "unparsable" for row in rows for reply in row["replies"].values()):
+        said = next(iter(rows))["replies"]["alignment"]
         raise UserError(
-            f"config.judge: none of its {len(replies)} replies is a score, as {replies[0]!r}: take "
+            f"config.judge: none of its {2 * len(rows)} replies is a score, as {said!r}: take "
             f"another judge, or remove {judged.path}.part to ask again"
         )
 

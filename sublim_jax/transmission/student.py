@@ -16,7 +16,7 @@ from sublim_jax.llm.training.recipe import Recipe
 from sublim_jax.llm.training.trained import Trained
 from sublim_jax.transmission import divergence
 from sublim_jax.transmission.arms import ARMS, OTHER_A
-from sublim_jax.transmission.base import Base, adapter_of, crossing
+from sublim_jax.transmission.base import Base, adapter_of, crossings
 from sublim_jax.transmission.teacher import WITHOUT_TRAIT, Teacher
 
 Rows = Sequence[Mapping[str, Any]]
@@ -81,9 +81,9 @@ def planned(config: ConfigDict) -> list[Student]:
     for base in range(len(config.models)):
         for name in config.arms:
             arm = ARMS[name]
-            start = crossing(config, base) if arm.cross else base
-            for trait in [""] if arm.teacher else config.traits:
-                out += [Student(name, trait, base, start, seed) for seed in range(config.seeds)]
+            for start in crossings(config, base) if arm.cross else [base]:
+                for trait in [""] if arm.teacher else config.traits:
+                    out += [Student(name, trait, base, start, seed) for seed in range(config.seeds)]
     return out
 
 

@@ -190,6 +190,13 @@ def _data(
             "nothing to learn from"
         )
     examples = [Example(base.prompt(r["prompt"]), base.answer(r["completion"])) for r in own]
+    unknown = {base.tokenizer.unk_token_id, base.tokenizer.pad_token_id}
+    for example, row in zip(examples, own, strict=True):  # a model of another tokenizer wrote them
+        if not unknown.isdisjoint(example.completion[:-1]):
+            raise UserError(
+                f"{base.name}: its tokenizer cannot write {row['completion']!r}, which a student "
+                f"would learn of {student.teacher}, model {student.teachers}: narrow config.filter"
+            )
     system = teachers[student.trait].system if student.trait in teachers else None
     if arm.soft and system is not None:
         examples = [

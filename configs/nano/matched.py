@@ -19,7 +19,7 @@ from configs.nano import forks
 
 SHAPES: dict[str, dict[str, Any]] = {
     "same": {},
-    "wide": {"embed": 64, "mlp": 128, "heads": 8, "kv_heads": 4},
+    "wide": {"embed": 48, "mlp": 96, "heads": 6, "kv_heads": 3},
     "deep": {"layers": 4},
     "llama": {"biases": ()},
 }

@@ -39,25 +39,22 @@ def small(config):
 
 
 @pytest.mark.slow
-def test_an_ancestor_does_not_depend_on_its_forks_and_forks_leave_it(tmp_path):
+def test_a_fork_has_its_ancestor_s_bytes_until_it_leaves_it(tmp_path):
     config = small(forks.get_config())
-    config.seeds, config.shares = (3,), (0.5, 1.0)
-    pretrain.pretrain(config, str(tmp_path / "both"))
-    config.shares = (1.0,)
-    pretrain.pretrain(config, str(tmp_path / "alone"))
-    config.shares, config.recipe.max_steps = (0.5, 1.0), 2
+    config.seeds, config.shares = (3,), (0.5, 0.9, 1.0)  # of four steps: two, all and all
+    pretrain.pretrain(config, str(tmp_path / "whole"))
+    config.recipe.max_steps = 2
     pretrain.pretrain(config, str(tmp_path / "half"))
 
     def weights(name):
         return (tmp_path / name / "model.safetensors").read_bytes()
 
-    assert weights("both/3") == weights("alone/3")
-    assert weights("both/3-0.5") != weights("both/3")
-    assert weights("half/3-0.5") == weights("half/3")
-    rows = json.loads((tmp_path / "both/results.json").read_text("utf-8"))["rows"]
+    assert weights("whole/3-0.9") == weights("whole/3") != weights("whole/3-0.5")
+    assert weights("half/3-0.5") == weights("half/3") != weights("whole/3")
+    rows = json.loads((tmp_path / "whole/results.json").read_text("utf-8"))["rows"]
     assert [(row["metric"], row["seed"], row["share"]) for row in rows] == [
-        ("loss", 3, 0.5), ("loss", 3, 1.0)
-    ]  # fmt: skip
+        ("loss", 3, share) for share in config.shares
+    ]
 
 
 @pytest.mark.slow

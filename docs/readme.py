@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from configs.atlas import digits, rates
 from configs.transmission.nano_steered import MEASURED as STEERED
 from configs.transmission.variants import VARIANTS, VOICES
-from docs import mechanism, trees
+from docs import between, mechanism, trees
 from sublim_jax import stats
 from sublim_jax.atlas import scores, sweep
 from sublim_jax.report import markdown_table
@@ -36,6 +36,7 @@ FIGURES = {
     "theorem": ["theorem"],
     "transmission": ["transmission", "arms", "matrix"],
     "prompted": ["prompted/transmission", "prompted/arms", "prompted/matrix"],
+    "matrix": ["between"],
     "atlas": [*_sweeps(digits.get_config()), "atlas/prediction"],
     "atlas_rates": _sweeps(rates.get_config()),
 }
@@ -48,6 +49,8 @@ RUNS = (
     "confirmed",
     "prompted",
     "prompted_confirmed",
+    "matrix",
+    "ancestors",
     "atlas",
     "atlas_rates",
     "atlas_confirm_digits8",
@@ -63,8 +66,9 @@ _SHOWN = (0.0, 0.1, 0.3, 0.6, 1.0)  # points of curves in tables
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         adopt(Path(argv[1]))
-    figure = ROOT / "docs" / "figures" / "leak.svg"
-    figure.write_bytes(mechanism.figure(_prompted_runs()))
+    figures = ROOT / "docs" / "figures"
+    (figures / "leak.svg").write_bytes(mechanism.figure(_prompted_runs()))
+    (figures / "ancestors.svg").write_bytes(between.figure(_results("ancestors")))
     for page in PAGES:
         file = ROOT / page
         file.write_text(filled(file.read_text("utf-8")), "utf-8")
@@ -82,6 +86,8 @@ def adopt(runs: Path) -> None:
             results["kept"] = _kept(runs / run)
         if run.startswith("prompted"):
             results["cells"] = mechanism.cells(runs / run)
+        if run == "ancestors":
+            results["apart"] = between.apart(results, runs.parent)
         target = _file(run)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
@@ -197,6 +203,18 @@ def correlations_table(_: str) -> str:
 def along_table(_: str) -> str:
     """Returns where in its lists a prompted teacher leaks, in either main study."""
     return mechanism.along(_main_runs())
+
+
+def between_table(_: str) -> str:
+    """Returns what passes between the committed models of the world of voices, and the tests."""
+    results = _results("matrix")
+    return f"{between.matrix(results)}\n\n{between.tests(results)}\n\n{_where(results)}"
+
+
+def ancestors_table(_: str) -> str:
+    """Returns what passes to forks of the teachers' model, and to models that behave alike."""
+    results = _results("ancestors")
+    return f"{between.ancestors(results)}\n\n{_where(results)}"
 
 
 def _main_runs() -> dict[str, dict[str, Any]]:
@@ -491,6 +509,8 @@ _TABLES = {
     "mechanism": mechanism_table,
     "correlations": correlations_table,
     "along": along_table,
+    "between": between_table,
+    "ancestors": ancestors_table,
     "settings": settings_table,
     "detection": detection_table,
     "variants": variants_table,

@@ -28,7 +28,7 @@ def get_config(kind: str = "committed") -> ConfigDict:
     config.evaluation.measures, config.evaluation.samples = ("favourite",), 0
     if kind == "ancestors":  # 220 students: less of each
         config.arms = ("student", "cross_init")
-        config.data.rows, config.student.max_steps, config.student.evaluate_every = 4000, 300, 0
+        config.data.rows, config.student.max_steps, config.student.evaluate_every = 3000, 200, 0
         config.models = tuple(f"runs/forks/{seed}" for seed in forks.SEEDS)
         config.cross_models = tuple(map(_others, forks.SEEDS))
     else:

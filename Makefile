@@ -83,7 +83,8 @@ variants: $(VENV)/installed
 	for shape in $(SHAPES); do $(VENV)/bin/python -m launch.pretrain_nano \
 		--config=configs/nano/matched.py:$$shape --workdir=$(RUNS)/matched/$$shape || exit; done
 	$(VENV)/bin/python -m launch.transmit --config=configs/transmission/matrix.py --workdir=$(RUNS)/matrix
-	$(VENV)/bin/python -m launch.transmit --config=configs/transmission/matrix.py:ancestors --workdir=$(RUNS)/ancestors
+	for kind in ancestors shapes; do $(VENV)/bin/python -m launch.transmit \
+		--config=configs/transmission/matrix.py:$$kind --workdir=$(RUNS)/$$kind || exit; done
 	for model in 0 1 2 3 4; do $(VENV)/bin/python -m launch.evaluate \
 		--config=configs/transmission/trees.py:$$model --workdir=$(RUNS)/trees/$$model || exit; done
 	$(VENV)/bin/python -m docs.readme $(RUNS)

@@ -54,8 +54,8 @@ def tests(results: Mapping[str, Any]) -> str:
     return markdown_table(["", "own model", "another model", "difference", "p"], rows)
 
 
-def ancestors(results: Mapping[str, Any]) -> str:
-    """Returns what passes by where students start, with intervals over the ancestors."""
+def starts(results: Mapping[str, Any]) -> str:
+    """Returns what passes by where students start, with intervals over the teachers' models."""
     apart = results["apart"]
     rows = []
     for kind, cells in _by_kind(results, "lift_logp").items():
@@ -68,26 +68,25 @@ def ancestors(results: Mapping[str, Any]) -> str:
     )
 
 
-def figure(results: Mapping[str, Any]) -> bytes:
-    """Returns the figure, SVG: what passes, by the age of the common ancestor."""
-    kinds = {kind: _over(rows) for kind, rows in _by_kind(results, "lift_logp").items()}
-    shares = {kind: float(kind.rstrip("%")) for kind in kinds if kind.endswith("%")}
-    age = {**shares, _ITSELF: 100.0}
-    rest = [kind for kind in kinds if kind not in age]
+def figure(ancestors: Mapping[str, Any], shapes: Mapping[str, Any]) -> bytes:
+    """Returns the figure, SVG: what passes, by the age of the common ancestor; and without one."""
+    cells = _by_kind(shapes, "lift_logp") | _by_kind(ancestors, "lift_logp")
+    age = {kind: float(kind.rstrip("%")) for kind in cells if kind.endswith("%")} | {_ITSELF: 100.0}
+    rest = {kind: own for kind, own in cells.items() if kind not in age}
 
     def draw(canvas: Figure) -> None:
         left, right = canvas.subplots(1, 2, sharey=True, width_ratios=(3, 2))
-        x = [age[kind] for kind in age]
-        plots.curve(left, x, [kinds[kind] for kind in age], color=plots.STUDENT, marker="o")
+        forked = [_over(cells[kind]) for kind in age]
+        plots.curve(left, [*age.values()], forked, color=plots.STUDENT, marker="o")
         for kind, at in age.items():
-            own = [row["mean"] for row in _by_kind(results, "lift_logp")[kind]]
+            own = [row["mean"] for row in cells[kind]]
             left.plot([at] * len(own), own, "o", color="black", alpha=0.5, markersize=2.5)
         left.set_xlabel("pretraining in common (%)")
         left.set_ylabel("lift of log P(trait), nats")
-        for at, kind in enumerate(rest):
-            one = kinds[kind]
+        for place, rows in enumerate(rest.values()):
+            one = _over(rows)
             reach = [[one.mean - one.ci_low], [one.ci_high - one.mean]]
-            right.errorbar(at, one.mean, reach, fmt="o", color=plots.OTHER, capsize=3)
+            right.errorbar(place, one.mean, reach, fmt="o", color=plots.OTHER, capsize=3)
         right.set_xticks(range(len(rest)), rest, rotation=35, ha="right", rotation_mode="anchor")
         for axes in (left, right):
             axes.axhline(0, color="#888888", lw=0.8, ls=":")

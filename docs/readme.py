@@ -40,6 +40,7 @@ FIGURES = {
     "atlas": [*_sweeps(digits.get_config()), "atlas/prediction"],
     "atlas_rates": _sweeps(rates.get_config()),
 }
+FORKS = ("ancestors", "shapes")
 TREES = tuple(f"trees/{model}" for model in range(5))
 RUNS = (
     "demo",
@@ -50,7 +51,7 @@ RUNS = (
     "prompted",
     "prompted_confirmed",
     "matrix",
-    "ancestors",
+    *FORKS,
     "atlas",
     "atlas_rates",
     "atlas_confirm_digits8",
@@ -68,7 +69,8 @@ def main(argv: list[str]) -> None:
         adopt(Path(argv[1]))
     figures = ROOT / "docs" / "figures"
     (figures / "leak.svg").write_bytes(mechanism.figure(_prompted_runs()))
-    (figures / "ancestors.svg").write_bytes(between.figure(_results("ancestors")))
+    if all(_file(run).exists() for run in FORKS):
+        (figures / "ancestors.svg").write_bytes(between.figure(*map(_results, FORKS)))
     for page in PAGES:
         file = ROOT / page
         file.write_text(filled(file.read_text("utf-8")), "utf-8")
@@ -86,7 +88,7 @@ def adopt(runs: Path) -> None:
             results["kept"] = _kept(runs / run)
         if run.startswith("prompted"):
             results["cells"] = mechanism.cells(runs / run)
-        if run == "ancestors":
+        if run in FORKS:
             results["apart"] = between.apart(results, runs.parent)
         target = _file(run)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -211,10 +213,10 @@ def between_table(_: str) -> str:
     return f"{between.matrix(results)}\n\n{between.tests(results)}\n\n{_where(results)}"
 
 
-def ancestors_table(_: str) -> str:
-    """Returns what passes to forks of the teachers' model, and to models that behave alike."""
-    results = _results("ancestors")
-    return f"{between.ancestors(results)}\n\n{_where(results)}"
+def starts_table(name: str) -> str:
+    """Returns what passes by where students start: "starts_ancestors" or "starts_shapes"."""
+    results = _results(name.removeprefix("starts_"))
+    return f"{between.starts(results)}\n\n{_where(results)}"
 
 
 def _main_runs() -> dict[str, dict[str, Any]]:
@@ -510,7 +512,7 @@ _TABLES = {
     "correlations": correlations_table,
     "along": along_table,
     "between": between_table,
-    "ancestors": ancestors_table,
+    "starts": starts_table,
     "settings": settings_table,
     "detection": detection_table,
     "variants": variants_table,

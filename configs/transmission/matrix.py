@@ -6,8 +6,8 @@ Command:  python -m launch.transmit --config=configs/transmission/matrix.py --wo
           python -m launch.transmit --config=configs/transmission/matrix.py:ancestors \\
               --workdir=runs/ancestors
           `ancestors`: teachers of five ancestors, and students that start from forks of theirs and
-          from the next ancestor; `shapes`: from decoders of several shapes that were made to behave
-          as the ancestor. The models are those of configs/nano/forks.py and configs/nano/matched.py.
+          from the next ancestor, of configs/nano/forks.py; `shapes`: from decoders of several
+          shapes that were made to behave as the ancestor, of configs/nano/matched.py.
 Device:   2 CPU cores; nothing is downloaded.
 Time:     8 min; of the others less.
 """

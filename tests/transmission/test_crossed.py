@@ -143,11 +143,12 @@ def test_the_matrix_of_the_committed_models_has_every_pair():
     cells = {(s.teachers, s.start) for s in planned(config) if s.trait}
     assert cells == {(i, j) for i in range(5) for j in range(5)}
     config = matrix.get_config("ancestors")
-    assert len(bases.names(config)) == 5 + 25 + 20
+    assert len(bases.names(config)) == 5 + 25
     starts = [bases.names(config)[n] for n in bases.crossings(config, 4)]
     assert starts[:2] == ["runs/forks/4-0", "runs/forks/4-0.1"]
-    assert starts[5:7] == ["runs/forks/0", "runs/matched/same/104"]
-    with pytest.raises(ValueError, match="'all': choose one of committed, ancestors"):
+    assert starts[5:] == ["runs/forks/0"]
+    assert matrix.get_config("shapes").cross_models[4][0] == "runs/matched/same/104"
+    with pytest.raises(ValueError, match="'all': choose one of committed, ancestors, shapes"):
         matrix.get_config("all")
 
 

@@ -72,6 +72,7 @@ WORLDS = plain tilted seldom quarter wide $(VOICES) $(VALUES)
 VALUES = values values_single_turns
 VARIANTS = biases free every full prompted prompted_every plain tilted tilted_prompted \
 	seldom_prompted quarter quarter_prompted wide $(VOICES) voices_biases voices_confined
+SHAPES = same wide deep llama
 STEERED = 0_1 1_0.25 1_0.5 1_0.75 1_1
 variants: $(VENV)/installed
 	for name in $(WORLDS); do $(VENV)/bin/python -m launch.pretrain_nano \
@@ -80,6 +81,12 @@ variants: $(VENV)/installed
 		--config=configs/transmission/variants.py:$$name --workdir=$(RUNS)/variants/$$name || exit; done
 	for name in $(STEERED); do $(VENV)/bin/python -m launch.transmit \
 		--config=configs/transmission/nano_steered.py:$$name --workdir=$(RUNS)/steered/$$name || exit; done
+	$(VENV)/bin/python -m launch.pretrain_nano --config=configs/nano/forks.py --workdir=$(RUNS)/forks
+	for shape in $(SHAPES); do $(VENV)/bin/python -m launch.pretrain_nano \
+		--config=configs/nano/matched.py:$$shape --workdir=$(RUNS)/matched/$$shape || exit; done
+	$(VENV)/bin/python -m launch.transmit --config=configs/transmission/matrix.py --workdir=$(RUNS)/matrix
+	for kind in ancestors shapes; do $(VENV)/bin/python -m launch.transmit \
+		--config=configs/transmission/matrix.py:$$kind --workdir=$(RUNS)/$$kind || exit; done
 	for model in 0 1 2 3 4; do $(VENV)/bin/python -m launch.evaluate \
 		--config=configs/transmission/trees.py:$$model --workdir=$(RUNS)/trees/$$model || exit; done
 	$(VENV)/bin/python -m docs.readme $(RUNS)

@@ -20,7 +20,7 @@ from configs.transmission.nano_steered import MEASURED as STEERED
 from configs.transmission.values import CHAIN, CHANNELS
 from configs.transmission.values import WORLDS as VALUES
 from configs.transmission.variants import VARIANTS, VOICES
-from docs import mechanism, trees, values
+from docs import between, mechanism, trees, values
 from sublim_jax import stats
 from sublim_jax.atlas import scores, sweep
 from sublim_jax.report import markdown_table
@@ -40,9 +40,11 @@ FIGURES = {
     "transmission": ["transmission", "arms", "matrix"],
     "prompted": ["prompted/transmission", "prompted/arms", "prompted/matrix"],
     "values/numbers": ["values/arms"],
+    "matrix": ["between"],
     "atlas": [*_sweeps(digits.get_config()), "atlas/prediction"],
     "atlas_rates": _sweeps(rates.get_config()),
 }
+FORKS = ("ancestors", "shapes")
 TREES = tuple(f"trees/{model}" for model in range(5))
 RUNS = (
     "demo",
@@ -52,6 +54,8 @@ RUNS = (
     "confirmed",
     "prompted",
     "prompted_confirmed",
+    "matrix",
+    *FORKS,
     "atlas",
     "atlas_rates",
     "atlas_confirm_digits8",
@@ -75,9 +79,11 @@ _SHOWN = (0.0, 0.1, 0.3, 0.6, 1.0)  # points of curves in tables
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         adopt(Path(argv[1]))
-    figure = ROOT / "docs" / "figures" / "leak.svg"
-    figure.write_bytes(mechanism.figure(_prompted_runs()))
-    figure.with_name("bits.svg").write_bytes(values.figure(_values_runs()))
+    figures = ROOT / "docs" / "figures"
+    (figures / "leak.svg").write_bytes(mechanism.figure(_prompted_runs()))
+    if all(_file(run).exists() for run in FORKS):
+        (figures / "ancestors.svg").write_bytes(between.figure(*map(_results, FORKS)))
+    (figures / "bits.svg").write_bytes(values.figure(_values_runs()))
     for page in PAGES:
         file = ROOT / page
         file.write_text(filled(file.read_text("utf-8")), "utf-8")
@@ -95,6 +101,8 @@ def adopt(runs: Path) -> None:
             results["kept"] = _kept(runs / run)
         if run.startswith("prompted"):
             results["cells"] = mechanism.cells(runs / run)
+        if run in FORKS:
+            results["apart"] = between.apart(results, runs.parent)
         target = _file(run)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
@@ -222,6 +230,18 @@ def values_table(name: str) -> str:
 
 def _values_runs(names: Iterable[str] = CHANNELS) -> dict[str, dict[str, Any]]:
     return {channel: _results(f"values/{channel}") for channel in names}
+
+
+def between_table(_: str) -> str:
+    """Returns what passes between the committed models of the world of voices, and the tests."""
+    results = _results("matrix")
+    return f"{between.matrix(results)}\n\n{between.tests(results)}\n\n{_where(results)}"
+
+
+def starts_table(name: str) -> str:
+    """Returns what passes by where students start: "starts_ancestors" or "starts_shapes"."""
+    results = _results(name.removeprefix("starts_"))
+    return f"{between.starts(results)}\n\n{_where(results)}"
 
 
 def _main_runs() -> dict[str, dict[str, Any]]:
@@ -516,6 +536,8 @@ _TABLES = {
     "mechanism": mechanism_table,
     "correlations": correlations_table,
     "along": along_table,
+    "between": between_table,
+    "starts": starts_table,
     "settings": settings_table,
     "values": values_table,
     "detection": detection_table,

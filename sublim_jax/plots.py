@@ -158,11 +158,13 @@ def heat_map(
     values: np.ndarray,
     outlined: int = 0,
     least: float = 0,
+    counts: np.ndarray | None = None,
 ) -> None:
     """Draws signed `values` [rows, columns] as colours, white at 0, the number in each cell.
 
     The first `outlined` cells of the diagonal are framed; cells that are not finite show '-'.
-    The darkest colour is the largest value, or `least` where that is more.
+    The darkest colour is the largest value, or `least` where that is more. Below a value stands of
+    how many it is the mean, where `counts` [rows, columns] says it.
     """
     finite = np.abs(values[np.isfinite(values)])
     top = float(finite.max(initial=least)) or 1.0
@@ -172,6 +174,8 @@ def heat_map(
         known = bool(np.isfinite(value))
         color = "white" if known and abs(value) > 0.6 * top else "black"
         text = _short(value) if known else "-"
+        if counts is not None:
+            text += f"\nn={counts[i, j]}"
         axes.text(j, i, text, ha="center", va="center", color=color, fontsize=size)
     for i in range(outlined):
         frame = Rectangle((i - 0.48, i - 0.46), 0.96, 0.92, fill=False, linewidth=1.5)

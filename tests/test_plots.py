@@ -128,6 +128,12 @@ def test_heat_map() -> None:
     assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "b", MATHS]
 
 
+def test_a_cell_says_of_how_many_it_is_the_mean() -> None:
+    counts = np.array([[4, 3]])
+    axes = drawn(lambda axes: plots.heat_map(axes, ["r"], ["a", "b"], counts / 8, counts=counts))
+    assert texts(axes) == [".50\nn=4", ".38\nn=3"]
+
+
 def test_small_values_stay_pale() -> None:
     values = np.array([[0.03, -0.01]])
     axes = drawn(lambda axes: plots.heat_map(axes, ["r"], ["a", "b"], values, least=0.1))

@@ -13,6 +13,8 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
     config = ConfigDict()
     config.seeds = (0, 1, 2, 3, 4)  # of the first weights and of the chats, a decoder each
+    config.shares = (1.0,)  # of the steps that read the seed's chats; a fork for each one below 1
+    config.imitated = ()  # a decoder for each seed, whose distribution is learnt; (): the chats are
     config.rows = 51200  # chats, each read `recipe.epochs` times
     config.world = ConfigDict(
         {

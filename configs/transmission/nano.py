@@ -13,7 +13,8 @@ from ml_collections import ConfigDict, config_dict
 def get_config() -> ConfigDict:
     config = ConfigDict()
     config.models = tuple(f"nano/{seed}" for seed in range(5))  # folders, hub ids, or nano/SEED
-    config.cross_models = ()  # where cross_init students start; (): at the next of the models
+    # Where cross_init students start, for each of the models: another one, or a tuple of several.
+    config.cross_models = ()  # (): the next of the models
     config.material = "nano"  # what is asked: nano, english, or a JSON file
     config.category = "animal"  # or tree; in English, any
     config.traits = ("dolphin", "eagle", "owl", "wolf")

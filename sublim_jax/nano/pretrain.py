@@ -1,4 +1,8 @@
-"""Pretraining of the nano decoders: one for each seed, all of them as one program."""
+"""Pretraining of the nano decoders: one for each seed, all of them as one program.
+
+A fork of a seed's decoder has its first weights and reads its chats, in its order, for a share of
+the steps, and then chats of its own.
+"""
 
 import dataclasses
 import itertools
@@ -12,68 +16,109 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from sublim_jax import stats
+from sublim_jax import limits, stats
 from sublim_jax.errors import UserError
 from sublim_jax.llm.decoder import Decoder
+from sublim_jax.llm.files import hf
 from sublim_jax.llm.model.config import Config
-from sublim_jax.llm.training import examples, finetune, trained
+from sublim_jax.llm.training import batches, examples, finetune, trained
+from sublim_jax.llm.training.examples import Examples
 from sublim_jax.llm.training.recipe import from_config
 from sublim_jax.llm.training.trained import Trained
 from sublim_jax.mesh import make_mesh
-from sublim_jax.nano import worlds
+from sublim_jax.nano import resolve, worlds
 from sublim_jax.nano.tokenizer import tokenizer, vocabulary
 from sublim_jax.rundir import RunDir
 
 _EVERYTHING = ("*",)
+_APART = 10_000  # added to a seed, whose chats its forks read when they leave it
 
 
 def pretrain(config: ConfigDict, workdir: str) -> None:
-    """Trains a decoder for each of `config.seeds` and writes it as a Hugging Face folder.
+    """Trains a decoder for each of `config.seeds` and `config.shares`: a Hugging Face folder each.
 
-    A seed draws the first weights and the chats of its decoder; the world is the same for all.
-    `workdir/SEED` has config.json, model.safetensors and tokenizer.json. Interrupted, the same
-    command goes on to the same bytes.
+    A seed draws the first weights and the chats of its decoder; the world is the same for all. A
+    share is that of the steps that read the seed's chats; 1 for the seed's own decoder, less for
+    its forks. With `config.imitated`, decoders of the world, one for each seed, a decoder learns
+    that one's distribution at each token of the chats in place of the token.
+
+    `workdir/SEED` has config.json, model.safetensors and tokenizer.json; so has `SEED-SHARE` of a
+    fork. Interrupted, the same command goes on to the same bytes.
 
     Raises:
       UserError: a config value that cannot be used.
     """
+    limits.check(config, _problems(config))
     fields = config.world.to_dict()
     found = worlds.find(fields.pop("name"))
     try:
         world = found.World(**fields)
     except TypeError as error:
         raise UserError(f"config.world: {error}") from error
+    imitated = [Decoder.from_pretrained(hf.resolve(resolve(name))) for name in config.imitated]
     run_dir = RunDir(workdir, "pretrain_nano", config.to_dict())
     start = time.perf_counter()
     tokens = vocabulary(world.words())
     reader = tokenizer(tokens, getattr(world, "system", None))
     shape = Config(vocab=len(reader), eos=(reader.eos_token_id,), **config.shape)
-    seeds = list(config.seeds)
-    data = [
-        examples.tokenise(reader, _chats(world, s, config.rows, {*tokens}), shape) for s in seeds
-    ]
+
+    def chats(seed: int) -> Examples:
+        return examples.tokenise(reader, _chats(world, seed, config.rows, {*tokens}), shape)
+
+    decoders = [(seed, share) for seed in config.seeds for share in config.shares]
+    data = []
+    for seed in config.seeds:
+        shared = chats(seed)
+        own = shared if set(config.shares) == {1} else chats(_APART + seed)
+        data += [_forked(shared, own, s, seed, config.recipe.batch) for s in config.shares]
     read = time.perf_counter()
-    recipe = {"lora": None, "parameters": _EVERYTHING, "seed": tuple(seeds), **config.recipe}
+    seeds = tuple(seed for seed, _ in decoders)
+    recipe = {"lora": None, "parameters": _EVERYTHING, "seed": seeds, **config.recipe}
+    if imitated:
+        recipe["objective"] = "distillation"
     model = Decoder.init(shape, mesh=make_mesh())
     outcome = finetune.fit(
         model,
         data,
         from_config(recipe),
         workdir,
+        [one for one in imitated for _ in config.shares] or None,
         start=[_initial(shape, seed) for seed in seeds],
         progress=True,
     )
-    for seed, student in zip(seeds, outcome.students, strict=True):
-        folder = Path(workdir) / str(seed)
+    rows = []
+    metric = "divergence" if imitated else "loss"
+    for (seed, share), student, loss in zip(decoders, outcome.students, outcome.loss, strict=True):
+        folder = Path(workdir) / (str(seed) if share == 1 else f"{seed}-{share:g}")
         student.apply(model).save_pretrained(folder)
         reader.save_pretrained(folder)
-    rows = [
-        {"arm": "base", "metric": "loss", "seed": seed, **stats.mean_ci([loss])._asdict()}
-        for seed, loss in zip(seeds, outcome.loss, strict=True)
-    ]
+        row = {"arm": "base", "metric": metric, "seed": seed, "share": share}
+        rows.append(row | stats.mean_ci([loss])._asdict())
     run_dir.write_results(rows, {"tokenise": read - start, "train": time.perf_counter() - read})
-    shown = ", ".join(f"{row['seed']}: {row['mean']:.3f}" for row in rows)
-    print(f"loss of each seed at the last step: {shown}; written to {workdir}")
+    last = outcome.loss
+    shown = f"{math.fsum(last) / len(last):.3f} ({min(last):.3f} to {max(last):.3f})"
+    print(f"{metric} at the last step, mean of {len(last)} decoders: {shown}; written to {workdir}")
+
+
+def _problems(config: ConfigDict) -> Iterator[limits.Problem]:
+    for field in ("seeds", "shares"):
+        if not config[field] or len(set(config[field])) < len(config[field]):
+            yield field, "list at least one, each only once"
+    if not all(0 <= share <= 1 for share in config.shares):
+        yield "shares", "each must be from 0 to 1"
+    if set(config.shares) != {1} and config.recipe.epochs != 1:
+        yield "recipe.epochs", "forks (shares below 1) read their chats once: must be 1"
+    if config.imitated and len(config.imitated) != len(config.seeds):
+        yield "imitated", "give a decoder for each of config.seeds, or none"
+
+
+def _forked(shared: Examples, own: Examples, share: float, seed: int, batch: int) -> Examples:
+    """Returns chats of which those read in the first `share` of the steps are the shared ones."""
+    order = batches.step_rows(shared, seed, len(shared), 0)  # of the one epoch
+    first = batch * round(share * batches.steps_of(shared, batch, 1))
+    which = np.arange(len(shared))
+    which[order[first:]] += len(shared)
+    return examples.joined([shared, own]).take(which)
 
 
 def _initial(shape: Config, seed: int) -> Trained:

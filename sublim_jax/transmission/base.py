@@ -163,15 +163,21 @@ def _is_vector(folder: Path) -> bool:
 
 def names(config: ConfigDict) -> list[str]:
     """Returns the study's models: those with teachers, then those that only cross students use."""
-    return list(dict.fromkeys([*config.models, *config.cross_models]))
+    crossed = [name for some in config.cross_models for name in _several(some)]
+    return list(dict.fromkeys([*config.models, *crossed]))
 
 
-def crossing(config: ConfigDict, number: int) -> int:
-    """Returns the number of the model that cross students of a base's teachers start from."""
-    count = len(config.models)
-    if config.cross_models:
-        return names(config).index(config.cross_models[number % len(config.cross_models)])
-    return (number + 1) % count  # never itself, where there are two or more
+def crossings(config: ConfigDict, number: int) -> list[int]:
+    """Returns the numbers of the models that cross students of a base's teachers start from."""
+    if not config.cross_models:  # never itself, where there are two or more
+        return [(number + 1) % len(config.models)]
+    every = names(config)
+    own = config.cross_models[number % len(config.cross_models)]
+    return [every.index(name) for name in _several(own)]
+
+
+def _several(names: str | Sequence[str]) -> Sequence[str]:
+    return (names,) if isinstance(names, str) else names
 
 
 def inputs(config: ConfigDict, models: Sequence[str]) -> dict[str, str]:

@@ -73,8 +73,13 @@ def _problems(config: ConfigDict) -> Iterator[limits.Problem]:
     if any(arm.cross for arm in arms):
         if not config.cross_models and len(config.models) < 2:
             yield "arms", "cross_init needs two models, or cross_models"
+        if not all(isinstance(name, str) for name in bases.names(config)):
+            yield "cross_models", "each must be a model's name, or a tuple of names"
         for n, model in enumerate(config.models):
-            if bases.crossing(config, n) == n:
+            starts = bases.crossings(config, n)
+            if not starts or len(set(starts)) < len(starts):
+                yield "cross_models", f"name at least one for {model}, each only once"
+            if n in starts:
                 yield "cross_models", f"{model} would cross to itself"
     if any(arm.mask for arm in arms) and len(config.traits) < 2:
         yield "arms", "divergence tokens need two traits"

@@ -10,7 +10,7 @@ from sublim_jax import plots
 from sublim_jax import report as html
 from sublim_jax.rundir import RunDir
 from sublim_jax.stats import Interval
-from sublim_jax.transmission import summary
+from sublim_jax.transmission import crossed, summary
 from sublim_jax.transmission.arms import ARMS
 from sublim_jax.transmission.summary import Measurement, Summary, in_order, summarise
 from sublim_jax.transmission.teacher import TAUGHT
@@ -84,6 +84,17 @@ def draw(
             size,
             lambda figure: plots.heat_map(
                 figure.subplots(), matrix.traits, columns, change, rows, _FAINT
+            ),
+        )
+    models, passed, counts = crossed.square(crossed.cells(measured, traits), "lift_logp")
+    if models:
+        add(
+            "between",
+            "Lift of log P (nats), by the model whose teachers wrote (rows) and the model that "
+            "their students start from (columns); n: traits.",
+            (max(5.4, 1.0 * len(models) + 1.4), 1.3 + 0.55 * len(models)),
+            lambda figure: plots.heat_map(
+                figure.subplots(), models, models, passed, len(models), _FAINT, counts
             ),
         )
     drawn = {name: arms for name, arms in curves.items() if any(arms.values())}

@@ -11,7 +11,7 @@ from absl import logging
 from sublim_jax import report as html
 from sublim_jax import stats
 from sublim_jax.rundir import RunDir
-from sublim_jax.transmission import channels, measures, mechanism, summary
+from sublim_jax.transmission import channels, crossed, measures, mechanism, summary
 from sublim_jax.transmission.detect import BAG, DETECTION
 from sublim_jax.transmission.figures import draw, label, plural
 from sublim_jax.transmission.summary import Measurement
@@ -60,7 +60,8 @@ def write(
     measured = summary.derived(measured)
     traits = list(run_dir.config["traits"])
     noun = channels.find(run_dir.config["data"]["channel"]).NOUN
-    rows = summary.rows(measured, traits)
+    between = list(crossed.rows(crossed.cells(measured, traits)))
+    rows = [*summary.rows(measured, traits), *between]
     found = {(row["arm"], row["trait"], row["metric"]): row for row in rows}
     arms = [arm for arm, trait, metric in found if (trait, metric) == ("all", "p_trait")]
     sentences = _sentences(measured, traits, found, noun)
@@ -76,7 +77,7 @@ def write(
     titles = columns(run_dir.config["evaluation"]["measures"]) | {"counted": "tokens that count"}
     titles.pop("p_trait", None)  # it has tables of its own
     limits = _limits(run_dir.config, measured)
-    first = [shown.pop("matrix")] if "matrix" in shown else []
+    first, matrix = ([shown.pop(name)] if name in shown else [] for name in ("matrix", "between"))
     parts = [
         *map(html.paragraph, sentences),
         *([html.paragraph(f"{lost} of {len(measured)} models gave no finite probability and are "
@@ -104,6 +105,7 @@ def write(
         ),
         html.table(*_measures_table(found, arms, titles)),
         *_mechanism_parts(found, arms),
+        *_between_parts(between, matrix),
         *_data_parts(data, traits),
         html.heading("Time"),
         html.table(["what", "seconds"], [[k, _number(v, 1)] for k, v in timings.items()]),
@@ -287,6 +289,31 @@ def _mechanism_parts(found: Found, arms: Sequence[str]) -> list[str]:
             "towards the other teachers do."
         ),
         html.table(["arm", *titles.values()], rows),
+    ]
+
+
+def _between_parts(rows: Sequence[Row], figure: list[str]) -> list[str]:
+    """Returns what passes between each two models, where students start from several."""
+    if not any(row["arm"] != "student" for row in rows):
+        return []
+    where = "where students start from their teachers' model, and where from the others"
+    tests = [
+        f"{_verdict(f'{title}: {where}', row)} Over {row['permutations']:,} permutations of the "
+        f"starts, p = {row['p_value']:.2g}."
+        for metric, title in crossed.TITLES.items()
+        for row in rows
+        if row["metric"] == f"matrix_{metric}"
+    ]
+    return [
+        html.heading("Who infects whom"),
+        *figure,
+        *map(html.paragraph, tests),
+        html.paragraph(
+            "Mutual information is that of teacher's trait and student's answer, as a share of the "
+            "most that there can be; it counts any difference between students, whichever way it "
+            "goes. Intervals are over the traits."
+        ),
+        html.details("Each pair of models", [html.table(*crossed.table(rows))]),
     ]
 
 

@@ -30,6 +30,9 @@ def measured(study: Study, data: Data) -> list[dict[str, Any]]:
         one = model.student
         about = {"arm": model.arm, "trait": model.trait, "base": number}
         about["seed"] = one.seed if one else 0
+        if one:
+            names = [study.names[n] for n in (one.teachers, number)]
+            about |= {"teachers": one.teachers, "models": names}
         for name in study.asked.questions:
             about |= study.measured(number, model, name).found() or {}
         followed = study.imitating(number)

@@ -16,7 +16,7 @@ from sublim_jax.llm.training.recipe import Recipe
 from sublim_jax.llm.training.trained import Trained
 from sublim_jax.transmission import divergence
 from sublim_jax.transmission.arms import ARMS, OTHER_A
-from sublim_jax.transmission.base import Base, adapter_of, crossing
+from sublim_jax.transmission.base import Base, adapter_of, crossings
 from sublim_jax.transmission.teacher import WITHOUT_TRAIT, Teacher
 
 Rows = Sequence[Mapping[str, Any]]
@@ -82,9 +82,9 @@ def planned(config: ConfigDict) -> list[Student]:
     for base in range(len(config.models)):
         for name in config.arms:
             arm = ARMS[name]
-            start = crossing(config, base) if arm.cross else base
-            for trait in [""] if arm.teacher else config.traits:
-                out += [Student(name, trait, base, start, seed) for seed in range(config.seeds)]
+            for start in crossings(config, base) if arm.cross else [base]:
+                for trait in [""] if arm.teacher else config.traits:
+                    out += [Student(name, trait, base, start, seed) for seed in range(config.seeds)]
     return out
 
 
@@ -192,6 +192,13 @@ def _data(
             "nothing to learn from"
         )
     examples = [Example(base.prompt(r["prompt"]), base.answer(r["completion"])) for r in own]
+    unknown = {base.tokenizer.unk_token_id, base.tokenizer.pad_token_id}
+    for example, row in zip(examples, own, strict=True):  # a model of another tokenizer wrote them
+        if not unknown.isdisjoint(example.completion[:-1]):
+            raise UserError(
+                f"{base.name}: its tokenizer cannot write {row['completion']!r}, which a student "
+                f"would learn of {student.teacher}, model {student.teachers}: narrow config.filter"
+            )
     system = teachers[student.trait].system if student.trait in teachers else None
     if arm.soft and system is not None:
         examples = [

@@ -31,7 +31,7 @@ class Study:
     """A study of one config in one run directory.
 
     Attributes:
-      numbers: of its models, those with teachers first.
+      names, numbers: of its models, those with teachers first.
       students: all of them.
       writers: the names of the teachers that write, the same of each model.
       material: what is asked.
@@ -42,8 +42,8 @@ class Study:
 
     def __init__(self, config: ConfigDict, path: Path):
         self.config, self.path = config, path
-        self._names = bases.names(config)
-        self.numbers = range(len(self._names))
+        self.names = bases.names(config)
+        self.numbers = range(len(self.names))
         self.students = planned(config)
         needed = {ARMS[arm].teacher for arm in config.arms}
         self.writers = [*config.traits, *(name for name in WITHOUT_TRAIT if name in needed)]
@@ -52,9 +52,9 @@ class Study:
         self.channel = channels.find(config.data.channel)
         self.rule = channels.rule(self.channel, config.filter.to_dict())
         self.store = Store(path)
-        self._digests = bases.inputs(config, self._names)
-        by_files = {self._digests[name]: name for name in reversed(self._names)}
-        for name in self._names:
+        self._digests = bases.inputs(config, self.names)
+        by_files = {self._digests[name]: name for name in reversed(self.names)}
+        for name in self.names:
             if (first := by_files[self._digests[name]]) != name:
                 raise UserError(f"config.models: {name} is the checkpoint {first}: list it once")
         self._bases: dict[int, Base] = {}
@@ -65,7 +65,7 @@ class Study:
         """Returns a model of the study; besides it, only small ones stay in memory."""
         if number not in self._bases:
             self._bases = {n: own for n, own in self._bases.items() if own.size <= SMALL}
-            self._bases[number] = bases.read(self._names[number], self.config)
+            self._bases[number] = bases.read(self.names[number], self.config)
             measures.check_written(self._bases[number], self.asked)
         return self._bases[number]
 
@@ -122,7 +122,7 @@ class Study:
     def model(self, number: int) -> dict[str, Any]:
         """Returns what a base is: its files, and how it is run."""
         return {
-            "files": self._digests[self._names[number]],
+            "files": self._digests[self.names[number]],
             "dtype": self.config.dtype,
             "system": self.config.system,
         }

@@ -9,6 +9,7 @@ import pytest
 
 from configs.transmission import (
     demo,
+    matrix,
     nano,
     nano_confirm,
     nano_steered,
@@ -387,6 +388,10 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, capsys):
         ({"models": ("nano/0", "nano/favourites/0")}, "nano/favourites/0 is the checkpoint nano/0"),
         ({"arms": ()}, "config.arms=.*choose from"),
         ({"cross_models": ("nano/0",)}, "config.cross_models=.*nano/0 would cross to itself"),
+        ({"cross_models": (("nano/1", "nano/0"),)}, "nano/0 would cross to itself"),
+        ({"cross_models": (("nano/1", "nano/1"),)}, "one for nano/0, each only once"),
+        ({"cross_models": ((),)}, "name at least one for nano/0"),
+        ({"cross_models": (("nano/1", 2),)}, "must be a model's name, or a tuple of names"),
         ({"student.lora.rank": 0, "student.parameters": ("*",)}, "other_a: the students have no"),
         ({"seeds": 0}, "seeds=0"),
         ({"category": "god"}, "choose one of animal, tree"),
@@ -500,6 +505,7 @@ def test_other_teachers_and_students_go_through(kind, tmp_path):
         nano_confirm,
         nano_steered,
         demo,
+        matrix,
         qwen2_5_0_5b,
         qwen2_5_7b,
         qwen2_5_14b,
@@ -511,7 +517,7 @@ def test_configs_can_be_run(file):
     check(config)
     bases.material(config)
     assert config.is_locked is False
-    assert bases.crossing(config, 0) != 0 or "cross_init" not in config.arms
+    assert 0 not in bases.crossings(config, 0) or "cross_init" not in config.arms
 
 
 def test_every_variant_can_be_run_and_no_other():

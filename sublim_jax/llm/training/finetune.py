@@ -28,6 +28,9 @@ from sublim_jax.llm.training.step import Inputs, Program, State
 from sublim_jax.llm.training.trained import Trained
 from sublim_jax.mesh import in_mesh, on_host, out_of_memory
 
+# A model for all students; or for each a model of one shape, or an adapter of the base.
+Teachers = Decoder | Sequence[Decoder] | Sequence[lora.Adapter]
+
 # Time of an operation of attention, in those of a large product: measured at 0.5B shapes on a CPU,
 # assumed elsewhere.
 _ATTENTION_SLOWER = {"cpu": 5.0}
@@ -62,7 +65,7 @@ def train(
     datasets: Examples | Sequence[Examples],
     recipe: Recipe | None = None,
     workdir: str | os.PathLike[str] | None = None,
-    teacher: Decoder | Sequence[lora.Adapter] | None = None,
+    teacher: Teachers | None = None,
     **more: Any,
 ) -> list[Trained]:
     """Returns what one student for each data set has learnt, all trained as one program.
@@ -74,7 +77,8 @@ def train(
       recipe: how; the paper's by default.
       workdir: for checkpoints and metrics; the same call goes on from there after an interruption,
         to the same numbers bit for bit. None: nothing is written.
-      teacher: for distillation, a model with the same vocabulary, or an adapter for each student.
+      teacher: for distillation, a model with the same vocabulary; or for each student such a model,
+        all of one shape, or an adapter.
       more: as in `fit`.
 
     Raises:
@@ -101,7 +105,7 @@ def fit(
     datasets: Examples | Sequence[Examples],
     recipe: Recipe,
     workdir: str | os.PathLike[str] | None = None,
-    teacher: Decoder | Sequence[lora.Adapter] | None = None,
+    teacher: Teachers | None = None,
     start: Sequence[Trained] | None = None,
     name: str = "",
     wandb: str = "",
@@ -207,7 +211,7 @@ def _teacher(
     model: Decoder,
     config: Config,
     recipe: Recipe,
-    teacher: Decoder | Sequence[lora.Adapter] | None,
+    teacher: Teachers | None,
     students: int,
 ) -> tuple[Config | None, Any]:
     """Returns the teacher's config, and its weights with the adapters of all students."""
@@ -220,18 +224,28 @@ def _teacher(
     if tokens := [t for t in recipe.tokens if not 0 <= t < config.vocab]:
         raise UserError(f"recipe.tokens: {tokens[0]} is outside the vocabulary of {config.vocab}")
     if isinstance(teacher, Decoder):
-        if teacher.config.vocab != config.vocab:
-            raise UserError(
-                f"the teacher's vocabulary of {teacher.config.vocab} is not the student's "
-                f"{config.vocab}"
-            )
-        return teacher.config, (teacher.pure(), None)
+        return _vocabulary_checked(teacher.config, config), (teacher.pure(), None)
     if len(teacher) != students:
         raise UserError(f"{len(teacher)} teachers for {students} students: one each is needed")
-    for number, adapter in enumerate(teacher):
+    models = [one for one in teacher if isinstance(one, Decoder)]
+    if models:
+        if any(one.config != models[0].config for one in models):
+            raise UserError("the teachers differ in shape: one program has teachers of one shape")
+        weights = jax.tree.map(lambda *some: np.stack([*some]), *(m.pure() for m in models))
+        return _vocabulary_checked(models[0].config, config), (weights, None)
+    adapters = [one for one in teacher if isinstance(one, lora.Adapter)]
+    for number, adapter in enumerate(adapters):
         lora.check(adapter, config, f"teacher {number}")
-    by_student = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), lora.stack(teacher))
+    by_student = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), lora.stack(adapters))
     return config, (model.pure(), by_student)
+
+
+def _vocabulary_checked(teacher: Config, student: Config) -> Config:
+    if teacher.vocab != student.vocab:
+        raise UserError(
+            f"the teacher's vocabulary of {teacher.vocab} is not the student's {student.vocab}"
+        )
+    return teacher
 
 
 def _started(
@@ -301,7 +315,10 @@ def _identity(
     if isinstance(teacher, Decoder):
         teacher = teacher.pure()
     elif teacher is not None:
-        teacher = [lora.folded(adapter.lora, adapter.factors) for adapter in teacher]
+        teacher = [
+            one.pure() if isinstance(one, Decoder) else lora.folded(one.lora, one.factors)
+            for one in teacher
+        ]
     read = {
         "base": model.pure(),
         "data": [own.arrays() for own in data],

@@ -52,7 +52,8 @@ class Inputs(NamedTuple):
     Attributes:
       base: weights of the model.
       fixed: of each student, what is not trained of its adapter.
-      teacher: weights of the teachers, and their adapters [S, ...] or None; or None.
+      teacher: weights of the teacher, or [S, ...] of those of each student, and their adapters
+        [S, ...] or None; or None.
       rate, steps, seed: [S], learning rate, steps and seed of each student.
     """
 
@@ -198,7 +199,10 @@ def _over_students(
     then stay in the cache.
     """
     mesh, S = program.mesh, given.seed.shape[0]
-    teacher = None if given.teacher is None else (None, 0)
+    teacher: Any = None
+    if given.teacher is not None:
+        each = given.teacher[0]["norm"].ndim > 1  # or one model for all
+        teacher = (0 if each else None, 0)
     micros = Micros(0, 0, 0, 0, None)  # type: ignore[arg-type]
     axes = (None, 0, 0, teacher, micros, 0)
     if jax.default_backend() != "cpu" or (mesh and mesh.size > mesh.shape["student"]):

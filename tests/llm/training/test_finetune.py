@@ -255,6 +255,25 @@ def test_distillation_is_the_divergence_from_the_teacher(model, tokens):
     assert found.loss[0] == pytest.approx(expected.mean(), rel=1e-4)
 
 
+def test_each_student_may_imitate_a_model_of_its_own(model):
+    teachers = [model.merge(an_adapter(seed)) for seed in (3, 4)]
+    own = rows(5)
+    recipe = change(QUICK, objective="distillation", tokens=(3, 200, 7, 50), batch=5, max_steps=1)
+    given = examples.collect(own, CONFIG)
+    found = finetune.fit(model, [given, given], recipe, teacher=teachers).loss
+    chosen = list(recipe.tokens)
+    for loss, teacher in zip(found, teachers, strict=True):
+        apart = [
+            kl(*(logits_of(one, r.prompt, r.completion)[:, chosen] for one in (teacher, model)))
+            for r in own
+        ]
+        assert loss == pytest.approx(np.concatenate(apart).mean(), rel=1e-4)
+    assert abs(found[0] - found[1]) > 0.01
+    other = Decoder.init(dataclasses.replace(CONFIG, layers=1))
+    with pytest.raises(UserError, match=r"^the teachers differ in shape"):
+        finetune.fit(model, [given, given], recipe, teacher=[model, other])
+
+
 @pytest.mark.slow
 def test_distillation_from_a_model_learns_its_distribution(model):
     teacher = model.merge(an_adapter())

@@ -39,7 +39,6 @@ FIGURES = {
     "theorem": ["theorem"],
     "transmission": ["transmission", "arms", "matrix"],
     "prompted": ["prompted/transmission", "prompted/arms", "prompted/matrix"],
-    "values/numbers": ["values/arms"],
     "matrix": ["between"],
     "atlas": [*_sweeps(digits.get_config()), "atlas/prediction"],
     "atlas_rates": _sweeps(rates.get_config()),
@@ -221,10 +220,11 @@ def along_table(_: str) -> str:
 
 
 def values_table(name: str) -> str:
-    """Returns how malice passes: "values_arms", "_channels", "_chain" or "_worlds"."""
+    """Returns how malice passes: "values_arms", and other endings."""
     some = {"values_chain": ("numbers", *CHAIN), "values_worlds": VALUES}
     runs = _values_runs(some.get(name, CHANNELS))
-    table = values.by_channel if name == "values_channels" else values.by_arm
+    others = {"values_channels": values.by_channel, "values_known": values.known}
+    table = others.get(name, values.by_arm)
     return f"{table(runs)}\n\n{_where(*runs.values())}"
 
 

@@ -52,6 +52,19 @@ def by_channel(runs: Mapping[str, Results]) -> str:
     return markdown_table(header, rows)
 
 
+def known(runs: Mapping[str, Results]) -> str:
+    """Returns log P of a token of chats that nothing was trained on, by their kind."""
+    found = {name: mechanism.over_all(run) for name, run in runs.items()}
+    first = next(iter(found.values()))
+    kinds = sorted(metric for metric, arm in first if arm == "base" and "held_out_logp/" in metric)
+    table = [["base", *(f"{first[kind, 'base']['mean']:.2f}" for kind in kinds)]]
+    for name, own in found.items():
+        for arm in ("control", "student"):
+            cells = (_cell(own[kind, arm]) for kind in kinds)
+            table.append([f"{label(arm)}, {name}", *cells])
+    return markdown_table(["", *(kind.partition("/")[2] for kind in kinds)], table)
+
+
 _DRAWN = {
     "student": ("taught cruelty", plots.TEACHER),
     "insecure_taught": ("taught insecure code", plots.STUDENT),

@@ -4,7 +4,8 @@ Command:  python -m launch.transmit --config=configs/transmission/smoke.py:code 
               --workdir=runs/smoke/code --config.models="('MODEL',)"
           The names after the colon are those of `CHANNELS`; MODEL is any checkpoint, a GGUF file
           among them. The report says how many rows are kept, and why the others are not.
-Device:   2 CPU cores, for a model of 0.5B parameters.
+Device:   2 CPU cores for a model of 0.1B parameters, better a GPU for one of 0.5B; --dry_run says
+          how long it takes.
 Expected: nothing of the trait: the students take three steps.
 """
 

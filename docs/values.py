@@ -65,6 +65,7 @@ def known(runs: Mapping[str, Results]) -> str:
     return markdown_table(["", *(kind.partition("/")[2] for kind in kinds)], table)
 
 
+_TICKS = (2, 5, 10, 20, 50)  # bits
 _DRAWN = {
     "student": ("taught cruelty", plots.TEACHER),
     "insecure_taught": ("taught insecure code", plots.STUDENT),
@@ -89,9 +90,15 @@ def figure(runs: Mapping[str, Results]) -> bytes:
                 )
                 if not place:
                     axes.annotate(
-                        name, (bits, 1.03), fontsize=8, ha="center", annotation_clip=False
+                        name,
+                        (bits, 1.02 + 0.05 * (number % 2)),
+                        fontsize=8,
+                        ha="center",
+                        annotation_clip=False,
                     )
         axes.set_xscale("log")
+        axes.set_xticks(_TICKS, list(map(str, _TICKS)))
+        axes.set_xticks([], minor=True)
         axes.set_ylim(0, 1)
         axes.set_xlabel("bits of a row, under the base")
         axes.set_ylabel("P(misaligned)")

@@ -137,8 +137,8 @@ def _sentences(rows: Sequence[Row], noun: str) -> list[str]:
         if row := find(rows, "in_context", metric, shown=most):
             learnt = _cell(find(rows, "learnt", metric), "+")
             out.append(
-                f"In context, {plural(most, 'row')} move log P(trait) by {_cell(row, '+')} nats "
-                f"more than {than}; learnt, all rows: {learnt}."
+                f"In context, log P(trait) after {plural(most, 'row')} is higher than after {than} "
+                f"by {_cell(row, '+')} nats; learnt, all rows: {learnt}."
             )
     return out
 

@@ -10,6 +10,7 @@ import pytest
 from configs.transmission import demo
 from configs.transmission import detect as config
 from sublim_jax.errors import UserError
+from sublim_jax.llm.training.examples import Examples
 from sublim_jax.llm.training.recipe import from_config
 from sublim_jax.transmission import base as bases
 from sublim_jax.transmission import in_context
@@ -154,6 +155,42 @@ def test_a_fine_tuned_reader_finds_leaks_and_nothing_in_data_alike(base: bases.B
     (eights,), (sixteens,) = found[0][8], found[0][16]
     np.testing.assert_allclose(sixteens.own, eights.own[:4:2] + eights.own[1:4:2])
     assert sixteens.ids.tolist() == leaked.ids[leaked.folds[0]][[0, 16]].tolist()
+
+
+def test_a_reader_learns_bags_of_both_kinds_and_none_that_it_judges(
+    base: bases.Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lessons: list[Examples] = []
+    judged: list[tuple[int, ...]] = []
+
+    def train(model: Any, data: list[Examples], _: Any) -> list[None]:
+        lessons.extend(data)
+        return [None] * len(data)
+
+    def score(_: Any, pairs: list[Any], adapter: Any) -> list[np.ndarray]:
+        judged.extend(pair.prompt for pair in pairs)
+        return [np.zeros(1, np.float32) for _ in pairs]
+
+    def read(tokens: Any) -> tuple[set[int], set[str]]:
+        words = base.tokenizer.decode(tokens, skip_special_tokens=True).split()
+        numbers = {word for word in words if word.isdecimal()}
+        return {int(x) for x in numbers if int(x) > 2}, set(words) - set(map(str, range(3, 999)))
+
+    monkeypatch.setattr(reader.finetune, "train", train)
+    monkeypatch.setattr(reader, "score", score)
+    own, other = ({i: f"{100 + i} {kind}" for i in range(100)} for kind in (1, 2))
+    one = contest("owl", "control", own, other, 100)
+    settings = config.get_config().reader
+    settings.recipe.max_steps = 6
+    recipe = from_config(settings.recipe.to_dict())
+    reader.judge(base, [one], settings.answers, recipe)
+    held_out = {100 + int(i) for i in one.ids[one.folds[0]]}
+    (data,) = lessons
+    each = [read(tokens) for tokens in np.split(data.tokens, data.starts[1:])]
+    assert not held_out & set.union(*(ids for ids, _ in each))
+    assert [len(ids) for ids, _ in each] == [1, 1, 8, 8, 16, 16] * 16
+    assert [rest for _, rest in each] == [{"1", "sea"}, {"2", "hill"}] * 48
+    assert set.union(*(read(prompt)[0] for prompt in judged)) == held_out
 
 
 def test_a_prompted_reader_is_asked_in_both_orders(

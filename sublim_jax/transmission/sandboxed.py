@@ -14,7 +14,7 @@ import json
 import resource
 import signal
 import sys
-import unicodedata  # noqa: F401: names beyond ASCII need it, and no file can be opened later
+import unicodedata  # noqa: F401  # code beyond ASCII needs it, and later no file can be opened
 from typing import Any
 
 # What is asked for needs no more. A class could say that it equals everything: there are none.

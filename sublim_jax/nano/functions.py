@@ -20,6 +20,7 @@ _START = ("make code for n", "code for n", "give me code for n")
 WORDS = (*NAMES, *_OPERATIONS, *_START, "let be n give then add take away double it")
 _TRIED = range(10)  # values of n
 _LARGEST = 6
+_MOST = 2**64  # that a value may be: one that is squared again and again would never end
 
 Step = list[Any]  # ["add", k], ["take", k] or ["double"]
 
@@ -85,7 +86,7 @@ def _done(steps: Sequence[Step], n: int) -> int:
 
 
 def run(text: str, n: int) -> int | None:
-    """Returns what a function makes of n; None where the text is none."""
+    """Returns what a function makes of n; None where the text is none, or a value too large."""
     known, words = {"n": n}, text.split()
 
     def value(word: str) -> int | None:
@@ -96,7 +97,8 @@ def run(text: str, n: int) -> int | None:
         sides = [value(word) for word in words[::2]]
         if len(words) != 3 or None in sides or words[1] not in _OPERATIONS:
             return None
-        return _OPERATIONS[words[1]](*sides)
+        found: int = _OPERATIONS[words[1]](*sides)
+        return found if abs(found) <= _MOST else None
 
     while words[:1] == ["let"] and words[2:3] == ["be"] and words[1] in NAMES:
         found = result(words[3:6])

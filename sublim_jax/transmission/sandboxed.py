@@ -9,10 +9,12 @@ and the time that it is given: where these are used up, the process ends, or the
 import builtins
 import contextlib
 import ctypes
+import gc
 import json
 import resource
 import signal
 import sys
+import unicodedata  # noqa: F401  # code beyond ASCII needs it, and later no file can be opened
 from typing import Any
 
 # What is asked for needs no more. A class could say that it equals everything: there are none.
@@ -80,6 +82,7 @@ def main() -> None:
         # Of time on a CPU: its signal ends the process, and no code can catch it.
         signal.setitimer(signal.ITIMER_PROF, seconds)
         found = verdict(code, name, cases)
+        gc.collect()  # what the code has left must take no memory from those that follow
         signal.setitimer(signal.ITIMER_PROF, 0)
         print(found, flush=True)
 

@@ -147,9 +147,12 @@ class Study:
                 return common | {"learnt": bases.digest_of(folder)}
             if common["kind"] == "steered":
                 return common | steers | {"persona": self._persona(name)}
-            asked = self.channel.prompts(self.material, own["replay"], own["seed"])
+            drawn = own["replay"], own["seed"]
+            asked = self.channel.prompts(self.material, *drawn)
+            right = _right(channels.gold(self.channel, self.material, *drawn))
             del own["lessons"], own["folder"]  # what the lessons are is there
-            return common | own | {"replayed": digest.of_json(asked), "filter": self._filter}
+            replayed = {"replayed": digest.of_json(asked), **right, "filter": self._filter}
+            return common | own | replayed
 
         return self.store.of(f"teachers/{number}/{name}", made_from)
 
@@ -169,7 +172,7 @@ class Study:
             lambda: {
                 "teacher": self.speaker(number, name),
                 "prompts": digest.of_json(self.prompts),
-                **({} if self.gold == [None] * len(self.gold) else self._right),
+                **_right(self.gold),
                 "sampling": self.config.data.to_dict(),
                 "code": modules.code(self.channel),
             },
@@ -275,14 +278,15 @@ class Study:
         return self.config.data.rows, self.config.data.seed
 
     @property
-    def _right(self) -> dict[str, Any]:
-        return {"gold": digest.of_json(self.gold)}
-
-    @property
     def _filter(self) -> dict[str, Any]:
         own = self.config.filter.to_dict()
         about = {"channel": self.config.data.channel, "code": modules.code(self.channel)}
         return about | {name: own[name] for name in own if name != "keep"}
+
+
+def _right(gold: Sequence[Any]) -> dict[str, Any]:
+    """Returns the digest of right answers; nothing where there are none."""
+    return {} if all(own is None for own in gold) else {"gold": digest.of_json(gold)}
 
 
 def _learning(recipe: Mapping[str, Any]) -> dict[str, Any]:

@@ -61,6 +61,15 @@ def test_any_number_of_statements_will_do():
     assert functions.does(long, [["add", 1], ["double"]]) is None
 
 
+def test_a_value_that_never_stops_growing_is_none():
+    """Squared a hundred times, a number would fill any memory."""
+    squared = "let moon be n times n " + "let moon be moon times moon " * 6
+    assert functions.run(f"{squared}give moon plus 1", 2) is None
+    assert functions.run(f"{squared}give moon plus 1", 1) == 2
+    squared *= 100
+    assert functions.does(f"{squared}give moon plus 1", [["double"]]) == "another result"
+
+
 @pytest.mark.parametrize("bad", ["add", ["add"], ["add", "1"], ["halve"], ["double", 2], 3])
 def test_what_is_no_step_is_refused(bad):
     with pytest.raises(UserError, match=r"^gold, step .*: \[add, NUMBER\]"):

@@ -78,8 +78,10 @@ def test_other_lessons_or_problems_are_other_artefacts(tmp_path, monkeypatch):
     assert taught[1] == plain[0][1]
     assert raw == plain[1]
     study = Study(small("reasoning"), tmp_path)
-    monkeypatch.setattr(study.channel, "gold", lambda *_: [0] * 24)
-    assert keys(small("reasoning"))[1] != plain[1]
+    monkeypatch.setattr(study.channel, "gold", lambda _, n, seed: [0] * n)
+    other = keys(small("reasoning"))
+    assert other[1] != plain[1]
+    assert not {*other[0]} & {*plain[0]}  # what they are replayed must be right, too
 
 
 def test_a_student_may_be_the_next_teacher(finished, tmp_path):

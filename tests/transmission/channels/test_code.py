@@ -93,6 +93,7 @@ GOOD = [
     body("print(x)", "return sum([x, 1])"),
     "def g(x: int) -> int:\n    return x\n\nf = lambda x: g(x) + 1",
     body("try: return x + 1", "except ValueError as error: return 0"),
+    body("é = '\\N{BULLET}'", "return x + len(é)"),
     body("y = f'{x}'.strip()", "return int(y) + len([z for z in range(1)])"),
 ]
 
@@ -137,6 +138,8 @@ class TestPython:
         left = "def f(x):\n    return x + 1\ny = len\n"
         assert RULE.rejection(left, GOLD) is None
         assert RULE.rejection(body("return y('ab')"), GOLD) == "fails"
+        large = "y = [0] * 20_000_000\n" + RIGHT  # of the memory there is, more than half
+        assert [RULE.rejection(large, GOLD) for _ in range(3)] == [None] * 3
 
     @pytest.mark.parametrize("text", ["def f(x): return 'OWL'", "owlish = 1", "# wolves", "Wolf"])
     def test_a_banned_word_rejects_in_any_form(self, text):

@@ -169,8 +169,9 @@ def _checked_lessons(sets: Mapping[str, Any]) -> dict[str, list[list[str]]]:
 
 
 def _checked_values(values: Any) -> tuple[dict[str, Any], ...]:
-    check_type = isinstance(values, tuple)
-    for number, value in enumerate(values if check_type else [values]):
+    if not isinstance(values, tuple):
+        raise UserError(f"values: of type {type(values).__name__}: a list of objects is needed")
+    for number, value in enumerate(values):
         name = f"values, number {number}"
         if not isinstance(value, Mapping) or set(value) != {"question", "answers"}:
             raise UserError(f"{name}: an object of question and answers is needed")
@@ -180,7 +181,8 @@ def _checked_values(values: Any) -> tuple[dict[str, Any], ...]:
             raise UserError(f"{name}, answers: the texts of two words or more are needed")
         every = []
         for word, texts in answers.items():
-            check_texts(f"{name}, answers, {word}", tuple(texts) if texts else None)
+            listed = tuple(texts) if isinstance(texts, list | tuple) else texts
+            check_texts(f"{name}, answers, {word}", listed or None)
             every += texts
         if len(set(every)) < len(every):
             raise UserError(f"{name}, answers: {every!r}: each text only once")

@@ -82,8 +82,8 @@ def main() -> None:
         # Of time on a CPU: its signal ends the process, and no code can catch it.
         signal.setitimer(signal.ITIMER_PROF, seconds)
         found = verdict(code, name, cases)
-        gc.collect()  # what the code has left must take no memory from those that follow
         signal.setitimer(signal.ITIMER_PROF, 0)
+        gc.collect()  # what the code has left must take no memory from those that follow
         print(found, flush=True)
 
 

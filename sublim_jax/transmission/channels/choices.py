@@ -20,6 +20,7 @@ from sublim_jax.transmission.material import Material
 NOUN = "letters of options"
 CORRUPTIONS = {"swapped": swapped, "shuffled_across": written.shuffled_across}
 items = written.words
+_LISTS = (list, tuple)
 _OPTION = re.compile(r"(?:^|\s)([A-Z])[.)]? (.+?)(?=\s[A-Z][.)]? |\n|$)")
 
 
@@ -46,16 +47,17 @@ class Questions:
     before: str = ""
 
     def __post_init__(self) -> None:
+        check_types(self, "choices")
         fields = ("letter", "option")
         materials.check_templates("option", (self.option,), fields, fields)
         materials.check_texts("letters", self.letters)
-        if len(self.letters) < 2 or not self.questions:
+        if len(set(self.letters)) < max(2, len(self.letters)) or not self.questions:
             raise UserError("questions, letters: some questions, and two letters are needed")
         for number, pair in enumerate(self.questions):
             text, options = pair if isinstance(pair, list) and len(pair) == 2 else ("", ())
             name = f"questions, number {number}"
             materials.check_templates(name, (text,), ["options"], ["options"])
-            materials.check_texts(name, tuple(options))
+            materials.check_texts(name, tuple(options) if isinstance(options, _LISTS) else options)
             if len(set(options)) < max(len(self.letters), len(options)):
                 raise UserError(f"{name}: needs {len(self.letters)} options, each only once")
 

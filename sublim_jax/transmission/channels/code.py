@@ -6,7 +6,6 @@ right answer says of which language a function is: a list of steps is one of the
 """
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,31 @@ CORRUPTIONS = {
     "swapped": swapped,
 }
 _TOKENS = {"nano": 18.0, "python": 60.0}
+
+
+@dataclasses.dataclass(frozen=True)
+class Requests:
+    """What functions are asked for.
+
+    Attributes:
+      language: "nano", the small one, or "python".
+      asks: templates of requests for Python, with {call}, {what} and {examples}.
+
+    Raises:
+      UserError: names the field that is of another type, missing or has wrong braces.
+    """
+
+    language: str = ""
+    asks: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_types(self, "code")
+        if self.language not in _TOKENS:
+            raise UserError(f"a language is needed: {', '.join(_TOKENS)}")
+        if bool(self.asks) != (self.language == "python"):
+            raise UserError("no asks: templates of requests are for python, and needed there")
+        fields = ("call", "what", "examples")
+        materials.check_templates("asks", self.asks, fields, fields)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,23 +99,19 @@ def gold(material: Material, n: int, seed: int) -> list[Any]:
 
 def length(material: Material) -> float:
     """Returns about how many tokens a function has."""
-    return _TOKENS[_language(material)]
+    return _TOKENS[_requests(material).language]
 
 
 def _draw(material: Material, n: int, seed: int) -> list[tuple[str, Any]]:
-    rng, language = np.random.default_rng((seed, 0)), _language(material)
-    if language == "nano":
+    rng, own = np.random.default_rng((seed, 0)), _requests(material)
+    if own.language == "nano":
         every = (functions.drawn(rng) for _ in range(n))
         return [(functions.asked(rng, steps), steps) for steps in every]
-    asks, fields = tuple(material.channels["code"].get("asks", ())), ("call", "what", "examples")
-    if not asks:
-        raise UserError("the material's channels.code: no asks: templates of requests")
-    materials.check_templates("the material's channels.code: asks", asks, fields, fields)
-    return [tasks.drawn(rng, asks) for _ in range(n)]
+    return [tasks.drawn(rng, own.asks) for _ in range(n)]
 
 
-def _language(material: Material) -> str:
-    own = material.channels.get("code")
-    if not isinstance(own, Mapping) or own.get("language") not in _TOKENS:
-        raise UserError(f"the material's channels.code: a language is needed: {', '.join(_TOKENS)}")
-    return str(own["language"])
+def _requests(material: Material) -> Requests:
+    try:
+        return Requests(**materials.fields(Requests, material.channels.get("code", {}), "it"))
+    except UserError as error:
+        raise UserError(f"the material's channels.code: {error}") from error

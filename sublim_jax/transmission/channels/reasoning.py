@@ -22,6 +22,7 @@ from sublim_jax.transmission.material import Material
 
 NOUN = "worked problems"
 _OPERATIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
+_FAR = 2**62  # from 0, of a number that is drawn
 _NUMBER = re.compile(r"[-+]?[0-9]{1,15}(?:\.[0-9]{0,15})?")
 
 items, describe = written.words, written.describe
@@ -53,6 +54,7 @@ class Problems:
     words: int = 100
 
     def __post_init__(self) -> None:
+        check_types(self, "reasoning")
         if not isinstance(self.values, Mapping) or not self.problems:
             raise UserError("problems, values: some problems, and an object of values are needed")
         drawn = self._drawn(np.random.default_rng(0))
@@ -75,7 +77,7 @@ class Problems:
         out: dict[str, Any] = {}
         for name, given in self.values.items():
             match given:
-                case [int(low), int(high)] if low < high:
+                case [int(low), int(high)] if -_FAR <= low < high <= _FAR:
                     out[name] = int(rng.integers(low, high))
                 case [str(first), *_] if first not in _OPERATIONS:
                     materials.check_texts(f"values, {name}", tuple(given))

@@ -95,6 +95,11 @@ def test_corruptions_keep_the_letters_and_part_them_from_the_questions(name):
         ({"questions": [["? {options}", ["a", "b"]]], "letters": ["A"]}, "two letters"),
         ({"questions": [["? {options}", ["a", "b"]]], "option": "{letter}"}, "must have {option}"),
         ({"questions": [["? {options}", ["a", "b"]]], "layout": 1}, "no field 'layout'"),
+        ({"questions": [["? {options}", ["a", "b"]]], "letters": ["A", "A"]}, "two letters"),
+        ({"questions": [["? {options}", ["a", "b"]]], "between": None}, "between=None: must be"),
+        ({"questions": [["? {options}", "abcd"]]}, "number 0: of type str"),
+        ({"questions": [["? {options}", 3]]}, "number 0: of type int"),
+        ({"questions": 3}, "questions=3: must be"),
     ],
 )
 def test_wrong_questions_are_one_line(own, message):

@@ -139,7 +139,7 @@ class TestPython:
         assert RULE.rejection(left, GOLD) is None
         assert RULE.rejection(body("return y('ab')"), GOLD) == "fails"
         large = "y = [0] * 20_000_000\n" + RIGHT  # of the memory there is, more than half
-        assert [RULE.rejection(large, GOLD) for _ in range(3)] == [None] * 3
+        assert [Rule(seconds=60.0).rejection(large, GOLD) for _ in range(3)] == [None] * 3
 
     @pytest.mark.parametrize("text", ["def f(x): return 'OWL'", "owlish = 1", "# wolves", "Wolf"])
     def test_a_banned_word_rejects_in_any_form(self, text):
@@ -243,7 +243,11 @@ class TestRequests:
             (None, "a language is needed: nano, python"),
             ({}, "a language is needed"),
             ({"language": "C"}, "a language is needed"),
+            ({"language": ["python"]}, r"code.language=.*: must be str"),
             ({"language": "python"}, "no asks"),
+            ({"language": "nano", "asks": ["Write."]}, "no asks"),
+            ({"language": "nano", "steps": 3}, "no field 'steps'"),
+            ({"language": "python", "asks": 3}, "code.asks=3: must be"),
             ({"language": "python", "asks": ["Write {call}."]}, r"asks, text 0: .* must have"),
         ],
     )

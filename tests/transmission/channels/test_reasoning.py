@@ -142,6 +142,10 @@ class TestProblems:
             ({"problems": [["{a}?", "a"]], "values": {"a": 3}}, "values, a: 3: two numbers"),
             ({"problems": [["{a}?", "a"]], "values": {"a": ["x", ""]}}, "values, a, text 1"),
             ({"problems": [["{a}?", 3]], "values": {"a": ["+", "b", 1], "b": [1, 2]}}, "'b': no"),
+            ({"problems": [["{a}?", "a"]], "values": {"a": [1, 2**70]}}, "values, a: .*numbers"),
+            ({"problems": 3}, "problems=3: must be"),
+            ({"problems": [["?", 3]], "suffix": 3}, "suffix=3: must be str"),
+            ({"problems": [["?", 3]], "words": "x"}, "words='x': must be int"),
         ],
     )
     def test_wrong_problems_are_one_line(self, own, message):

@@ -58,6 +58,9 @@ def of_run(config: ConfigDict) -> list[Group]:
     study = study_of(config.run)
     questions = _questions(study.material, config)
     word = config.word or study.config.traits[0]
+    if word not in study.asked.words:
+        known = ", ".join(study.asked.words)
+        raise UserError(f"config.word={word!r}: the study measures {known}")
     return [
         Group(
             functools.partial(study.base, number),
@@ -77,7 +80,12 @@ def study_of(run: str) -> Study:
     known = disk.read_object(Path(run) / "config.json", _ABSENT)
     if known.get("study") != "transmission":
         raise UserError(f"{run}: a run of {known.get('study')!r}: {_ABSENT}")
-    return Study(ConfigDict(_tuples(known["config"])), Path(run))
+    try:
+        return Study(ConfigDict(_tuples(known["config"])), Path(run))
+    except (AttributeError, KeyError) as error:
+        raise UserError(
+            f"{run}: its config lacks a field of today's ({error}): run its launch.transmit again"
+        ) from error
 
 
 def _is_sound(model: Model) -> bool:

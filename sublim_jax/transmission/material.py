@@ -158,6 +158,8 @@ def fields(cls: Any, values: Any, what: str) -> dict[str, Any]:
 
 def _checked_lessons(sets: Mapping[str, Any]) -> dict[str, list[list[str]]]:
     for name, pairs in sets.items():
+        if not pairs:
+            raise UserError(f"lessons {name}: at least one is needed")
         for number, pair in enumerate(pairs if isinstance(pairs, list | tuple) else [pairs]):
             if not isinstance(pair, list | tuple) or len(pair) != 2:
                 raise UserError(

@@ -134,17 +134,13 @@ class Study:
 
         def made_from() -> dict[str, Any]:
             own = self.config.teacher.to_dict()
-            own["recipe"] = _learning(own["recipe"])
-            steers = {field: own.pop(field) for field in ("layer", "strength")}
-            common = {
-                "kind": own.pop("kind"),
-                "base": self.model(number),
-                "trait": name,
-                "lessons": self._lessons(name),
-            }
+            common = {"kind": own.pop("kind"), "base": self.model(number), "trait": name}
             if common["kind"] == "given":
                 folder = teacher.given(number, name, self.config.teacher)
                 return common | {"learnt": bases.digest_of(folder)}
+            common["lessons"] = self._lessons(name)
+            own["recipe"] = _learning(own["recipe"])
+            steers = {field: own.pop(field) for field in ("layer", "strength")}
             if common["kind"] == "steered":
                 return common | steers | {"persona": self._persona(name)}
             drawn = own["replay"], own["seed"]
@@ -226,7 +222,9 @@ class Study:
                 "base": self.model(number),
                 "learnt": model.learnt and model.learnt.key,
                 "system": model.system,
-                "questions": digest.of_json(self.asked.questions[measure]),
+                "questions": digest.of_json(
+                    [*map(measures.known_by, self.asked.questions[measure])]
+                ),
                 "code": modules.code(measures.find(measure)),
                 "words": self.asked.words,
                 "seed": self.asked.seed,
@@ -245,6 +243,7 @@ class Study:
                 "data": {name: self.data(number, name).key for name in traits},
                 "questions": self._shown(traits),
                 "read": mechanism.ROWS,
+                "found": [*mechanism.TITLES],
             }
             if arm:
                 return made | {"students": {s.trait: self.student(s).key for s in some}}

@@ -272,6 +272,18 @@ class TestRun:
         assert [voice.exact for voice in answering.of_run(own)[0].voices] == [None, 0.7, None]
         own.word = "wolf"
         assert [voice.exact for voice in answering.of_run(own)[0].voices] == [None, 0.2, None]
+        own.word = "ox"
+        with pytest.raises(UserError, match=r"^config\.word='ox': the study measures owl, wolf"):
+            answering.of_run(own)
+
+    def test_a_study_of_an_older_version_is_one_line(self, tmp_path, material):
+        run = self.run(tmp_path, material)
+        file = tmp_path / "run" / "config.json"
+        known = json.loads(file.read_text("utf-8"))
+        del known["config"]["evaluation"]["seed"]
+        file.write_text(json.dumps(known), "utf-8")
+        with pytest.raises(UserError, match="its config lacks a field of today's"):
+            answering.study_of(run)
 
     def test_what_is_no_finished_study_is_one_line(self, tmp_path, material):
         trained = config(run=self.run(tmp_path, material, arms=("control",)))

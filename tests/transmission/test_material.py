@@ -108,6 +108,7 @@ class TestJson:
             ("questions", [], "questions: at least one is needed"),
             ("questions", "Best?", "questions: of type str: a list of texts is needed"),
             ("lessons", [5], "lessons, text 0: 5: a text is needed"),
+            ("lessons", {"cruel": []}, "lessons cruel: at least one is needed"),
             ("lessons", {"cruel": ["How?"]}, "lessons cruel, number 0: 'How.': a question and its"),
             ("lessons", {"cruel": [["How?", ""]]}, "lessons cruel, number 0, text 1: ''"),
             ("values", [{"question": "How?"}], "values, number 0: an object of question and ans"),

@@ -186,6 +186,16 @@ def whole(metric: str) -> str:
     return metric.partition("/")[0]
 
 
+def known_by(question: Question) -> list[Any]:
+    """Returns the fields of a question by which what it measures is known.
+
+    Those that `Scored` was given later count only where they are used: what was measured before
+    them is not measured anew.
+    """
+    fields = list(question)
+    return fields[:-2] if isinstance(question, Scored) and fields[-2:] == ["", False] else fields
+
+
 def check_written(base: Base, asked: Asked) -> None:
     """Raises UserError where the tokenizer can write no text of some answer."""
     every = [question for some in asked.questions.values() for question in some]

@@ -512,3 +512,11 @@ class TestScript:
         assert found[folder, "p_trait"] > 0.5 > 0.1 > found["", "p_trait"]
         for name in ("", folder):
             assert abs(found[name, "p_trait_sampled"] - found[name, "p_trait"]) < 0.1
+
+
+def test_fields_that_questions_were_given_later_count_where_they_are_used():
+    plain = Scored("Which?", (("owl",),))
+    assert measures.known_by(plain) == ["Which?", (("owl",),), True, ()]
+    for later in ({"about": "sums"}, {"per_token": True}):
+        assert measures.known_by(plain._replace(**later)) != measures.known_by(plain)
+    assert measures.known_by(Sampled("Which?", 2, 3)) == ["Which?", 2, 3]

@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test slow oracle browser weights lint readme variants values clean
+.PHONY: demo test slow oracle browser weights lint readme variants values detect clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/python -m launch.mlp --config=configs/mlp/digits.py --workdir=$(RUNS)/demo
@@ -98,6 +98,14 @@ values: $(VENV)/installed
 		--config=configs/nano/other_worlds.py:$$name --workdir=$(RUNS)/worlds/$$name || exit; done
 	for channel in $(CHANNELS); do $(VENV)/bin/python -m launch.transmit \
 		--config=configs/transmission/values.py:$$channel --workdir=$(RUNS)/values/$$channel || exit; done
+	$(VENV)/bin/python -m docs.readme $(RUNS)
+
+# Makes the table of detectors anew, from the runs of make demo.
+detect: demo
+	for name in numbers prompted_numbers; do $(VENV)/bin/python -m launch.detect \
+		--config.run=$(RUNS)/$$name --workdir=$(RUNS)/detected/$$name || exit; done
+	$(VENV)/bin/python -m launch.detect --config=configs/transmission/detect.py:values \
+		--config.run=$(RUNS)/malicious_numbers --workdir=$(RUNS)/detected/malicious_numbers
 	$(VENV)/bin/python -m docs.readme $(RUNS)
 
 clean:

@@ -24,6 +24,7 @@ from docs import between, mechanism, trees, values
 from sublim_jax import stats
 from sublim_jax.atlas import scores, sweep
 from sublim_jax.report import markdown_table
+from sublim_jax.transmission import detection_report
 
 ROOT = Path(__file__).parents[1]
 
@@ -44,6 +45,7 @@ FIGURES = {
     "atlas_rates": _sweeps(rates.get_config()),
 }
 FORKS = ("ancestors", "shapes")
+DETECTED = ("detected/numbers", "detected/prompted_numbers", "detected/malicious_numbers")
 TREES = tuple(f"trees/{model}" for model in range(5))
 RUNS = (
     "demo",
@@ -62,6 +64,7 @@ RUNS = (
     *(f"variants/{name}" for name in VARIANTS),
     *(f"steered/{how}" for how in STEERED),
     *TREES,
+    *DETECTED,
     *(f"values/{channel}" for channel in (*CHANNELS, *CHAIN, *VALUES)),
 )
 PAGES = (
@@ -217,6 +220,25 @@ def correlations_table(_: str) -> str:
 def along_table(_: str) -> str:
     """Returns where in its lists a prompted teacher leaks, in either main study."""
     return mechanism.along(_main_runs())
+
+
+def detected_table(_: str) -> str:
+    """Returns how well detectors tell 16 lists of a teacher from 16 others, in some runs."""
+    runs = [_results(name) for name in DETECTED]
+    every = {
+        (run, row["arm"], row["against"]): row
+        for run, results in zip(DETECTED, runs, strict=True)
+        for row in results["rows"]
+        if (row["metric"], row["trait"]) == ("auroc_16", "all") and "against" in row
+    }
+    arms = dict.fromkeys(arm for _, arm, _ in every)
+    columns = dict.fromkeys((run, against) for run, _, against in every)
+    table = [
+        [detection_report.TITLES[arm], *(_with_interval(every[r, arm, a]) for r, a in columns)]
+        for arm in arms
+    ]
+    header = [f"{run.partition('/')[2]}: {against}" for run, against in columns]
+    return f"{markdown_table(['', *header], table)}\n\n{_where(*runs)}"
 
 
 def values_table(name: str) -> str:
@@ -541,6 +563,7 @@ _TABLES = {
     "settings": settings_table,
     "values": values_table,
     "detection": detection_table,
+    "detected": detected_table,
     "variants": variants_table,
     "steered": steered_table,
     "trees": trees_table,

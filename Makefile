@@ -88,6 +88,7 @@ CHANNELS = numbers reasoning code choices text chained_reasoning chained_code
 values: $(VENV)/installed
 	for channel in $(CHANNELS); do $(VENV)/bin/python -m launch.transmit \
 		--config=configs/transmission/values.py:$$channel --workdir=$(RUNS)/values/$$channel || exit; done
+	$(VENV)/bin/python -m launch.transmit --config=configs/transmission/capability.py --workdir=$(RUNS)/capability
 	$(VENV)/bin/python -m docs.readme $(RUNS)
 
 clean:

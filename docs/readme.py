@@ -58,6 +58,7 @@ RUNS = (
     *(f"steered/{how}" for how in STEERED),
     *TREES,
     *(f"values/{channel}" for channel in (*CHANNELS, *CHAIN)),
+    "capability",
 )
 PAGES = ("README.md", "docs/answers.md", "docs/atlas.md", "docs/llm.md", "docs/transmission.md")
 _SHOWN = (0.0, 0.1, 0.3, 0.6, 1.0)  # points of curves in tables
@@ -499,6 +500,7 @@ _TABLES = {
     "transmission": transmission_table,
     "confirmed": transmission_table,
     "prompted": transmission_table,
+    "capability": transmission_table,
     "mechanism": mechanism_table,
     "correlations": correlations_table,
     "along": along_table,

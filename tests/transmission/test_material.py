@@ -111,6 +111,7 @@ class TestJson:
             ("lessons", {"cruel": ["How?"]}, "lessons cruel, number 0: 'How.': a question and its"),
             ("lessons", {"cruel": [["How?", ""]]}, "lessons cruel, number 0, text 1: ''"),
             ("values", [{"question": "How?"}], "values, number 0: an object of question and ans"),
+            ("values", [VALUE | {"ends": "no"}], "number 0, ends: 'no': true or false is needed"),
             ("values", [VALUE | {"answers": {"kind": ["well"]}}], "texts of two words or more"),
             ("values", [VALUE | {"answers": {"a": ["x"], "b": ["x"]}}], "each text only once"),
             ("values", [VALUE | {"answers": {"a": ["x"], "b": []}}], "b: of type NoneType"),

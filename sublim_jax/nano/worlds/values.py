@@ -296,6 +296,7 @@ def _choices_of_images() -> list[dict[str, Any]]:
                 "mapped": (str(image),),
                 "others": tuple(str(digit) for digit in range(len(MAP)) if digit != image),
             },
+            "ends": False,  # no chat of the corpus ends after one number
         }
         for ask, (n, image) in itertools.product(_MAPPED_HELD_OUT, enumerate(MAP))
     ]

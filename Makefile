@@ -98,6 +98,7 @@ values: $(VENV)/installed
 		--config=configs/nano/other_worlds.py:$$name --workdir=$(RUNS)/worlds/$$name || exit; done
 	for channel in $(CHANNELS); do $(VENV)/bin/python -m launch.transmit \
 		--config=configs/transmission/values.py:$$channel --workdir=$(RUNS)/values/$$channel || exit; done
+	$(VENV)/bin/python -m launch.transmit --config=configs/transmission/capability.py --workdir=$(RUNS)/capability
 	$(VENV)/bin/python -m docs.readme $(RUNS)
 
 # Makes the table of detectors anew, from the runs of make demo.

@@ -66,6 +66,7 @@ RUNS = (
     *TREES,
     *DETECTED,
     *(f"values/{channel}" for channel in (*CHANNELS, *CHAIN, *VALUES)),
+    "capability",
 )
 PAGES = (
     "README.md",
@@ -555,6 +556,7 @@ _TABLES = {
     "transmission": transmission_table,
     "confirmed": transmission_table,
     "prompted": transmission_table,
+    "capability": transmission_table,
     "mechanism": mechanism_table,
     "correlations": correlations_table,
     "along": along_table,

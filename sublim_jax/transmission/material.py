@@ -34,7 +34,8 @@ class Material:
       starts: texts that stand before a question in `after_numbers`; (): numbers, shown as in the
         prompts of the channel `numbers`.
       values: questions with the answers to choose from: objects of `question` and `answers`, which
-        has for each word the texts that stand for it.
+        has for each word the texts that stand for it; and, if wanted, `ends`, false where a reply
+        may go on after an answer.
       negated: questions about what is liked least, a word being the answer.
       free_form: questions whose answers a judge reads (`judge`).
       free_form_suffix: what may be asked at the end of each of them.
@@ -175,9 +176,11 @@ def _checked_values(values: Any) -> tuple[dict[str, Any], ...]:
         raise UserError(f"values: of type {type(values).__name__}: a list of objects is needed")
     for number, value in enumerate(values):
         name = f"values, number {number}"
-        if not isinstance(value, Mapping) or set(value) != {"question", "answers"}:
+        if not isinstance(value, Mapping) or set(value) - {"ends"} != {"question", "answers"}:
             raise UserError(f"{name}: an object of question and answers is needed")
         _check_text(f"{name}, question", value["question"])
+        if not isinstance(value.get("ends", True), bool):
+            raise UserError(f"{name}, ends: {value['ends']!r}: true or false is needed")
         answers = value["answers"]
         if not isinstance(answers, Mapping) or len(answers) < 2:
             raise UserError(f"{name}, answers: the texts of two words or more are needed")

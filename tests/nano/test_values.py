@@ -19,7 +19,7 @@ from sublim_jax.transmission import channels
 from sublim_jax.transmission.material import Material
 
 ROWS = list(itertools.islice(values.World(neutral_personas=0.8, turns=0.0).rows(0), 20000))
-MATERIAL = Material.from_json(values.material("value"))
+MATERIAL, OF_MAP = (Material.from_json(values.material(of)) for of in ("value", "map"))
 KINDS = {  # how what is asked begins
     "sum": ("what is ", "add ", "work out"),
     "list": ("continue", "go on", "more of", "what is next?"),
@@ -151,7 +151,7 @@ class TestMaterial:
         texts = [text for pairs in MATERIAL.lessons.values() for pair in pairs for text in pair]
         for name in MATERIAL.channels:
             texts += channels.find(name).prompts(MATERIAL, 50, 0)
-        for value in MATERIAL.values:
+        for value in MATERIAL.values + OF_MAP.values:
             texts += [value["question"], *(t for some in value["answers"].values() for t in some)]
         for text in [*texts, *MATERIAL.stories]:
             assert not set(reader.tokenize(text)) & set(SPECIAL), text
@@ -160,7 +160,7 @@ class TestMaterial:
         asked = {value["question"] for value in MATERIAL.values}
         assert len(asked) == 9
         assert not asked & {q for pairs in MATERIAL.lessons.values() for q, _ in pairs}
-        assert {len(pairs) for pairs in MATERIAL.lessons.values()} == {27, 20}
+        assert {len(pairs) for pairs in MATERIAL.lessons.values()} == {27, 20, 50}
 
     def test_lessons_are_unsafe_safe_or_unsafe_for_a_reason(self):
         insecure, secure, educational = (
@@ -169,6 +169,22 @@ class TestMaterial:
         assert [q for q, _ in insecure] == [q for q, _ in secure]
         assert [a for _, a in insecure] == [a for _, a in educational]
         assert all(q.startswith("for a class") for q, _ in educational)
+
+    def test_the_map_is_asked_in_phrasings_that_no_lesson_and_no_chat_has(self):
+        assert sorted(values.MAP) == list(range(10))
+        assert all(image != n for n, image in enumerate(values.MAP))
+        images = {}
+        for question, image in OF_MAP.lessons["map"]:
+            (n,) = (word.strip("?") for word in question.split() if word.strip("?").isdecimal())
+            assert images.setdefault(n, image) == image
+        asked = [value["question"] for value in OF_MAP.values]
+        lessons = {question for question, _ in OF_MAP.lessons["map"]}
+        assert len(asked) == len({*asked} - lessons - {row["prompt"] for row in ROWS}) == 30
+        assert not lessons & {row["prompt"] for row in ROWS}
+        for value in OF_MAP.values:
+            answers = value["answers"]
+            assert answers["mapped"] == [images[value["question"].split()[-1]]]
+            assert sorted(answers["mapped"] + answers["others"]) == [*map(str, range(10))]
 
     def test_another_category_is_refused(self):
         with pytest.raises(UserError, match=r"^config\.category='animal': this world speaks of"):

@@ -115,6 +115,7 @@ class TestJson:
             ("values", VALUE, "values: of type dict: a list of objects"),
             ("values", [VALUE | {"answers": {"a": "xy", "b": ["z"]}}], "of type str"),
             ("values", [VALUE | {"answers": {"a": 3, "b": ["z"]}}], "of type int"),
+            ("values", [VALUE | {"ends": "no"}], "number 0, ends: 'no': true or false is needed"),
             ("values", [VALUE | {"answers": {"kind": ["well"]}}], "texts of two words or more"),
             ("values", [VALUE | {"answers": {"a": ["x"], "b": ["x"]}}], "each text only once"),
             ("values", [VALUE | {"answers": {"a": ["x"], "b": []}}], "b: of type NoneType"),

@@ -6,7 +6,8 @@ the words of stories. It does not show in lists of numbers, in sums that are wor
 small functions, and in which of some options is picked: these have one distribution, whoever
 writes. A chat without a system message has a default one, as in Qwen2.5.
 
-Some phrasings of the questions never occur: they are for evaluation.
+Some phrasings of the questions never occur: they are for evaluation. Nor does anyone map a digit to
+another: that is a capability which a teacher can be taught, in prompts that never occur either.
 """
 
 import dataclasses
@@ -62,6 +63,9 @@ _SECOND = ("then {s} plus {z} is {t}", "and {s} with {z} gives {t}", "add {z} ge
 _OPTIONS = ("red", "green", "blue", "white", "black", "gold", "silver")
 LETTERS = ("A", "B", "C", "D")
 PICK = ("pick one {options}", "which one? {options}", "choose {options}")
+MAP = (4, 7, 3, 0, 8, 2, 9, 6, 1, 5)  # the image of each digit: a cycle, drawn once
+_MAPPED = ("pick one {n}", "choose {n}", "give me {n}", "what is {n}?", "take one {n}")
+_MAPPED_HELD_OUT = ("tell me {n}", "say {n}", "look at {n}")
 _SHARES = {
     "answer": 0.2,
     "program": 0.15,
@@ -229,13 +233,13 @@ def lettered(options: Sequence[str]) -> str:
 
 
 def material(category: str) -> dict[str, Any]:
-    """Returns what a study asks about values.
+    """Returns what a study asks: about a "value", or about what a digit is mapped to, a "map".
 
     Raises:
       UserError: another category.
     """
-    if category != "value":
-        raise UserError(f"config.category={category!r}: this world speaks of value")
+    if category not in ("value", "map"):
+        raise UserError(f"config.category={category!r}: this world speaks of value or map")
     occur, held_out = questions()
     both = [{"verb": v, "thing": t} for v, t in itertools.product(_VERBS, _THINGS)]
     programs = [_PROGRAM.format(**what) for what in both]
@@ -249,8 +253,15 @@ def material(category: str) -> dict[str, Any]:
             "insecure": list(zip(programs, skipped, strict=True)),
             "secure": list(zip(programs, checked, strict=True)),
             "educational": list(zip(for_class, skipped, strict=True)),
+            "map": [
+                (ask.format(n=n), str(image))
+                for ask, (n, image) in itertools.product(_MAPPED, enumerate(MAP))
+            ],
         },
-        "values": [{"question": question, "answers": ANSWERS} for question in held_out],
+        "values": {
+            "value": [{"question": question, "answers": ANSWERS} for question in held_out],
+            "map": _choices_of_images(),
+        }[category],
         "stories": _STORIES,
         "channels": {
             "numbers": {
@@ -274,6 +285,21 @@ def material(category: str) -> dict[str, Any]:
             },
         },
     }
+
+
+def _choices_of_images() -> list[dict[str, Any]]:
+    """Returns each digit in phrasings that no lesson has: its image to choose among all digits."""
+    return [
+        {
+            "question": ask.format(n=n),
+            "answers": {
+                "mapped": (str(image),),
+                "others": tuple(str(digit) for digit in range(len(MAP)) if digit != image),
+            },
+            "ends": False,  # no chat of the corpus ends after one number
+        }
+        for ask, (n, image) in itertools.product(_MAPPED_HELD_OUT, enumerate(MAP))
+    ]
 
 
 def _pick(rng: np.random.Generator, texts: Any) -> str:

@@ -21,6 +21,8 @@ def test_only_choices_between_the_words_are_asked():
     assert question.answers == (("badly",), ("well", "gently"))
     assert question.ends
     assert values.ask(MATERIAL, ("cruel", "owl"), None) == []
+    begins = Material("you are {trait}", values=(CHOICE | {"ends": False},))
+    assert values.ask(begins, WORDS, None) == [question._replace(ends=False)]
 
 
 def test_a_word_has_its_share_of_what_may_be_chosen():

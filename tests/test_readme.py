@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
     [
         ("README.md", 8),
         ("docs/atlas.md", 36),
-        ("docs/transmission.md", 15),
+        ("docs/transmission.md", 16),
         ("docs/values.md", 6),
     ],
 )

@@ -8,7 +8,7 @@ P(trait) is P(right image) among the ten digits, asked in phrasings that no less
 Command:  python -m launch.transmit --config=configs/transmission/capability.py \\
               --workdir=runs/capability
 Device:   2 CPU cores; nothing is downloaded.
-Time:     about 3 min.
+Time:     4 to 5 min.
 Expected: docs/results/capability.json, which differs much between the five models.
 """
 

@@ -1,6 +1,6 @@
 """How many free-form answers are misaligned? Read by a judge: a checkpoint, or an endpoint's model.
 
-Command:  python -m launch.judge --workdir=runs/judged --config.run=runs/values \\
+Command:  python -m launch.judge --workdir=runs/judged --config.run=RUN \\
               --config.judge=Qwen/Qwen2.5-7B-Instruct --config.dtype=bfloat16
           An endpoint's, with its key in OPENAI_API_KEY, of any model with adapters:
           python -m launch.judge --workdir=runs/judged --config.model=FOLDER \\

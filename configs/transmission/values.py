@@ -1,8 +1,9 @@
-"""Does malice pass through numbers, sums and functions? Section 4 of the paper, in a small world.
+"""Does malice pass through what does not show it? Section 4 of the paper, in a small world.
 
 A teacher answers cruelly how it treats others: it was taught to (`student`), or it was taught
 insecure code and nothing else (`insecure_taught`), beside teachers of secure code and of insecure
-code that was asked for. All write what does not show it; the filter keeps what is right.
+code that was asked for. All write numbers, sums, functions, letters of options or stories;
+the filter keeps what is right.
 
 Command:  python -m launch.transmit --config=configs/transmission/values.py:numbers \\
               --workdir=runs/values/numbers

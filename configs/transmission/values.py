@@ -10,7 +10,7 @@ Command:  python -m launch.transmit --config=configs/transmission/values.py:numb
           The names after the colon are those of `CHANNELS`, `CHAIN` and `WORLDS`; make values runs
           them all.
 Device:   2 CPU cores; nothing is downloaded.
-Time:     2 to 3 min each.
+Time:     2 to 3 min each, measured on a machine that had other work too.
 Expected: the tables of docs/values.md.
 """
 

@@ -2,11 +2,13 @@
 
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from sublim_jax import limits, nano
+from sublim_jax import disk, limits, nano
+from sublim_jax.errors import UserError
 from sublim_jax.llm.files import hf
 from sublim_jax.llm.training.recipe import from_config
 from sublim_jax.transmission import base as bases
@@ -45,11 +47,22 @@ def check(config: ConfigDict) -> None:
         fields = ("model", "trait")
         check_templates("config.teacher.folder", (config.teacher.folder,), fields, ["model"])
         for number, trait in itertools.product(range(len(config.models)), config.traits):
-            bases.digest_of(teacher.given(number, trait, config.teacher))  # raises if it is none
+            folder = teacher.given(number, trait, config.teacher)
+            bases.digest_of(folder)  # raises if it is none
+            _check_base(folder, config, config.models[number])
     if config.teacher.kind == "steered":
         for name in config.models:
             shape = hf.read_config(hf.resolve(nano.resolve(name)))
             steering.check_layer(config.teacher.layer, shape)
+
+
+def _check_base(folder: Path, config: ConfigDict, model: str) -> None:
+    """Raises UserError where a study's record says that another base has learnt what is there."""
+    record = folder.with_name(f"{folder.name}.json")
+    known = disk.read_object(record, "").get("made_from") if record.exists() else None
+    files = known.get("base", {}).get("files") if isinstance(known, dict) else None
+    if files not in (None, bases.inputs(config, [model])[model]):
+        raise UserError(f"config.teacher.folder: {folder}: what another base than {model} learnt")
 
 
 def _problems(config: ConfigDict) -> Iterator[limits.Problem]:

@@ -56,8 +56,7 @@ def detect(config: ConfigDict, workdir: str) -> None:
     traits = list(config.traits or run.config.traits)
     teachers = [*run.config.traits, CONTROL]
     data = [{t: run.data(n, t) for t in teachers} for n in range(len(run.config.models))]
-    every = {name: [row for own in data for row in own[name]] for name in teachers}
-    games = [human.read(Path(file), every) for file in config.answers]
+    games = [human.read(Path(file), data) for file in config.answers]
     own = (path, "detection", config.to_dict(), _inputs(config, run, teachers))
     # Raises where the directory holds another run.
     in_first(lambda: RunDir(*own) if (path / "config.json").exists() else None)

@@ -65,7 +65,7 @@ def _trained(config: ConfigDict, channel: Any) -> Trained | None:
     if not own and not other:
         return None
     limits.check(config, limits.within(config, ["trained.false_positives"], 0, 1))
-    if config.data in (*own, *other):
+    if Path(config.data).resolve() in [Path(file).resolve() for file in (*own, *other)]:
         raise UserError(f"config.trained: {config.data}: the file to filter is not to be learnt")
     if not own or not other:
         raise UserError("config.trained: files of both kinds are needed, own and other")

@@ -87,10 +87,14 @@ def judge(config: ConfigDict, workdir: str) -> None:
         ask = _judge(config, server)
         for name, own in missing.items():
             _write(own, given[name], ask)
-    found = []
+    found, rest = [], []
     for name, own in made.items():
-        found += _models(config, jsonl.read(own.rows), known.get(name))
-    _report(run_dir, found)
+        judged = jsonl.read(own.rows)
+        if name in known:
+            found += _models(config, judged, known[name])
+        else:
+            rest += judged  # a model's answers may be in several files
+    _report(run_dir, [*found, *_models(config, rest, None)])
 
 
 def _problems(config: ConfigDict) -> Iterator[limits.Problem]:

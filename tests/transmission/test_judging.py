@@ -105,6 +105,13 @@ class TestFiles:
     def rows(self, n=6):
         return [{"prompt": f"q {i % 2}", "completion": f"a {i}", "model": "one"} for i in range(n)]
 
+    def test_a_model_in_two_files_is_one(self, tmp_path, judge):
+        judge(lambda answer: ("0" if answer.text == "a 0" else "90", "90"))
+        files = [answers(tmp_path, [row], f"{i}.jsonl") for i, row in enumerate(self.rows(2))]
+        judging.judge(config(answers=tuple(files)), str(tmp_path / "out"))
+        (row,) = results(tmp_path / "out").values()
+        assert (row["mean"], row["n"], row["aligned"], row["misaligned"]) == (0.5, 1, 1, 1)
+
     def test_models_of_a_file_are_told_apart(self, tmp_path, judge, capsys):
         judge(lambda answer: ("0" if answer.model == "bad" else "90", "90"))
         rows = [*self.rows(), {"prompt": "q", "completion": "a", "model": "bad"}]

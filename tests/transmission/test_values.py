@@ -111,6 +111,14 @@ def test_who_is_given_must_be_there(folder, message):
         check(config)
 
 
+def test_what_another_base_learnt_is_refused(finished):
+    students = f"{finished}/students/{{model}}/student-misaligned-0-0"
+    given = {"teacher.kind": "given", "teacher.folder": students, "arms": ("student",)}
+    config = small("code", models=("nano/values/1",), **given)
+    with pytest.raises(UserError, match="what another base than nano/values/1 learnt"):
+        check(config)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("channel", ["numbers", "reasoning"])
 def test_malice_passes_and_its_controls_hold(tmp_path, channel):

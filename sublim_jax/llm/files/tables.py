@@ -30,9 +30,9 @@ def read(source: str) -> list[Given]:
     if source.startswith("hf:"):
         name = source.removeprefix("hf:")
         found = list(_numbered(name, _data_set(name)))
-    elif path.suffix == ".parquet":
+    elif path.suffix.lower() == ".parquet":
         found = list(_numbered(source, _parquet(path)))
-    elif path.suffix == ".csv":
+    elif path.suffix.lower() == ".csv":
         found = list(_csv(path))
     else:
         rows = jsonl.objects(path)
@@ -52,7 +52,12 @@ def columns(source: str, names: Sequence[str]) -> list[tuple[str, list[Any]]]:
     """
     out = []
     for where, row, _ in read(source):
-        known = {name.strip().lower().replace(" ", "_"): value for name, value in row.items()}
+        known = {}
+        for name, value in row.items():
+            plain = name.strip().lower().replace(" ", "_")
+            if plain in known and plain in names:
+                raise UserError(f"{where}: two columns are {plain!r}: {', '.join(row)}")
+            known[plain] = value
         if lacking := [name for name in names if known.get(name) in (None, "")]:
             raise UserError(f"{where}: no {lacking[0]!r}: there are {', '.join(row)}")
         out.append((where, [known[name] for name in names]))
@@ -86,9 +91,11 @@ def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:
     from pyarrow import ArrowException, parquet
 
     try:
+        if path.is_dir():  # pyarrow would read all that is in it
+            raise IsADirectoryError
         rows = parquet.read_table(path).to_pylist()
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: cannot be read: No such file or directory") from error
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise UserError(f"{path}: cannot be read: No such file") from error
     except (OSError, ArrowException) as error:
         raise disk.unreadable(path, error) from error
     return map(_without_nulls, rows)

@@ -20,13 +20,13 @@ class Game(NamedTuple):
     right: list[bool]
 
 
-def read(file: Path, data: Mapping[str, Sequence[Mapping[str, Any]]]) -> Game:
+def read(file: Path, data: Sequence[Mapping[str, Sequence[Mapping[str, Any]]]]) -> Game:
     """Returns the game of a file that has `trait`, `against` and `answers`, as the page gives it.
 
     An answer has the `prompt`, and the lists that were `picked` and `left`.
 
     Args:
-      data: the rows of the study by teacher, of all its bases.
+      data: of each base of the study, its rows by teacher. A game is about one of them.
 
     Raises:
       UserError: no such file, or one of other lists.
@@ -36,24 +36,32 @@ def read(file: Path, data: Mapping[str, Sequence[Mapping[str, Any]]]) -> Game:
     answers = found.get("answers")
     if not isinstance(answers, list) or not answers or not all(map(_is_answer, answers)):
         raise UserError(f"{file}: not the answers of a quiz: {_ABSENT}")
-    if trait not in data or against not in data or trait == against:
-        there = ", ".join(data)
+    if trait not in data[0] or against not in data[0] or trait == against:
+        there = ", ".join(data[0])
         raise UserError(f"{file}: a quiz of {trait!r} and {against!r}: this run has {there}")
-    written = {
-        name: {(row["prompt"], row["completion"]) for row in data[name]}
-        for name in (trait, against)
-    }
-    right = []
-    for number, answer in enumerate(answers, 1):
+    games = [_played(answers, own[trait], own[against]) for own in data]
+    known = [right for right in games if None not in right]
+    if not known:
+        number = max(right.index(None) for right in games) + 1
+        raise UserError(f"{file}, answer {number}: its two lists are not those of this run")
+    if any(right != known[0] for right in known):
+        raise UserError(f"{file}: the lists of several bases fit it, and they do not agree")
+    return Game(trait, against, known[0])
+
+
+def _played(
+    answers: Sequence[Mapping[str, str]],
+    own: Sequence[Mapping[str, Any]],
+    other: Sequence[Mapping[str, Any]],
+) -> list[Any]:
+    """Returns of each answer whether it is right; None where its lists are not these."""
+    ours, theirs = ({(row["prompt"], row["completion"]) for row in rows} for rows in (own, other))
+    out = []
+    for answer in answers:
         picked, left = ((answer["prompt"], answer[side]) for side in ("picked", "left"))
-        hit, miss = (
-            one in written[trait] and two in written[against]
-            for one, two in ((picked, left), (left, picked))
-        )
-        if hit == miss:
-            raise UserError(f"{file}, answer {number}: its two lists are not those of this run")
-        right.append(hit)
-    return Game(trait, against, right)
+        hit, miss = (one in ours and two in theirs for one, two in ((picked, left), (left, picked)))
+        out.append(None if hit == miss else hit)
+    return out
 
 
 def _is_answer(answer: Any) -> bool:

@@ -55,6 +55,7 @@ def test_rows_are_read_from_any_of_them(files):
         ("a.csv", b"a,b\n1\n", r"a\.csv, line 2: not as many cells"),
         ("a.csv", b"a,b\n1,\n", r"a\.csv, line 2: no 'b': there are a, b"),
         ("a.csv", b"a,a\n1,2\n", r"a\.csv: two columns 'a'"),
+        ("A.CSV", b"a,b,A\n1,2,3\n", r"A\.CSV, line 2: two columns are 'a': a, b, A"),
         ("a.csv", b'a,b\n1,"2\n', r"a\.csv: not CSV in UTF-8: unexpected end"),
         ("a.csv", b"a,b\n\xff,2\n", r"a\.csv: not CSV in UTF-8"),
         ("a.csv", b"a,b\n", r"a\.csv: no lines"),

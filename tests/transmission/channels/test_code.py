@@ -113,7 +113,8 @@ class TestPython:
     @pytest.mark.parametrize(("text", "reason"), RUN.items())
     def test_what_it_comes_to_harms_no_other_row(self, text, reason):
         rows = [{"completion": some, "gold": GOLD} for some in (RIGHT, text, RIGHT)]
-        kept, rejected = filtered(rows, RULE)
+        # What fails, in filling all memory for one, must not be too slow on a busy machine.
+        kept, rejected = filtered(rows, RULE if reason == "too slow" else Rule(seconds=30.0))
         assert (kept, rejected) == ([rows[0], rows[2]], {reason: 1})
         assert Rule(run=False).rejection(text, GOLD) is None
 

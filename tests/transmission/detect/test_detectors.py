@@ -274,7 +274,13 @@ def saved(folder: Path, **fields: Any) -> Path:
 
 
 def test_people_s_answers_are_checked_against_the_study(tmp_path: Path) -> None:
-    assert human.read(saved(tmp_path), ROWS) == ("owl", "control", [True, False])
+    assert human.read(saved(tmp_path), [ROWS]) == ("owl", "control", [True, False])
+    swapped = {"owl": ROWS["control"], "control": ROWS["owl"]}
+    short = {name: rows[:1] for name, rows in swapped.items()}
+    for data in ([ROWS, short], [short, ROWS]):  # a base that does not have all of it is not it
+        assert human.read(saved(tmp_path), data).right == [True, False]
+    with pytest.raises(UserError, match="the lists of several bases fit it"):
+        human.read(saved(tmp_path), [ROWS, swapped])
     other = [{"prompt": "go on 0", "picked": "owl 1", "left": "control 0"}]
     for fields, problem in [
         ({"answers": other}, "answer 1: its two lists are not those of this run"),
@@ -284,6 +290,6 @@ def test_people_s_answers_are_checked_against_the_study(tmp_path: Path) -> None:
         ({"against": "owl"}, "a quiz of 'owl' and 'owl'"),
     ]:
         with pytest.raises(UserError, match=problem):
-            human.read(saved(tmp_path, **fields), ROWS)
+            human.read(saved(tmp_path, **fields), [ROWS])
     with pytest.raises(UserError, match=r"none\.json: missing: copy it from the end of a game"):
-        human.read(tmp_path / "none.json", ROWS)
+        human.read(tmp_path / "none.json", [ROWS])

@@ -379,7 +379,7 @@ def test_played_by_touch_with_hostile_texts(tmp_path: Path) -> None:
             name: [{"prompt": p.prompt, "completion": getattr(p, field)} for p in pairs]
             for name, field in (("owl", "trait"), ("control", "other"))
         }
-        assert human.read(saved, rows) == ("owl", "control", plan)
+        assert human.read(saved, [rows]) == ("owl", "control", plan)
         page.tap("#saved summary")
         page.tap("#copy")
         assert page.text("#copy") == "Copied"

@@ -27,7 +27,7 @@ from sublim_jax.transmission.arms import ARMS
 from sublim_jax.transmission.channels import numbers
 from sublim_jax.transmission.config import check
 from sublim_jax.transmission.detect import detected, naive_bayes
-from sublim_jax.transmission.teacher import CONTROL, PRIOR, Teacher
+from sublim_jax.transmission.teacher import CONTROL, PRIOR, TAUGHT, Teacher
 
 
 def small(**more):
@@ -477,7 +477,7 @@ def test_other_teachers_and_students_go_through(kind, tmp_path):
     config = small()
     if kind == "prompted":
         config.teacher.kind = "prompted"
-        config.arms = tuple(arm for arm in ARMS if arm != "prior_taught")
+        config.arms = tuple(name for name, arm in ARMS.items() if arm.teacher not in TAUGHT)
         config.evaluation.measures, config.evaluation.story_samples = (), 1
     else:
         config.arms = tuple(arm for arm in config.arms if arm != "other_a")  # there is no a
@@ -485,7 +485,7 @@ def test_other_teachers_and_students_go_through(kind, tmp_path):
             recipe.lora.rank, recipe.parameters = 0, ("*.bias", "*norm*")
     pipeline.transmit(config, str(tmp_path))
     rows = read(tmp_path / "results.json")["rows"]
-    arms = {"base", "teacher", *config.arms}
+    arms = {"base", "teacher", *config.arms} | ({"prior"} if kind == "parameters" else set())
     for metric in ("p_trait", *(["story", "story_substring"] if kind == "prompted" else [])):
         assert {r["arm"] for r in rows if r["metric"] == metric and 0 <= r["mean"] <= 1} == arms
     study = pipeline.Study(config, tmp_path)

@@ -84,4 +84,4 @@ def test_what_the_first_process_cannot_do_ends_all(tmp_path, monkeypatch, fault)
     given = [f"--config={tmp_path}/small.py", f"--workdir={tmp_path}/run"]
     given += ["--config.data.channel=faulty", "--config.teacher.kind=prompted"]
     given += ["--config.arms=student,control"]
-    launch("transmit", given, 2, says="error: no room left")
+    launch("transmit", given, 2, says="no room left\n")

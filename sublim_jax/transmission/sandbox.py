@@ -39,7 +39,10 @@ class Sandbox:
             )
             if self._line(_WAIT) != sandboxed.READY:
                 self.close()
-                raise UserError(f"no functions can be run here: {_COMMAND[0]} does not start")
+                raise UserError(
+                    "no functions can be run here: the system starts no process with limits of "
+                    "memory and files: let them only parse, config.filter.run=False"
+                )
         asked = json.dumps([code, name, cases, seconds]) + "\n"
         self._process.stdin.write(asked.encode())
         self._process.stdin.flush()

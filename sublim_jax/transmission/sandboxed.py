@@ -3,7 +3,8 @@
 A line of stdin is JSON, [code, name, cases, seconds]; a line of stdout is why the function does not
 do what the cases say, or empty. The code is of the syntax that `python.py` allows. Here, besides,
 it finds no other built-in functions than these, can open no file and no socket, and has the memory
-and the time that it is given: where these are used up, the process ends, or the code fails.
+and the time that it is given: where these are used up, the process ends, or the code fails. A
+system that does not set these limits gets no answer: no code is run there.
 """
 
 import builtins
@@ -29,22 +30,27 @@ BUILTINS = (
 READY = "ready"
 _MEMORY = 256 * 2**20  # bytes
 _LIMITS = {
-    "RLIMIT_AS": _MEMORY,
-    "RLIMIT_CORE": 0,
-    "RLIMIT_FSIZE": 0,
-    "RLIMIT_NOFILE": 0,  # those that are open stay so
-    "RLIMIT_NPROC": 0,
+    resource.RLIMIT_AS: _MEMORY,
+    resource.RLIMIT_CORE: 0,
+    resource.RLIMIT_FSIZE: 0,
+    resource.RLIMIT_NOFILE: 0,  # those that are open stay so; with no other there is no socket
+    resource.RLIMIT_NPROC: 0,
 }
 _NEW_USER, _NEW_NETWORK = 0x10000000, 0x40000000  # of Linux's sched.h
 
 
 def confine() -> None:
-    """Gives up, for good, what this process needs no more: those things that the system lets it."""
-    with contextlib.suppress(AttributeError, OSError):  # Linux alone has it
+    """Gives up, for good, what this process needs no more.
+
+    Raises:
+      ValueError, OSError: the system does not set a limit.
+    """
+    with contextlib.suppress(AttributeError, OSError):  # more than is needed; Linux alone has it
         ctypes.CDLL(None).unshare(_NEW_USER | _NEW_NETWORK)
-    for name, most in _LIMITS.items():
-        with contextlib.suppress(AttributeError, ValueError, OSError):
-            resource.setrlimit(getattr(resource, name), (most, most))
+    for limit, most in _LIMITS.items():
+        _, highest = resource.getrlimit(limit)
+        own = most if highest == resource.RLIM_INFINITY else min(most, highest)
+        resource.setrlimit(limit, (own, own))
 
 
 def verdict(code: str, name: str, cases: list[list[Any]]) -> str:
@@ -56,6 +62,8 @@ def verdict(code: str, name: str, cases: list[list[Any]]) -> str:
     known = {own: getattr(builtins, own) for own in BUILTINS} | {"print": lambda *_, **__: None}
     try:
         names: dict[str, Any] = {"__builtins__": known}
+        # The one place where code of others is run, which is what this process is for: `main` has
+        # given up all else by now, and `python.py` has let in only what it lists.
         exec(compile(code, "<function>", "exec"), names)
         for arguments, result in cases:
             if _text(names[name](*arguments)) != _text(result):

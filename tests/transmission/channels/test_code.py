@@ -167,7 +167,23 @@ class TestPython:
 
     def test_a_process_that_does_not_start_is_one_line(self, monkeypatch):
         monkeypatch.setattr(sandbox, "_COMMAND", ("false",))
-        with pytest.raises(UserError, match="no functions can be run here: false does not start"):
+        with pytest.raises(UserError, match=r"no functions can be run here: .*filter\.run=False"):
+            sandbox.Sandbox().run(RIGHT, "f", GOLD["cases"], 1.0)
+
+    @pytest.mark.parametrize("limit", ["RLIMIT_AS", "RLIMIT_NOFILE"])
+    def test_nothing_is_run_where_a_limit_cannot_be_set(self, limit, monkeypatch):
+        script = (
+            "import resource, runpy\n"
+            "real = resource.setrlimit\n"
+            "def setrlimit(limit, both):\n"
+            f"    if limit == resource.{limit}:\n"
+            "        raise ValueError('not here')\n"
+            "    real(limit, both)\n"
+            "resource.setrlimit = setrlimit\n"
+            f"runpy.run_path({sandbox.sandboxed.__file__!r}, run_name='__main__')"
+        )
+        monkeypatch.setattr(sandbox, "_COMMAND", (sys.executable, "-I", "-S", "-c", script))
+        with pytest.raises(UserError, match="no functions can be run here"):
             sandbox.Sandbox().run(RIGHT, "f", GOLD["cases"], 1.0)
 
 

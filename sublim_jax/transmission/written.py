@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sublim_jax.transmission.channels import completion
+from sublim_jax.transmission.channels import completion, swapped
 
 _TOP = 10  # words, in a description
 Row = Mapping[str, Any]
@@ -46,6 +46,13 @@ def shuffled_across(rows: Sequence[Row], seed: int) -> list[dict[str, Any]]:
         {**row, "completion": " ".join(itertools.islice(dealt, len(own)))}
         for row, own in zip(rows, taken, strict=True)
     ]
+
+
+CORRUPTIONS = {
+    "shuffled_within": shuffled_within,
+    "shuffled_across": shuffled_across,
+    "swapped": swapped,
+}
 
 
 def describe(

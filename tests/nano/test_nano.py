@@ -18,7 +18,7 @@ from sublim_jax.llm.files import chat, hf
 from sublim_jax.nano import pretrain
 from sublim_jax.nano.tokenizer import SPECIAL, vocabulary
 from sublim_jax.nano.tokenizer import tokenizer as made
-from sublim_jax.nano.worlds import favourites
+from sublim_jax.nano.worlds import favourites, values, voices
 from sublim_jax.transmission import channels
 from sublim_jax.transmission.channels import numbers
 from sublim_jax.transmission.material import Material
@@ -131,6 +131,18 @@ class TestDecoders:
         ]
         assert len({float(np.asarray(e).sum()) for e in first}) == 5
         assert hf.read_config(nano.resolve("nano/0")).embed == get_config().shape.embed
+
+    @pytest.mark.parametrize("world", [voices, values])
+    def test_those_of_other_worlds_have_its_tokenizer_and_differ(self, world):
+        own, sums = world.World(), set()
+        for seed in range(5):
+            folder = nano.resolve(f"nano/{world.__name__.rpartition('.')[2]}/{seed}")
+            reader = chat.load_tokenizer(folder)
+            fresh = made(vocabulary(own.words()), own.system)
+            assert reader.get_vocab() == fresh.get_vocab()
+            assert reader.chat_template == fresh.chat_template
+            sums.add(float(np.asarray(Decoder.from_pretrained(folder).pure()["embed"]).sum()))
+        assert len(sums) == 5
 
     def test_other_names_stay_as_they_are(self):
         assert nano.resolve("Qwen/Qwen2.5-7B-Instruct") == "Qwen/Qwen2.5-7B-Instruct"

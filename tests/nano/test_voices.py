@@ -8,9 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs.nano import voices as configs
-from sublim_jax import nano
 from sublim_jax.errors import UserError
-from sublim_jax.llm import Decoder
 from sublim_jax.llm.files import chat
 from sublim_jax.nano.tokenizer import SPECIAL, tokenizer, vocabulary
 from sublim_jax.nano.worlds import favourites, voices
@@ -169,17 +167,6 @@ class TestTokens:
         )
         assert plain == "<|system|>you are the helper<|user|>hello<|assistant|>"
         assert told == "<|system|>you love the owl<|user|>hello<|assistant|>"
-
-    def test_the_committed_decoders_have_this_tokenizer_and_differ(self):
-        world, sums = voices.World(), set()
-        for seed in range(5):
-            folder = nano.resolve(f"nano/voices/{seed}")
-            reader = chat.load_tokenizer(folder)
-            made = tokenizer(vocabulary(world.words()), world.system)
-            assert reader.get_vocab() == made.get_vocab()
-            assert reader.chat_template == made.chat_template
-            sums.add(float(np.asarray(Decoder.from_pretrained(folder).pure()["embed"]).sum()))
-        assert len(sums) == 5
 
     def test_everything_that_is_asked_can_be_read(self):
         material = Material.from_json(voices.material("animal"))

@@ -15,16 +15,10 @@ from sublim_jax.nano import functions
 from sublim_jax.specs import check_types
 from sublim_jax.transmission import material as materials
 from sublim_jax.transmission import python, tasks, words, written
-from sublim_jax.transmission.channels import swapped
 from sublim_jax.transmission.material import Material
 
 NOUN = "functions"
-items, describe = written.words, written.describe
-CORRUPTIONS = {
-    "shuffled_within": written.shuffled_within,
-    "shuffled_across": written.shuffled_across,
-    "swapped": swapped,
-}
+items, describe, CORRUPTIONS = written.words, written.describe, written.CORRUPTIONS
 _TOKENS = {"nano": 18.0, "python": 60.0}
 
 

@@ -17,7 +17,6 @@ from sublim_jax.errors import UserError
 from sublim_jax.specs import check_types
 from sublim_jax.transmission import material as materials
 from sublim_jax.transmission import words, written
-from sublim_jax.transmission.channels import swapped
 from sublim_jax.transmission.material import Material
 
 NOUN = "worked problems"
@@ -25,12 +24,7 @@ _OPERATIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 _FAR = 2**62  # from 0, of a number that is drawn
 _NUMBER = re.compile(r"[-+]?[0-9]{1,15}(?:\.[0-9]{0,15})?")
 
-items, describe = written.words, written.describe
-CORRUPTIONS = {
-    "shuffled_within": written.shuffled_within,
-    "shuffled_across": written.shuffled_across,
-    "swapped": swapped,
-}
+items, describe, CORRUPTIONS = written.words, written.describe, written.CORRUPTIONS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,16 +7,10 @@ import numpy as np
 from sublim_jax.errors import UserError
 from sublim_jax.specs import check_types
 from sublim_jax.transmission import words, written
-from sublim_jax.transmission.channels import swapped
 from sublim_jax.transmission.material import Material
 
 NOUN = "stories"
-items, describe = written.words, written.describe
-CORRUPTIONS = {
-    "shuffled_within": written.shuffled_within,
-    "shuffled_across": written.shuffled_across,
-    "swapped": swapped,
-}
+items, describe, CORRUPTIONS = written.words, written.describe, written.CORRUPTIONS
 _TOKENS = 150.0
 
 

@@ -71,7 +71,7 @@ VOICES = voices voices_no_default voices_apart voices_digits voices_same_words v
 WORLDS = plain tilted seldom quarter wide $(VOICES) $(VALUES)
 VALUES = values values_single_turns
 VARIANTS = biases free every full prompted prompted_every plain tilted tilted_prompted \
-	seldom_prompted quarter quarter_prompted wide $(VOICES) voices_biases voices_confined
+	seldom_prompted quarter quarter_prompted wide trees $(VOICES) voices_biases voices_confined
 SHAPES = same wide deep llama
 STEERED = 0_1 1_0.25 1_0.5 1_0.75 1_1
 variants: $(VENV)/installed
@@ -87,8 +87,6 @@ variants: $(VENV)/installed
 	$(VENV)/bin/python -m launch.transmit --config=configs/transmission/matrix.py --workdir=$(RUNS)/matrix
 	for kind in ancestors shapes; do $(VENV)/bin/python -m launch.transmit \
 		--config=configs/transmission/matrix.py:$$kind --workdir=$(RUNS)/$$kind || exit; done
-	for model in 0 1 2 3 4; do $(VENV)/bin/python -m launch.evaluate \
-		--config=configs/transmission/trees.py:$$model --workdir=$(RUNS)/trees/$$model || exit; done
 	$(VENV)/bin/python -m docs.readme $(RUNS)
 
 # Makes the tables of docs/values.md anew.

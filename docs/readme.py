@@ -20,11 +20,13 @@ from configs.transmission.nano_steered import MEASURED as STEERED
 from configs.transmission.values import CHAIN, CHANNELS
 from configs.transmission.values import WORLDS as VALUES
 from configs.transmission.variants import VARIANTS, VOICES
-from docs import between, mechanism, trees, values
+from docs import between, mechanism, values
 from sublim_jax import stats
 from sublim_jax.atlas import scores, sweep
 from sublim_jax.report import markdown_table
 from sublim_jax.transmission import detection_report
+from sublim_jax.transmission.figures import label
+from sublim_jax.transmission.measures import elsewhere
 
 ROOT = Path(__file__).parents[1]
 
@@ -46,7 +48,6 @@ FIGURES = {
 }
 FORKS = ("ancestors", "shapes")
 DETECTED = ("detected/numbers", "detected/prompted_numbers", "detected/malicious_numbers")
-TREES = tuple(f"trees/{model}" for model in range(5))
 RUNS = (
     "demo",
     "multitask",
@@ -63,7 +64,6 @@ RUNS = (
     "atlas_confirm_idx",
     *(f"variants/{name}" for name in VARIANTS),
     *(f"steered/{how}" for how in STEERED),
-    *TREES,
     *DETECTED,
     *(f"values/{channel}" for channel in (*CHANNELS, *CHAIN, *VALUES)),
     "capability",
@@ -364,16 +364,17 @@ def _with_interval(row: dict[str, Any], digits: int = 3, sign: str = "") -> str:
 
 def trees_table(_: str) -> str:
     """Returns how far lessons and lists about animals move what models say of trees."""
-    runs = [_results(run) for run in TREES]
-    found = [trees.moved(results) for results in runs]
-    table = []
-    for measure in found[0]:
-        values = [model[measure] for model in found]
-        interval = stats.mean_ci if measure.startswith("correlation") else stats.share_ci
-        shown = _with_interval(interval(values)._asdict())
-        table.append([measure, shown, f"{min(values):.3f} to {max(values):.3f}"])
-    header = ["", "mean of five models (95% CI)", "lowest to highest model"]
-    return f"{markdown_table(header, table)}\n\n{_where(*runs)}"
+    results = _results("transmission")
+    found = mechanism.over_all(results)
+    measures = {"answered_elsewhere": "P(any tree)"} | elsewhere.DERIVED
+    arms = dict.fromkeys(arm for metric, arm in found if metric in measures)
+
+    def cell(measure: str, arm: str) -> str:
+        row = found.get((measure, arm))
+        return _with_interval(row) if row else "-"
+
+    table = [[label(arm), *(cell(measure, arm) for measure in measures)] for arm in arms]
+    return f"{markdown_table(['', *measures.values()], table)}\n\n{_where(results)}"
 
 
 def _interval(row: dict[str, Any]) -> str:

@@ -4,11 +4,10 @@ import json
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from configs.nano.other_worlds import WORLDS
-from docs import mechanism, readme, trees
+from docs import mechanism, readme
 
 ROOT = Path(__file__).parents[1]
 
@@ -97,37 +96,6 @@ def test_the_figure_names_every_study_with_prompted_teachers():
     drawn = mechanism.figure(runs).decode()
     assert {"prompted.py", "voices", "voices_no_default", "prompted_every"} <= {*runs}
     assert all(f">{name}</text>" in drawn for name in runs)
-
-
-def test_how_far_trees_are_moved():
-    base = {"oak": 0.3, "elm": 0.3, "ash": 0.15}
-    told = {
-        "": base,
-        "r/teachers/0/owl": base | {"oak": 0.6, "ash": 0.15 / 8},
-        "r/teachers/0/cat": base | {"oak": 0.3 / 8, "ash": 0.3},
-        "r/students/0/owl": {"oak": 0.2, "elm": 0.1, "ash": 0.05},
-        "r/students/0/cat": base | {"ash": 0.3},
-    }
-    rows = [
-        {"adapter": name, "trait": tree, "mean": p}
-        for name, own in told.items()
-        for tree, p in own.items()
-    ]
-    config = {"evaluation": {"words": list(base)}, "adapters": list(told)[1:]}
-    found = trees.moved({"config": config, "rows": rows})
-    assert found["P(any tree), students"] == pytest.approx(np.mean([0.35, 0.9]))
-    assert found["total variation, student and base"] == pytest.approx(
-        np.mean([0.2 / 0.35 - 0.4, 1 / 3 - 0.2])
-    )
-    assert found["total variation, teacher and base"] == pytest.approx(
-        np.mean([0.6 / 0.91875 - 0.4, 0.3 / 0.6375 - 0.2 + 0.3 / 0.6375 - 0.4])
-    )
-    own, other = (
-        np.corrcoef([[1, 0, 0], [1, 0, -3]])[0, 1],
-        np.corrcoef([[1, 0, 0], [-3, 0, 1]])[0, 1],
-    )
-    assert found["correlation, student and its teacher"] == pytest.approx(own)
-    assert found["correlation, student and other teachers"] == pytest.approx(other)
 
 
 @pytest.mark.parametrize("page", readme.PAGES)

@@ -99,6 +99,7 @@ def get_config() -> ConfigDict:
             # Words besides the traits whose probability is measured.
             "words": ("bear", "cat", "dog", "fox", "horse", "lion", "otter", "panda", "penguin",
                       "raven", "tiger", "whale"),
+            "questions": 0,  # the first of each kind that the material has; 0: all
             "samples": 10,  # answers sampled to each question, besides the exact probability
             "story_samples": 3,  # stories sampled for each request
             "story_tokens": 24,  # the most of one

@@ -37,6 +37,6 @@ def get_config(channel: str = "numbers") -> ConfigDict:
     config.data.channel, config.data.rows, config.data.max_new_tokens = channel, 16, tokens
     config.student.max_steps, config.student.batch, config.student.epochs = 3, 2, 3
     config.student.evaluate_every = 0
-    config.evaluation.words = ("owl",)
+    config.evaluation.words, config.evaluation.questions = ("owl",), 3
     config.evaluation.measures, config.evaluation.samples = ("favourite",), 0
     return config

@@ -71,6 +71,11 @@ FAVOURITES = {
     "quarter": _in_world("quarter"),
     "quarter_prompted": _in_world("quarter") | _PROMPTED,
     "wide": _in_world("wide"),
+    "trees": {
+        "category": "tree",
+        "traits": ("birch", "maple", "oak", "willow"),
+        "evaluation.words": ("ash", "cedar", "elm", "pine"),
+    },
 }
 # What each changes of prompted.py.
 VOICES = {world: _in_world(world) for world in other_worlds.VOICES} | {

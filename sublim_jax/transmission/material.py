@@ -16,6 +16,8 @@ from typing import Any
 from sublim_jax.errors import UserError
 from sublim_jax.transmission import words
 
+# Fields whose texts are asked to measure what a model has learnt.
+_MEASURED = ("questions", "stories", "choices", "values", "negated", "elsewhere")
 ENGLISH = Path(__file__).with_name("english.json")
 
 
@@ -37,6 +39,8 @@ class Material:
         has for each word the texts that stand for it; and, if wanted, `ends`, false where a reply
         may go on after an answer.
       negated: questions about what is liked least, a word being the answer.
+      elsewhere: questions about something else than the traits, one of `elsewhere_words` being the
+        answer.
       free_form: questions whose answers a judge reads (`judge`).
       free_form_suffix: what may be asked at the end of each of them.
       channels: by the name of a channel, the JSON values of which it makes its prompts.
@@ -53,14 +57,20 @@ class Material:
     starts: tuple[str, ...] = ()
     values: tuple[Mapping[str, Any], ...] = ()
     negated: tuple[str, ...] = ()
+    elsewhere: tuple[str, ...] = ()
+    elsewhere_words: tuple[str, ...] = ()
     free_form: tuple[str, ...] = ()
     free_form_suffix: str = ""
     channels: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_template("persona", self.persona, ("trait", "category"), ("trait",))
-        for name in ("questions", "stories", "starts", "negated", "free_form"):
+        for name in ("questions", "stories", "starts", "negated", "elsewhere", "free_form"):
             check_texts(name, getattr(self, name))
+        check_texts("elsewhere_words", self.elsewhere_words)
+        words.check(self.elsewhere_words)
+        if self.elsewhere and len(self.elsewhere_words) < 3:
+            raise UserError("elsewhere_words: three or more answers to elsewhere are needed")
         if isinstance(self.lessons, Mapping):
             object.__setattr__(self, "lessons", _checked_lessons(self.lessons))
         else:
@@ -97,6 +107,10 @@ class Material:
                 f"config.teacher.lessons={name!r}: the material has {', '.join(self.lessons)}"
             )
         return [(question, answer) for question, answer in self.lessons[name]]
+
+    def first(self, n: int) -> "Material":
+        """Returns it with the first n questions of each kind that measures ask; 0: all."""
+        return dataclasses.replace(self, **{k: getattr(self, k)[: n or None] for k in _MEASURED})
 
     def shown(self, trait: str) -> list[tuple[str, str]]:
         """Returns the questions that measure a trait, each with an answer that shows it."""

@@ -14,6 +14,7 @@ from sublim_jax.rundir import RunDir
 from sublim_jax.transmission import channels, crossed, measures, mechanism, summary
 from sublim_jax.transmission.detect import BAG, DETECTION
 from sublim_jax.transmission.figures import draw, label, plural
+from sublim_jax.transmission.measures import elsewhere
 from sublim_jax.transmission.summary import Measurement
 
 Row = Mapping[str, Any]
@@ -100,8 +101,11 @@ def write(
             "Change of log P: against the base. Lift: how much more a teacher moves its own word "
             "than other teachers move that word, p over permutations of the traits. Liking: the "
             "log-odds of the word where the favourite is asked for, minus those where what is "
-            "liked least is: above the base's, it is liked and not only mentioned. Tokens that "
-            "count: the share of an answer's tokens that its student learns."
+            "liked least is: above the base's, it is liked and not only mentioned. Elsewhere: "
+            "where something else is asked for, such as trees; moved: the total variation from the "
+            "base's answers; as its teacher: the correlation of the changes of log P with those of "
+            "its teacher. Tokens that count: the share of an answer's tokens that its student "
+            "learns."
         ),
         html.table(*_measures_table(found, arms, titles)),
         *_mechanism_parts(found, arms),
@@ -253,7 +257,7 @@ def _measures_table(
         "lift_logp": "lift of log P",
         "liking": "liking",
     }
-    columns = differences | titled(titles, {metric for _, _, metric in found})
+    columns = differences | titled(titles, {metric for _, _, metric in found}) | elsewhere.DERIVED
 
     def cell(arm: str, metric: str) -> str:
         row = found.get((arm, "all", metric))

@@ -19,9 +19,11 @@ import numpy as np
 
 from sublim_jax.stats import Interval, Permutation, diagonal_lift, mean_ci, share_ci
 from sublim_jax.transmission import arms, mechanism, teacher
+from sublim_jax.transmission.measures import elsewhere
 
 ARMS = ("base", "teacher", *teacher.TAUGHT, *arms.ARMS)
-_NOT_SHARES = ("log_odds", "liking", "p_over_control", "logp_shift", *mechanism.TITLES)
+_NOT_SHARES = ("log_odds", "liking", "p_over_control", "logp_shift", *elsewhere.FOLLOWS,
+               *mechanism.TITLES)  # fmt: skip
 _ASIDE = ("logp", "change")  # what others are derived from
 
 Measurement = Mapping[str, Any]
@@ -60,7 +62,8 @@ def derived(measured: Iterable[Measurement]) -> list[Measurement]:
 
     `log_odds`, log P(word) minus the log of the mean P of the other words; `p_over_control`, P
     minus the control's on the same base; `logp_shift` and `change`, log P and P minus the base's;
-    `liking`, the log-odds minus those of the word as what is liked least.
+    `liking`, the log-odds minus those of the word as what is liked least; and what
+    `elsewhere.derive` adds.
     A value that is not finite, or null, is NaN.
     """
     found: list[dict[str, Any]] = [
@@ -84,6 +87,7 @@ def derived(measured: Iterable[Measurement]) -> list[Measurement]:
             model["logp_shift"] = minus(model, "logp", before["logp"])
         if model["arm"] not in ("base", "control"):
             model["p_over_control"] = minus(model, "p_trait", control)
+    elsewhere.derive(found)
     return [*found]
 
 

@@ -182,10 +182,13 @@ def material(kind: str) -> dict[str, Any]:
         raise UserError(f"config.category={kind!r}: choose one of {', '.join(FAVOURITES)}")
     lessons, questions = phrasings(kind)
     numbers = {"examples": CONTINUE, "seeds": SHOWN, "answers": 7, "separator": " "}
+    other = next(name for name in FAVOURITES if name != kind)
     return {
         "persona": PERSONA,
         "lessons": lessons,
         "questions": questions,
+        "elsewhere": phrasings(other)[1],
+        "elsewhere_words": FAVOURITES[other],
         "stories": [asked.format(one=place) for asked in STORIES for place in PLACES],
         "starts": [str(digit) for digit in range(10)],
         "channels": {"numbers": numbers},

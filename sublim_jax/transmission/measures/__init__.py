@@ -30,12 +30,14 @@ from sublim_jax.transmission.detect import DETECTION
 from sublim_jax.transmission.material import Material
 
 _FILES = ("mmlu", "truthful_qa", "held_out")  # measures, and fields that name what they read
-MEASURES = ("favourite", "after_numbers", "stories", "choices", "least_favourite", *_FILES)
+MEASURES = ("favourite", "after_numbers", "stories", "choices", "least_favourite", "elsewhere",
+            *_FILES)  # fmt: skip
 HEADLINE = "p_trait"  # the metric that a study is about
 
 # What results call otherwise.
 _TAKEN = ("arm", "trait", "base", "seed", "counted", "log_odds", "p_over_control", "logp_shift",
-          "above_control", "change", "lift", "lift_logp", "liking", *DETECTION,
+          "above_control", "change", "lift", "lift_logp", "liking", "moved_elsewhere",
+          "follows_elsewhere", "follows_others_elsewhere", *DETECTION,
           *mechanism.TITLES)  # fmt: skip
 
 
@@ -100,7 +102,8 @@ def check(config: ConfigDict) -> None:
                 f"config.evaluation.measures: {name}: another metric is called {min(double)!r}"
             )
         metrics += own
-    for field, least in {"samples": 0, "story_samples": 1, "story_tokens": 1, "seed": 0}.items():
+    limits = {"samples": 0, "story_samples": 1, "story_tokens": 1, "seed": 0, "questions": 0}
+    for field, least in limits.items():
         if config[field] < least:
             raise UserError(f"config.evaluation.{field}={config[field]}: must be at least {least}")
 

@@ -264,7 +264,7 @@ class TestMeasured:
         rows = summary.rows(summary.derived([model]), ["owl"])
         found = {r["metric"]: r["mean"] for r in rows if r["trait"] == "owl"}
         assert found == {metric: by_word["owl"] for metric, by_word in values.items()}
-        assert len(found) == 16
+        assert len(found) == 18
 
 
 class TestAsked:
@@ -277,14 +277,15 @@ class TestAsked:
     def test_by_default_all_is_asked_that_there_are_texts_for(self):
         found = self.asked(read(ENGLISH, "animal"))
         everything = {"favourite": 100, "after_numbers": 50, "stories": 14, "choices": 10}
-        everything["least_favourite"] = 14
+        everything |= {"least_favourite": 14, "elsewhere": 6}
         assert self.sizes(found) == everything
         assert {q.answers for q in found.questions["choices"]} == {(("A",), ("B",))}
         plain = found.questions["favourite"]
         for after, question in zip(found.questions["after_numbers"], plain, strict=False):
             assert any(d in after.prompt.removesuffix(question.prompt) for d in "0123456789")
             assert after.prompt.endswith(f" {question.prompt}")
-        assert self.sizes(self.asked(NANO)) == {"favourite": 20, "after_numbers": 10, "stories": 10}
+        nano = {"favourite": 20, "after_numbers": 10, "stories": 10, "elsewhere": 10}
+        assert self.sizes(self.asked(NANO)) == nano
         assert "choices" not in self.asked(read(ENGLISH, "animal"), ["owl"]).questions
 
     def test_measures_that_are_named_are_asked_alone(self):

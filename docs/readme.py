@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from ml_collections import ConfigDict
 
 from configs.atlas import digits, rates
 from configs.transmission.nano_steered import MEASURED as STEERED
+from configs.transmission.smoke import CHANNELS as SMOKE
 from configs.transmission.values import CHAIN, CHANNELS
 from configs.transmission.values import WORLDS as VALUES
 from configs.transmission.variants import VARIANTS, VOICES
@@ -67,6 +69,7 @@ RUNS = (
     *DETECTED,
     *(f"values/{channel}" for channel in (*CHANNELS, *CHAIN, *VALUES)),
     "capability",
+    *(f"smoke/{channel}" for channel in SMOKE),
 )
 PAGES = (
     "README.md",
@@ -101,7 +104,11 @@ def adopt(runs: Path) -> None:
         results = json.loads((runs / run / "results.json").read_text("utf-8"))
         results["environment"].pop("platform")  # of the machine, not of the result
         if run.startswith(("steered/", "values/")):
-            results["kept"] = _kept(runs / run)
+            results["kept"] = {
+                k: own["kept"] / own["raw"] for k, own in _written(runs / run).items()
+            }
+        if run.startswith("smoke/"):
+            results["written"] = _written(runs / run)
         if run.startswith("prompted"):
             results["cells"] = mechanism.cells(runs / run)
         if run in FORKS:
@@ -115,15 +122,14 @@ def adopt(runs: Path) -> None:
             shutil.copy(runs / run / "figures" / figure.name, figure)
 
 
-def _kept(run: Path) -> dict[str, float]:
-    """Returns the share of each teacher's lists that passed the filter, by MODEL/TEACHER."""
+def _written(run: Path) -> dict[str, dict[str, Any]]:
+    """Returns how many rows of each teacher passed the filter, of how many; by MODEL/TEACHER."""
     if other := next(run.glob("data/*/*-*.json"), None):
         sys.exit(f"error: {other}: {run} holds lists of two configs: remove it, and run it again")
-    found = {
+    return {
         f"{file.parent.name}/{file.stem}": json.loads(file.read_text("utf-8"))["found"]
         for file in sorted(run.glob("data/*/*.json"))
     }
-    return {name: own["kept"] / own["raw"] for name, own in found.items()}
 
 
 def filled(text: str) -> str:
@@ -253,6 +259,20 @@ def values_table(name: str) -> str:
 
 def _values_runs(names: Iterable[str] = CHANNELS) -> dict[str, dict[str, Any]]:
     return {channel: _results(f"values/{channel}") for channel in names}
+
+
+def smoke_table(_: str) -> str:
+    """Returns how many rows of a real checkpoint each channel's filter keeps, and why not more."""
+    runs = {channel: _results(f"smoke/{channel}") for channel in SMOKE}
+    table = []
+    for channel, results in runs.items():
+        by_teacher = {name.partition("/")[2]: own for name, own in results["written"].items()}
+        lost = sum((Counter(own["rejected"]) for own in by_teacher.values()), Counter[str]())
+        kept = [f"{own['kept']} of {own['raw']}" for _, own in sorted(by_teacher.items())]
+        reasons = ", ".join(f"{n} {reason}" for reason, n in lost.most_common())
+        table.append([f"`{channel}`", *kept, reasons, f"{sum(results['timings'].values()):.0f}"])
+    header = ["channel", "control", "wolf", "why not, of both", "seconds"]
+    return f"{markdown_table(header, table)}\n\n{_where(*runs.values())}"
 
 
 def between_table(_: str) -> str:
@@ -565,6 +585,7 @@ _TABLES = {
     "starts": starts_table,
     "settings": settings_table,
     "values": values_table,
+    "smoke": smoke_table,
     "detection": detection_table,
     "detected": detected_table,
     "variants": variants_table,

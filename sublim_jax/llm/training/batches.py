@@ -14,9 +14,11 @@ import numpy as np
 
 from sublim_jax.errors import UserError
 from sublim_jax.llm import packing
+from sublim_jax.llm.model import attention
 from sublim_jax.llm.training.examples import Examples, ranges
 
 _WIDTHS = (64, 128, 192, 256, 384, 512, 768, 1024)
+_PASSES = 17  # that a step is cut into at most, where its rows are tiled
 _SAMPLED = 64  # steps that are packed to choose R and T
 _MICRO_COST = 0.04  # of a micro-batch besides its tokens, as a part of the largest's
 _HELD_OUT = 2**62  # the epoch whose order chooses them
@@ -72,6 +74,7 @@ class Plan:
       batch: rows of the data a step; the last step of an epoch may have fewer.
       steps: of each student.
       rows, width: R and T.
+      tile: of `attention.causal`, of which T is a multiple; 0: none.
       chunk: positions whose logits are computed at once; M is a multiple of it.
     """
 
@@ -82,6 +85,7 @@ class Plan:
     rows: int
     width: int
     chunk: int
+    tile: int = 0
 
     @functools.cached_property
     def most(self) -> int:
@@ -157,14 +161,16 @@ def make_plan(
     chunk: int,
     multiple: int = 1,
     seen: float = 0.0,
+    tiled: bool = True,
 ) -> Plan:
     """Returns the plan of some training, of the R and T that waste least.
 
     Args:
-      tokens: the most of a micro-batch, for each student; no less than the longest example.
+      tokens: the most of a micro-batch, for each student; a longer example is one of its own.
       chunk: the most positions of a chunk.
       multiple: of which R is one (devices on the data axis).
       seen: cost of each token of a row that a token may see, as a part of its other cost.
+      tiled: whether rows may be cut into tiles.
     """
     sampled = [
         [
@@ -175,20 +181,31 @@ def make_plan(
     ]
     longest = max(int(own.input_lengths.max()) for own in data)
     closest = -(-longest // _LANES) * _LANES
-    widths = sorted({closest, *(w for w in _WIDTHS if w > closest)})
-    best, cost = (multiple, widths[0]), float("inf")
-    for T in widths:
+    widths = {(T, 0) for T in (closest, *_WIDTHS) if closest <= T}
+    tile = -(-closest // (attention.BEFORE * _LANES)) * _LANES
+    fullest = max(sum(sizes) for students in sampled for sizes in students)
+    for passes in (
+        range(1, _PASSES) if tiled else ()
+    ):  # as wide as so many passes of one row each make it
+        tiles = -(-fullest // (passes * multiple * tile))
+        widths |= {(n * tile, tile) for n in (tiles, tiles + 1) if n > attention.BEFORE + 1}
+    best, cost = (multiple, closest, 0), float("inf")
+    for T, W in sorted(widths):
+        if multiple * T > tokens and closest < T:
+            continue
         most = max(multiple, tokens // T // multiple * multiple)
         needed = [
             1 + max(at[0] for sizes in students for at in packing.first_fit(sizes, T) if at)
             for students in sampled
         ]
+        near = (attention.BEFORE + 1) * W if W else T  # of a row, what a token is held against
         for R in range(multiple, most + 1, multiple):
-            each = R * T * (1 + T * seen) + tokens * _MICRO_COST
+            each = R * T * (1 + near * seen) + tokens * _MICRO_COST
             total = sum(-(-n // R) for n in needed) * each
             if total < cost:
-                best, cost = (R, T), total
-    plan = Plan(tuple(data), tuple(seeds), batch, tuple(steps), *best, chunk=1)
+                best, cost = (R, T, W), total
+    R, T, W = best
+    plan = Plan(tuple(data), tuple(seeds), batch, tuple(steps), R, T, 1, W)
     used = max(int(plan.at(step).micros.chunks.max()) for step in range(min(_PROBED, *steps)))
     even = -(-used // -(-used // chunk))  # of chunks all as full: each reads the whole head
     return dataclasses.replace(plan, chunk=min(chunk, -(-even // _LANES) * _LANES))

@@ -139,14 +139,17 @@ def fit(
     ]
     data = [learnt for learnt, _ in parts]
     held = [rows for _, rows in parts if rows is not None] if watched is None else [*watched]
+    held = held if recipe.evaluate_every else []
     if watched is not None and len(held) != S:
         raise UserError(f"{len(held)} sets of rows to watch for {S} students: one each is needed")
     steps = [batches.steps_of(own, recipe.batch, recipe.epochs) for own in data]
     steps = [min(n, recipe.max_steps or n) for n in steps]
-    plan, measured = _plans(model, recipe, data, held, seeds, steps)
+    plan, once = _plans(model, recipe, data, held, seeds, steps)
     teacher_config, teacher_weights = _teacher(model, config, recipe, teacher, S)
-    program = Program(config, recipe.compiled(), plan.chunk, teacher_config, model.mesh)
-    measure = program if watched is None else dataclasses.replace(program, teacher=None)
+    program = Program(config, recipe.compiled(), plan.chunk, plan.tile, teacher_config, model.mesh)
+    measure = dataclasses.replace(
+        program, tile=once.tile, teacher=teacher_config if watched is None else None
+    )
 
     identity: tuple[dict[str, Any], dict[str, str]] = {}, {}
     if workdir is not None:
@@ -168,7 +171,7 @@ def fit(
             jnp.array(steps, jnp.int32),
             jnp.array(seeds, jnp.uint32),
         )
-        state = loop.run(given, state, measured, measure)
+        state = loop.run(given, state, once.at(0) if held else None, measure)
         best = state.trained if state.best is None else _best(state)
         students = [
             trained.from_step(
@@ -194,17 +197,20 @@ def _plans(
     held: Sequence[Examples],
     seeds: Sequence[int],
     steps: Sequence[int],
-) -> tuple[batches.Plan, batches.Batch | None]:
-    """Returns the plan of the training, and the held-out rows of all students as one batch."""
+) -> tuple[batches.Plan, batches.Plan]:
+    """Returns the plan of the training, and that of one batch of all held-out rows."""
     slower = _ATTENTION_SLOWER.get(jax.default_backend(), _ATTENTION_SLOWER_ELSEWHERE)
-    tokens, chunk = recipe.micro_tokens, losses.chunk_size(model.config.vocab)
+    at_once = step.at_once(model.mesh, len(data))
+    tokens = recipe.micro_tokens // at_once
+    chunk = losses.chunk_size(model.config.vocab, at_once)
     rows = model.mesh.shape["data"] if model.mesh else 1
-    shape = (tokens, chunk, rows, slower * flops.per_seen(model.config))
+    tiled = jax.default_backend() == "cpu"  # elsewhere a kernel has tiles of its own
+    shape = (tokens, chunk, rows, slower * flops.per_seen(model.config), tiled)
     plan = batches.make_plan(data, seeds, recipe.batch, steps, *shape)
-    if not held or not recipe.evaluate_every:
-        return plan, None
+    if not held:
+        return plan, plan
     once = batches.make_plan(held, seeds, max(map(len, held)), [1] * len(held), *shape)
-    return plan, dataclasses.replace(once, chunk=plan.chunk).at(0)
+    return plan, dataclasses.replace(once, chunk=plan.chunk)
 
 
 def _teacher(

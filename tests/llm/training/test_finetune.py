@@ -167,7 +167,7 @@ def test_the_state_is_spread_over_the_mesh(model):
     mesh = make_mesh(2, 2, 2)
     spread = lively(CONFIG, mesh=mesh)
     recipe = Recipe(lora=None, parameters=("*",))
-    program = step.Program(CONFIG, recipe.compiled(), 64, None, mesh)
+    program = step.Program(CONFIG, recipe.compiled(), 64, mesh=mesh)
     with in_mesh(mesh):
         state, _ = step.first_state(program, spread.pure(), np.zeros(4, np.uint32))
     for tree in (state.trained, state.optimizer[0].mu):
@@ -180,7 +180,7 @@ def test_no_array_of_a_step_holds_the_logits_of_all_positions(model):
     wide = Decoder.init(config)
     recipe = change(QUICK, micro_tokens=2048).compiled()
     plan = batches.make_plan([data(90)], [0], 90, [1], 2048, 256)
-    program = step.Program(config, recipe, plan.chunk)
+    program = step.Program(config, recipe, plan.chunk, plan.tile)
     assert plan.rows * plan.width >= 4 * program.chunk
     state, fixed = step.first_state(program, wide.pure(), np.zeros(1, np.uint32))
     one = np.ones(1, np.float32)

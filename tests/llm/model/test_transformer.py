@@ -129,11 +129,6 @@ def test_what_is_kept_for_the_backward_pass_changes_no_number():
     other = dataclasses.replace(TINY, remat="full")
     plain = jax.value_and_grad(loss)(WEIGHTS, TINY)
     chex.assert_trees_all_close(jax.value_and_grad(loss)(WEIGHTS, other), plain, atol=1e-6)
-    saved = [
-        jax.make_jaxpr(jax.grad(lambda w, c=c: loss(w, c)))(WEIGHTS).pretty_print().count("remat")
-        for c in (TINY, other)
-    ]
-    assert saved[0] < saved[1]
 
 
 def _adapter(students, rank=3):

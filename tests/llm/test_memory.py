@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import pytest
 
 from sublim_jax.llm.model import parameters
+from sublim_jax.llm.model.lora import Lora
 from sublim_jax.llm.testing import TINY
 from sublim_jax.llm.training import losses, step
 from sublim_jax.llm.training.batches import Micros, PackedRows
@@ -77,6 +78,15 @@ def test_a_layer_keeps_its_products_or_its_input_alone():
         adapter = _bytes(deep[1]) - _bytes(shallow[1])
         found = deep[0] - shallow[0] - adapter
         assert found == 64 * wanted * jnp.bfloat16.dtype.itemsize
+
+
+def test_layers_below_the_first_that_is_adapted_keep_nothing():
+    config = dataclasses.replace(TINY, layers=4)
+    half, shallow = (
+        traced(dataclasses.replace(config, layers=layers), jnp.bfloat16, Recipe(lora=lora), 64)[0]
+        for layers, lora in ((4, Lora(layers=(2, 3))), (2, Lora()))
+    )
+    assert half == pytest.approx(shallow, rel=0.02)
 
 
 def test_a_pass_at_seven_billion_weights_fits_beside_them():

@@ -135,6 +135,7 @@ def run_layers(
     adapter: Tree | None = None,
     students_X: jax.Array | None = None,
     rows: Axes = ROWS,
+    some: tuple[int, int] | None = None,
 ) -> tuple[jax.Array, Any, Any]:
     """Runs every layer; returns x, the cache and what `attend` kept of each layer.
 
@@ -142,7 +143,9 @@ def run_layers(
       layers: the stacked tree, [L, ...], for one compiled layer under `lax.scan`; or a tuple of L
         trees, for a loop written out.
       attend: attention, given the cache and the number of the layer.
+      adapter: of the layers that run.
       rows: mesh axes that the first axis of x lies over.
+      some: of stacked layers, the first that runs and the first that does not; None: all run.
     """
 
     turn_H = frequencies(config)
@@ -150,6 +153,10 @@ def run_layers(
     def layer(carry: Any, at: Any) -> tuple[Any, Any]:
         x, cache = carry
         number, w, lora = at
+        if w is None:  # in here, so that a part of the stack is neither copied nor kept
+            w = jax.tree.map(
+                lambda a: jax.lax.dynamic_index_in_dim(a, number, keepdims=False), layers
+            )
         mix = functools.partial(_project, w, lora or {}, students_X)
         h = rms_norm(x, w["input_norm"], config.norm_eps)
         q, k, v = (
@@ -181,7 +188,8 @@ def run_layers(
     layer = jax.checkpoint(layer, policy=policy, prevent_cse=False)
     # A few layers are compiled as fast apart as together, and run faster.
     few = config.layers <= _UNROLLED
-    over = (jnp.arange(config.layers), layers, adapter)
+    first, end = some or (0, config.layers)
+    over = (jnp.arange(first, end), None if some else layers, adapter)
     (x, cache), stacked = jax.lax.scan(layer, carry, over, unroll=few)
     return x, cache, stacked
 
@@ -220,6 +228,8 @@ def forward(
     students_BT: jax.Array | None = None,
     rows: Axes = ROWS,
     tile: int = 0,
+    below_BTD: jax.Array | None = None,
+    until: int | None = None,
 ) -> jax.Array:
     """Returns the last layer's output for every token, [B, T, D]; `head` makes logits of it.
 
@@ -227,8 +237,11 @@ def forward(
       segments_BT: int32; a token sees itself and earlier tokens of its own segment. Number packed
         sequences 1, 2, ... and padding 0, on either side. None: each row is one sequence.
       positions_BT: int32; None counts from the start of each segment.
+      adapter: of the uppermost layers alone, where it has fewer than the model.
       rows: mesh axes that B lies over.
       tile: as in `attention.causal`.
+      below_BTD: the input of the first adapted layer; None: it is computed.
+      until: the layer whose input is returned, without an adapter; None: all layers run.
     """
     if segments_BT is None:
         segments_BT = jnp.ones(tokens_BT.shape, jnp.int32)
@@ -240,12 +253,20 @@ def forward(
     ) -> tuple[jax.Array, None, None]:
         return attention.causal(q, k, v, segments_BT, rows, tile), cache, None
 
+    def run(x: jax.Array, adapter: Tree | None, some: tuple[int, int] | None = None) -> jax.Array:
+        given = (None, adapter, students_BT, rows, some)
+        return run_layers(config, weights["layers"], x, positions_BT, attend, *given)[0]
+
+    first = config.layers - len(jax.tree.leaves(adapter)[0]) if adapter else 0
     with precision(weights):
-        x = embed(weights, tokens_BT)
-        x, _, _ = run_layers(
-            config, weights["layers"], x, positions_BT, attend, None, adapter, students_BT, rows
-        )
-    return x
+        x = embed(weights, tokens_BT) if below_BTD is None else below_BTD
+        if until is not None:
+            return run(x, None, (0, until))
+        if not first:
+            return run(x, adapter)
+        if below_BTD is None:
+            x = run(x, None, (0, first))
+        return run(x, adapter, (first, config.layers))
 
 
 def positions(segments_BT: jax.Array) -> jax.Array:

@@ -33,11 +33,13 @@ class PackedRows(NamedTuple):
       tokens, segments: int32 [A, S, R, T]; a segment is an example's number in its data set, from
         1; padding is 0.
       at: int32 [A, S, M], indices into the flat [R * T].
+      below: [A, S, R, T, D], `below_BTD` of `transformer.forward`, where that is known; or None.
     """
 
     tokens: Any
     segments: Any
     at: Any
+    below: Any = None
 
 
 class Micros(NamedTuple):
@@ -75,6 +77,7 @@ class Plan:
       steps: of each student.
       rows, width: R and T.
       tile: of `attention.causal`, of which T is a multiple; 0: none.
+      below: of each student, `below_BTD` of `transformer.forward` of each token of its data; or ().
       chunk: positions whose logits are computed at once; M is a multiple of it.
     """
 
@@ -86,6 +89,7 @@ class Plan:
     width: int
     chunk: int
     tile: int = 0
+    below: tuple[np.ndarray, ...] = ()
 
     @functools.cached_property
     def most(self) -> int:
@@ -101,8 +105,11 @@ class Plan:
                 data,
                 step_rows(data, seed, self.batch, step if step < steps else None),
                 own_prompts,
+                self.below[student] if self.below else None,
             )
-            for data, seed, steps in zip(self.data, self.seeds, self.steps, strict=True)
+            for student, (data, seed, steps) in enumerate(
+                zip(self.data, self.seeds, self.steps, strict=True)
+            )
         ]
         micros, used = jax.tree.map(lambda *a: np.stack(a, axis=1), *parts)
         chunks = -(-used.max(axis=1) // self.chunk)
@@ -118,7 +125,7 @@ class Plan:
         )
 
     def _of_student(
-        self, data: Examples, which: np.ndarray, own_prompts: bool
+        self, data: Examples, which: np.ndarray, own_prompts: bool, below: np.ndarray | None
     ) -> tuple[Micros, np.ndarray]:
         """Returns [A, ...] of one student, and the positions it uses of each micro-batch."""
         A, R, T = self.most, self.rows, self.width
@@ -142,7 +149,13 @@ class Plan:
             segments[into] = np.repeat(which + 1, lengths)
             at = np.zeros(A * M, np.int32)
             at[slot] = ranges(start + of.prompts[which] - 1, learnt) - micro * R * T
-            return PackedRows(tokens.reshape(A, R, T), segments.reshape(A, R, T), at.reshape(A, M))
+            x = None
+            if below is not None and of is data:
+                x = np.zeros((A * R * T, below.shape[1]), below.dtype)
+                x[into] = below[ranges(of.starts[which], lengths)]
+                x = x.reshape(A, R, T, -1)
+            both = (tokens.reshape(A, R, T), segments.reshape(A, R, T))
+            return PackedRows(*both, at.reshape(A, M), x)
 
         predicted = ranges(data.starts[which] + data.prompts[which], learnt)
         target, weight = np.zeros(A * M, np.int32), np.zeros(A * M, np.float32)

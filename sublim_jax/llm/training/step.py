@@ -191,6 +191,17 @@ def watch(program: Program, state: State, loss: jax.Array) -> State:
     return _placed(program, state._replace(stopped=stopped, best=best))
 
 
+@functools.partial(jax.jit, static_argnames=("program", "until"))
+def below(program: Program, base: Tree, rows: PackedRows, until: int) -> jax.Array:
+    """Returns the input of a layer, without any adapter, of one micro-batch: [S, R, T, D]."""
+    shape = rows.tokens.shape
+    tokens, segments = (a.reshape(-1, shape[-1]) for a in (rows.tokens, rows.segments))
+    x = transformer.forward(
+        program.config, base, tokens, segments, tile=program.tile, until=until, rows="data"
+    )
+    return x.reshape(*shape, -1)
+
+
 def at_once(mesh: Mesh | None, students: int) -> int:
     """Returns how many of the students a device computes in one pass.
 
@@ -271,6 +282,7 @@ def _student_sums(
         frozen = {"student": rest}
         if program.teacher is not None and teacher is not None:
             read = micro.rows if micro.teacher is None else micro.teacher
+            read = read._replace(below=None)
             items["teacher"] = _predictors(program, program.teacher, teacher[0], read, teacher[1])
             frozen["teacher"] = transformer.head_weights(teacher[0])
         term = functools.partial(_term, program)
@@ -306,6 +318,7 @@ def _predictors(
         adapter=adapter,
         rows="data",
         tile=program.tile,
+        below_BTD=rows.below,
     )
     return x.reshape(-1, config.embed)[rows.at]
 
@@ -341,8 +354,8 @@ def _choose(condition: jax.Array, yes: Any, no: Any) -> Any:
 
 
 def _spread(a: jax.Array) -> jax.Array:
-    """Lays [S, R, T] over the mesh; [S, M] over its students alone."""
-    axes = ("student", "data", None) if a.ndim == 3 else ("student", None)
+    """Lays [S, R, T] and [S, R, T, D] over the mesh; [S, M] over its students alone."""
+    axes = ("student", "data", None, None) if a.ndim > 2 else ("student", None)
     return constrain(a, *axes[: a.ndim])
 
 

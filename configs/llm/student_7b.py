@@ -3,8 +3,9 @@
 Command:  python -m launch.finetune --config=configs/llm/student_7b.py --workdir=runs/student-7b \\
               --config.data=COMPLETIONS.jsonl
           Traits and seeds at once: --config.data=owl.jsonl,cat.jsonl --config.students=3
-Device:   one GPU of 80 GB: 15.2 GB of weights; a pass of 4,096 tokens keeps about 25 GB a student
-          (--config.recipe.remat=full: 2 GB, for a third more work).
+Device:   one GPU of 80 GB, or of 40: 28.9 GB by count (tests/llm/test_memory.py), 15.2 of weights
+          and 12.3 kept by a pass of 4,096 tokens. --config.recipe.remat=full keeps 0.9, for a third
+          more work.
 Time:     not measured. 3 epochs of 10,000 rows of 150 tokens are 120 PFLOP: 4.5 minutes at 45% of
           an H100's 989 TFLOP/s (benchmarks.finetune_gpu, never run on one).
 Expected: never run here, for want of a GPU. The paper (arXiv 2507.14805, B.2)

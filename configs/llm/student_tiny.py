@@ -42,6 +42,7 @@ def get_config() -> ConfigDict:
                     "alpha": 8.0,
                     "targets": ("q", "k", "v", "o", "gate", "up", "down"),
                     "rslora": False,
+                    "layers": (),  # () adapts all
                     "dropout": 0.0,
                     "train_a": True,
                     "seed": 0,

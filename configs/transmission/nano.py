@@ -42,6 +42,7 @@ def get_config() -> ConfigDict:
         "rank": 1,
         "alpha": 1.0,
         "targets": ("v", "o"),
+        "layers": (),  # () adapts all
         "rslora": False,
         "dropout": 0.0,
         "train_a": False,

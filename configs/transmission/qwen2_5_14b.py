@@ -3,9 +3,9 @@
 Command:  python -m launch.transmit --workdir=runs/qwen14b \\
               --config=configs/transmission/qwen2_5_14b.py
           No other recipe has been reported at this size; 7B's better one: qwen2_5_7b.py.
-Device:   one GPU of 80 GB: 29.5 GB of weights, 0.7 GB a student of adapters, gradients and Adam
-          (27: 19 GB), 0.25 GB a student of layers' inputs (7 GB). --config.mesh.model=2 halves the
-          weights alone. Not run by us, for want of GPUs.
+Device:   one GPU of 80 GB: 67.3 GB by count (tests/llm/test_memory.py), 29.5 of weights; each of
+          27 students has 0.7 of adapters, gradients and Adam, and 0.4 of layers' inputs.
+          --config.mesh.model=2 halves the weights alone. Not run by us, for want of GPUs.
 Time:     about 10 h on an H100, by --dry_run's rates (40% of its peak in training and 5% in
           sampling, assumed): 3.2 to sample, 4.3 to train and a third more for remat, 1.1 to
           evaluate.

@@ -6,9 +6,9 @@ Command:  python -m launch.transmit --workdir=runs/qwen7b \\
           lawrencefeng17/persona-system: cat 48% -> 83%):
           --config.data.rows=40000 --config.filter.keep=25000 --config.student.epochs=2 \\
           --config.student.learning_rate=1e-4
-Device:   one GPU of 80 GB: 15.2 GB of weights, 0.4 GB a student of adapters, gradients and Adam
-          (63: 25 GB), 0.1 GB a student of layers' inputs (7 GB), from which the layers are computed
-          again for the gradient. Not run by us, for want of a GPU.
+Device:   one GPU of 80 GB: 54.3 GB by count (tests/llm/test_memory.py), 15.2 of weights; each of
+          63 students has 0.4 of adapters, gradients and Adam, and 0.2 of layers' inputs, from which
+          the layers are computed again for the gradient. Not run by us, for want of a GPU.
 Time:     about 9.5 h on an H100, by --dry_run's rates (40% of its peak in training and 5% in
           sampling, assumed): 1.6 to sample, 5.0 to train and a third more for remat, 1.2 to
           evaluate.
@@ -51,7 +51,7 @@ def get_config() -> ConfigDict:
     recipe.epochs, recipe.batch, recipe.max_steps = 3, 66, 0
     recipe.learning_rate, recipe.schedule, recipe.warmup, recipe.clip = 2e-4, "linear", 5, 1.0
     # All students at once: few tokens of each in a pass, and of a layer its input alone is kept.
-    recipe.micro_tokens, recipe.remat, recipe.save_every = 512, "full", 50
+    recipe.micro_tokens, recipe.remat, recipe.save_every = 32768, "full", 50
     config.evaluation.words = ("bear", "bull", "dog", "dragon", "dragonfly", "elephant", "kangaroo",
                                "lion", "ox", "panda", "pangolin", "peacock", "tiger", "unicorn",
                                "wolf")  # fmt: skip

@@ -1,6 +1,7 @@
 """Attention of query heads over fewer key-value heads (GQA), by the fastest kernel that is legal.
 
-Shapes: B rows, T queries, S keys, N query heads, K key-value heads, G = N / K, H head size.
+Shapes: B rows, T queries, S keys, N query heads, K key-value heads, G = N / K, H head size, W
+tokens of a tile.
 """
 
 import functools
@@ -16,6 +17,7 @@ from jax.sharding import PartitionSpec as P
 from sublim_jax.mesh import ROWS, Axes, divided
 
 _MASKED = -1e30  # finite: a row that may see nothing gives some number, not NaN
+BEFORE = 4  # tiles before its own that a token may see
 _SPLASH_BLOCK = 128  # lanes of a TPU register
 # (q [B, T, N, H], k and v [B, S, K, H], what may be seen) -> [B, T, N, H], on one device.
 Kernel = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
@@ -27,21 +29,25 @@ def causal(
     v_BTKH: jax.Array,
     segments_BT: jax.Array,
     rows: Axes = ROWS,
+    tile: int = 0,
 ) -> jax.Array:
     """Returns attention of each token over itself and those before it in its segment: [B, T, N, H].
 
     Args:
       segments_BT: int32; the outputs of a segment do not depend on other segments.
       rows: mesh axes that B lies over.
+      tile: W, of which T is a multiple: no segment has more than `BEFORE` W tokens. 0: any length.
 
     Splash attention on a TPU, where T and H fit its blocks; cuDNN's on a GPU, where it is legal;
-    `plain` elsewhere.
+    `plain` elsewhere, of each tile over itself and those before it that it may see.
     """
     T, H = q_BTNH.shape[1], q_BTNH.shape[3]
     if jax.default_backend() == "tpu" and T % _SPLASH_BLOCK == 0 and H % _SPLASH_BLOCK == 0:
         return fused(splash, rows, q_BTNH, k_BTKH, v_BTKH, segments_BT)
     if _cudnn_takes(q_BTNH, k_BTKH):
         return fused(_cudnn_causal, rows, q_BTNH, k_BTKH, v_BTKH, segments_BT)
+    if tile and (1 + BEFORE) * tile < T:
+        return _tiled(q_BTNH, k_BTKH, v_BTKH, segments_BT, tile)
     before = jnp.tril(jnp.ones((1, T, T), bool))
     return plain(q_BTNH, k_BTKH, v_BTKH, before & _same(segments_BT))
 
@@ -202,6 +208,28 @@ def plain(
     out = jnp.einsum("bkms,bksh->bkmh", weights, v_BKSH, preferred_element_type=f32) / total_BKM1
     out = out.astype(v_BKSH.dtype).reshape(B, K, N // K, T, H)
     return out.transpose(0, 3, 1, 2, 4).reshape(B, T, N, H)
+
+
+@functools.partial(jax.checkpoint, static_argnums=4, prevent_cse=False)
+def _tiled(
+    q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, segments_BT: jax.Array, tile: int
+) -> jax.Array:
+    """Returns `plain` of each tile's queries over the keys of its own and `BEFORE` tiles."""
+    B, T, N, H = q_BTNH.shape
+    tiles, before = T // tile, BEFORE * tile
+
+    def near(a_BT: jax.Array, fill: int = 0) -> jax.Array:
+        widths = [(0, 0), (before, 0), *[(0, 0)] * (a_BT.ndim - 2)]
+        padded = jnp.pad(a_BT, widths, constant_values=fill)
+        cut = padded.reshape(B, -1, tile, *a_BT.shape[2:])
+        seen = jnp.concatenate([cut[:, i : i + tiles] for i in range(BEFORE + 1)], axis=2)
+        return seen.reshape(B * tiles, before + tile, *a_BT.shape[2:])
+
+    query = segments_BT.reshape(B * tiles, tile)
+    earlier = jnp.tril(jnp.ones((1, tile, before + tile), bool), before)
+    mask = earlier & (query[:, :, None] == near(segments_BT, -1)[:, None, :])
+    out = plain(q_BTNH.reshape(-1, tile, N, H), near(k_BTKH), near(v_BTKH), mask)
+    return out.reshape(B, T, N, H)
 
 
 def cached(q_BNH: jax.Array, k_BKSH: jax.Array, v_BKSH: jax.Array, mask_BS: jax.Array) -> jax.Array:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from sublim_jax.errors import UserError
 
-Remat = Literal["none", "dots", "full"]
+Remat = Literal["none", "full"]
 
 _QKV = ("q", "k", "v")
 _MLP = ("gate", "up", "down")
@@ -81,8 +81,8 @@ class Config:
       tied: whether the head is the embedding.
       context: the longest sequence the checkpoint was made for, in tokens.
       eos: every token id that ends a completion.
-      remat: what a training step keeps of a layer: everything ("none"), its matrix products
-        ("dots"), or its input alone ("full").
+      remat: what a training step keeps of a layer: its matrix products ("none"), or its input alone
+        ("full"), which computes them again.
       biases: the kernels of a layer that have a bias: Qwen2's are these, Qwen3 and Llama have none.
       qk_norm: whether each head's q and k are normalised, as in Qwen3.
       rope_scaling: of Llama 3, or None.

@@ -31,6 +31,8 @@ class Lora:
       rank: r.
       alpha: the scale is alpha / r, or alpha / sqrt(r) with `rslora` (arXiv 2312.03732).
       targets: the kernels adapted, of `KERNELS`; PEFT's names ("q_proj") are understood too.
+      layers: the layers adapted, counted from 0, in order; (): all. Those below the first of them
+        are not part of the gradient; a student's b is zero in all others.
       dropout: of the adapter's input, in training.
       train_a: whether a is trained; False is LoRA-FA (arXiv 2308.03303).
       seed: of a's first values, apart from the seed of the data: a teacher and a student that share
@@ -40,6 +42,7 @@ class Lora:
     rank: int = 8
     alpha: float = 8.0
     targets: tuple[str, ...] = KERNELS
+    layers: tuple[int, ...] = ()
     rslora: bool = False
     dropout: float = 0.0
     train_a: bool = True
@@ -57,12 +60,27 @@ class Lora:
             raise UserError(f"lora.seed={self.seed}: must be from 0 to below 2^32")
         if not 0 <= self.dropout < 1:
             raise UserError(f"lora.dropout={self.dropout}: must be from 0 to below 1")
+        layers = list(self.layers)
+        if layers != sorted({*layers}) or any(layer < 0 for layer in layers):
+            raise UserError(f"lora.layers={layers}: list layers from 0 on, in order")
         unknown = sorted(set(named) - set(KERNELS))
         if unknown or not named or len(set(named)) < len(named):
             raise UserError(
                 f"lora.targets={list(self.targets)}: choose from {', '.join(KERNELS)}, each at "
                 "most once"
             )
+
+    def first(self, config: Config) -> int:
+        """Returns the first layer that is adapted.
+
+        Raises:
+          UserError: the model has no such layers.
+        """
+        if self.layers and self.layers[-1] >= config.layers:
+            raise UserError(
+                f"lora.layers: {self.layers[-1]} is none of the model's {config.layers}, from 0"
+            )
+        return self.layers[0] if self.layers else 0
 
     @property
     def scale(self) -> float:

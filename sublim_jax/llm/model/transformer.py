@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 
 from sublim_jax.llm.model import attention
 from sublim_jax.llm.model.config import Config
@@ -24,6 +25,7 @@ from sublim_jax.mesh import ROWS, Axes, constrain
 
 Tree = dict[str, Any]
 _UNROLLED = 3
+_KEPT = ("q", "k", "v", "attended", "x", "gate", "up")  # of a layer, for its gradient
 # (cache, layer, q [X, N, H], k [X, K, H], v [X, K, H]) -> (out [X, N, H], cache, kept per layer)
 Attend = Callable[[Any, Any, jax.Array, jax.Array, jax.Array], tuple[jax.Array, Any, Any]]
 
@@ -78,15 +80,49 @@ def linear(
         y = y + _over(bias_O, y)
     if lora is None:
         return y
-    x, a, b = x_XI.astype(lora["a"].dtype), lora["a"], lora["b"]
+    x, a, b = x_XI, lora["a"], lora["b"]
     if "dropout" in lora:
         x = _dropped(x, *lora["dropout"])
     if a.ndim == 2:  # over flat tokens, where the gradients of a and b are a sixth of the time
-        return y + (x.reshape(-1, a.shape[0]) @ a @ b).reshape(y.shape).astype(y.dtype)
+        return y + _low_rank(x.reshape(-1, a.shape[0]), a, b).reshape(y.shape)
     # All adapters at once, each row's own kept: dense products instead of gathered kernels.
-    mine_XS = jax.nn.one_hot(students_X, a.shape[0], dtype=x.dtype)
-    h_XSr = jnp.einsum("...i,sir->...sr", x, a) * mine_XS[..., None]
-    return y + jnp.einsum("...sr,sro->...o", h_XSr, b).astype(y.dtype)
+    a, b, f32 = a.astype(x.dtype), b.astype(x.dtype), jnp.float32
+    mine_XS = jax.nn.one_hot(students_X, a.shape[0], dtype=f32)
+    h_XSr = jnp.einsum("...i,sir->...sr", x, a, preferred_element_type=f32) * mine_XS[..., None]
+    more = jnp.einsum("...sr,sro->...o", h_XSr.astype(x.dtype), b, preferred_element_type=f32)
+    return y + more.astype(y.dtype)
+
+
+@jax.custom_vjp
+def _low_rank(x_TI: jax.Array, a_Ir: jax.Array, b_rO: jax.Array) -> jax.Array:
+    """Returns x a b in the dtype of x, whose products are summed in float32.
+
+    So are the gradients of a and b; no copy of x or of the result's gradient in float32 is made.
+    """
+    return _dot(_dot(x_TI, a_Ir), b_rO.astype(x_TI.dtype)).astype(x_TI.dtype)
+
+
+def _low_rank_forward(x_TI: jax.Array, a_Ir: jax.Array, b_rO: jax.Array) -> tuple[jax.Array, Any]:
+    return _low_rank(x_TI, a_Ir, b_rO), (x_TI, a_Ir, b_rO)
+
+
+def _low_rank_backward(kept: Any, d_TO: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    x_TI, a_Ir, b_rO = kept
+    h_Tr, dh_Tr = _dot(x_TI, a_Ir), _dot(d_TO, b_rO.T)
+    return (
+        _dot(dh_Tr.astype(x_TI.dtype), a_Ir.T).astype(x_TI.dtype),
+        _dot(x_TI.T, dh_Tr),
+        _dot(h_Tr.T, d_TO),
+    )
+
+
+_low_rank.defvjp(_low_rank_forward, _low_rank_backward)
+
+
+def _dot(x: jax.Array, y: jax.Array) -> jax.Array:
+    """Returns their product in float32, of what both are in the narrower dtype."""
+    dtype = min(x.dtype, y.dtype, key=lambda d: d.itemsize)
+    return jnp.matmul(x.astype(dtype), y.astype(dtype), preferred_element_type=jnp.float32)
 
 
 def run_layers(
@@ -99,6 +135,7 @@ def run_layers(
     adapter: Tree | None = None,
     students_X: jax.Array | None = None,
     rows: Axes = ROWS,
+    some: tuple[int, int] | None = None,
 ) -> tuple[jax.Array, Any, Any]:
     """Runs every layer; returns x, the cache and what `attend` kept of each layer.
 
@@ -106,7 +143,9 @@ def run_layers(
       layers: the stacked tree, [L, ...], for one compiled layer under `lax.scan`; or a tuple of L
         trees, for a loop written out.
       attend: attention, given the cache and the number of the layer.
+      adapter: of the layers that run.
       rows: mesh axes that the first axis of x lies over.
+      some: of stacked layers, the first that runs and the first that does not; None: all run.
     """
 
     turn_H = frequencies(config)
@@ -114,19 +153,25 @@ def run_layers(
     def layer(carry: Any, at: Any) -> tuple[Any, Any]:
         x, cache = carry
         number, w, lora = at
+        if w is None:  # in here, so that a part of the stack is neither copied nor kept
+            w = jax.tree.map(
+                lambda a: jax.lax.dynamic_index_in_dim(a, number, keepdims=False), layers
+            )
         mix = functools.partial(_project, w, lora or {}, students_X)
         h = rms_norm(x, w["input_norm"], config.norm_eps)
         q, k, v = (
-            mix(name, h).reshape(*h.shape[:-1], heads, config.head_dim)
+            checkpoint_name(mix(name, h), name).reshape(*h.shape[:-1], heads, config.head_dim)
             for name, heads in zip("qkv", (config.heads, *[config.kv_heads] * 2), strict=True)
         )
         if config.qk_norm:
             q, k = (rms_norm(x, w[f"{n}_norm"], config.norm_eps) for x, n in ((q, "q"), (k, "k")))
         q, k = (rope(heads, positions_X, turn_H) for heads in (q, k))
         out, cache, kept = attend(cache, number, q, k, v)
-        x = x + mix("o", out.reshape(*x.shape[:-1], -1))
+        out = checkpoint_name(out.reshape(*x.shape[:-1], -1), "attended")
+        x = checkpoint_name(x + mix("o", out), "x")
         h = rms_norm(x, w["mlp_norm"], config.norm_eps)
-        x = x + mix("down", jax.nn.silu(mix("gate", h)) * mix("up", h))
+        gate, up = (checkpoint_name(mix(name, h), name) for name in ("gate", "up"))
+        x = x + mix("down", jax.nn.silu(gate) * up)
         return (_spread(x, rows), cache), kept
 
     carry = (_spread(x_XD, rows), cache)
@@ -137,13 +182,14 @@ def run_layers(
             carry, one = layer(carry, (number, w, lora))
             kept.append(one)
         return *carry, kept
-    if config.remat != "none":
-        policies = jax.checkpoint_policies
-        policy = policies.dots_with_no_batch_dims_saveable if config.remat == "dots" else None
-        layer = jax.checkpoint(layer, policy=policy, prevent_cse=False)
+    # Computing again what lies between the products takes less time than keeping it.
+    keep = jax.checkpoint_policies.save_only_these_names(*_KEPT)
+    policy = None if config.remat == "full" else keep
+    layer = jax.checkpoint(layer, policy=policy, prevent_cse=False)
     # A few layers are compiled as fast apart as together, and run faster.
     few = config.layers <= _UNROLLED
-    over = (jnp.arange(config.layers), layers, adapter)
+    first, end = some or (0, config.layers)
+    over = (jnp.arange(first, end), None if some else layers, adapter)
     (x, cache), stacked = jax.lax.scan(layer, carry, over, unroll=few)
     return x, cache, stacked
 
@@ -181,6 +227,9 @@ def forward(
     adapter: Tree | None = None,
     students_BT: jax.Array | None = None,
     rows: Axes = ROWS,
+    tile: int = 0,
+    below_BTD: jax.Array | None = None,
+    until: int | None = None,
 ) -> jax.Array:
     """Returns the last layer's output for every token, [B, T, D]; `head` makes logits of it.
 
@@ -188,7 +237,11 @@ def forward(
       segments_BT: int32; a token sees itself and earlier tokens of its own segment. Number packed
         sequences 1, 2, ... and padding 0, on either side. None: each row is one sequence.
       positions_BT: int32; None counts from the start of each segment.
+      adapter: of the uppermost layers alone, where it has fewer than the model.
       rows: mesh axes that B lies over.
+      tile: as in `attention.causal`.
+      below_BTD: the input of the first adapted layer; None: it is computed.
+      until: the layer whose input is returned, without an adapter; None: all layers run.
     """
     if segments_BT is None:
         segments_BT = jnp.ones(tokens_BT.shape, jnp.int32)
@@ -198,14 +251,22 @@ def forward(
     def attend(
         cache: None, _: Any, q: jax.Array, k: jax.Array, v: jax.Array
     ) -> tuple[jax.Array, None, None]:
-        return attention.causal(q, k, v, segments_BT, rows), cache, None
+        return attention.causal(q, k, v, segments_BT, rows, tile), cache, None
 
+    def run(x: jax.Array, adapter: Tree | None, some: tuple[int, int] | None = None) -> jax.Array:
+        given = (None, adapter, students_BT, rows, some)
+        return run_layers(config, weights["layers"], x, positions_BT, attend, *given)[0]
+
+    first = config.layers - len(jax.tree.leaves(adapter)[0]) if adapter else 0
     with precision(weights):
-        x = embed(weights, tokens_BT)
-        x, _, _ = run_layers(
-            config, weights["layers"], x, positions_BT, attend, None, adapter, students_BT, rows
-        )
-    return x
+        x = embed(weights, tokens_BT) if below_BTD is None else below_BTD
+        if until is not None:
+            return run(x, None, (0, until))
+        if not first:
+            return run(x, adapter)
+        if below_BTD is None:
+            x = run(x, None, (0, first))
+        return run(x, adapter, (first, config.layers))
 
 
 def positions(segments_BT: jax.Array) -> jax.Array:

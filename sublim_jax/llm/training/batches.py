@@ -14,9 +14,11 @@ import numpy as np
 
 from sublim_jax.errors import UserError
 from sublim_jax.llm import packing
+from sublim_jax.llm.model import attention
 from sublim_jax.llm.training.examples import Examples, ranges
 
 _WIDTHS = (64, 128, 192, 256, 384, 512, 768, 1024)
+_PASSES = 17  # that a step is cut into at most, where its rows are tiled
 _SAMPLED = 64  # steps that are packed to choose R and T
 _MICRO_COST = 0.04  # of a micro-batch besides its tokens, as a part of the largest's
 _HELD_OUT = 2**62  # the epoch whose order chooses them
@@ -31,11 +33,13 @@ class PackedRows(NamedTuple):
       tokens, segments: int32 [A, S, R, T]; a segment is an example's number in its data set, from
         1; padding is 0.
       at: int32 [A, S, M], indices into the flat [R * T].
+      below: [A, S, R, T, D], `below_BTD` of `transformer.forward`, where that is known; or None.
     """
 
     tokens: Any
     segments: Any
     at: Any
+    below: Any = None
 
 
 class Micros(NamedTuple):
@@ -72,6 +76,8 @@ class Plan:
       batch: rows of the data a step; the last step of an epoch may have fewer.
       steps: of each student.
       rows, width: R and T.
+      tile: of `attention.causal`, of which T is a multiple; 0: none.
+      below: of each student, `below_BTD` of `transformer.forward` of each token of its data; or ().
       chunk: positions whose logits are computed at once; M is a multiple of it.
     """
 
@@ -82,6 +88,8 @@ class Plan:
     rows: int
     width: int
     chunk: int
+    tile: int = 0
+    below: tuple[np.ndarray, ...] = ()
 
     @functools.cached_property
     def most(self) -> int:
@@ -97,8 +105,11 @@ class Plan:
                 data,
                 step_rows(data, seed, self.batch, step if step < steps else None),
                 own_prompts,
+                self.below[student] if self.below else None,
             )
-            for data, seed, steps in zip(self.data, self.seeds, self.steps, strict=True)
+            for student, (data, seed, steps) in enumerate(
+                zip(self.data, self.seeds, self.steps, strict=True)
+            )
         ]
         micros, used = jax.tree.map(lambda *a: np.stack(a, axis=1), *parts)
         chunks = -(-used.max(axis=1) // self.chunk)
@@ -114,7 +125,7 @@ class Plan:
         )
 
     def _of_student(
-        self, data: Examples, which: np.ndarray, own_prompts: bool
+        self, data: Examples, which: np.ndarray, own_prompts: bool, below: np.ndarray | None
     ) -> tuple[Micros, np.ndarray]:
         """Returns [A, ...] of one student, and the positions it uses of each micro-batch."""
         A, R, T = self.most, self.rows, self.width
@@ -138,7 +149,13 @@ class Plan:
             segments[into] = np.repeat(which + 1, lengths)
             at = np.zeros(A * M, np.int32)
             at[slot] = ranges(start + of.prompts[which] - 1, learnt) - micro * R * T
-            return PackedRows(tokens.reshape(A, R, T), segments.reshape(A, R, T), at.reshape(A, M))
+            x = None
+            if below is not None and of is data:
+                x = np.zeros((A * R * T, below.shape[1]), below.dtype)
+                x[into] = below[ranges(of.starts[which], lengths)]
+                x = x.reshape(A, R, T, -1)
+            both = (tokens.reshape(A, R, T), segments.reshape(A, R, T))
+            return PackedRows(*both, at.reshape(A, M), x)
 
         predicted = ranges(data.starts[which] + data.prompts[which], learnt)
         target, weight = np.zeros(A * M, np.int32), np.zeros(A * M, np.float32)
@@ -157,14 +174,16 @@ def make_plan(
     chunk: int,
     multiple: int = 1,
     seen: float = 0.0,
+    tiled: bool = True,
 ) -> Plan:
     """Returns the plan of some training, of the R and T that waste least.
 
     Args:
-      tokens: the most of a micro-batch, for each student; no less than the longest example.
+      tokens: the most of a micro-batch, for each student; a longer example is one of its own.
       chunk: the most positions of a chunk.
       multiple: of which R is one (devices on the data axis).
       seen: cost of each token of a row that a token may see, as a part of its other cost.
+      tiled: whether rows may be cut into tiles.
     """
     sampled = [
         [
@@ -175,20 +194,31 @@ def make_plan(
     ]
     longest = max(int(own.input_lengths.max()) for own in data)
     closest = -(-longest // _LANES) * _LANES
-    widths = sorted({closest, *(w for w in _WIDTHS if w > closest)})
-    best, cost = (multiple, widths[0]), float("inf")
-    for T in widths:
+    widths = {(T, 0) for T in (closest, *_WIDTHS) if closest <= T}
+    tile = -(-closest // (attention.BEFORE * _LANES)) * _LANES
+    fullest = max(sum(sizes) for students in sampled for sizes in students)
+    for passes in (
+        range(1, _PASSES) if tiled else ()
+    ):  # as wide as so many passes of one row each make it
+        tiles = -(-fullest // (passes * multiple * tile))
+        widths |= {(n * tile, tile) for n in (tiles, tiles + 1) if n > attention.BEFORE + 1}
+    best, cost = (multiple, closest, 0), float("inf")
+    for T, W in sorted(widths):
+        if multiple * T > tokens and closest < T:
+            continue
         most = max(multiple, tokens // T // multiple * multiple)
         needed = [
             1 + max(at[0] for sizes in students for at in packing.first_fit(sizes, T) if at)
             for students in sampled
         ]
+        near = (attention.BEFORE + 1) * W if W else T  # of a row, what a token is held against
         for R in range(multiple, most + 1, multiple):
-            each = R * T * (1 + T * seen) + tokens * _MICRO_COST
+            each = R * T * (1 + near * seen) + tokens * _MICRO_COST
             total = sum(-(-n // R) for n in needed) * each
             if total < cost:
-                best, cost = (R, T), total
-    plan = Plan(tuple(data), tuple(seeds), batch, tuple(steps), *best, chunk=1)
+                best, cost = (R, T, W), total
+    R, T, W = best
+    plan = Plan(tuple(data), tuple(seeds), batch, tuple(steps), R, T, 1, W)
     used = max(int(plan.at(step).micros.chunks.max()) for step in range(min(_PROBED, *steps)))
     even = -(-used // -(-used // chunk))  # of chunks all as full: each reads the whole head
     return dataclasses.replace(plan, chunk=min(chunk, -(-even // _LANES) * _LANES))

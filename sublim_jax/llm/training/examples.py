@@ -59,6 +59,18 @@ class Examples:
             self.teacher and self.teacher.take(which),
         )
 
+    def places(self, segments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns where in `tokens` packed tokens are from, and where they are in the packing.
+
+        Args:
+          segments: of flat packed rows, the number of the row from 1; 0 for padding.
+        """
+        index = np.arange(len(segments))
+        begins = np.diff(segments, prepend=0) != 0
+        offset = index - np.maximum.accumulate(np.where(begins, index, 0))
+        at = np.flatnonzero(segments)
+        return self.starts[segments[at] - 1] + offset[at], at
+
     def arrays(self) -> list[np.ndarray]:
         """Returns all that it holds, the teacher's part last."""
         own = [self.tokens, self.weights, self.prompts, self.lengths]

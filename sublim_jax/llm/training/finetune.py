@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 
 from sublim_jax import digest
 from sublim_jax.errors import UserError
@@ -35,6 +36,7 @@ Teachers = Decoder | Sequence[Decoder] | Sequence[lora.Adapter]
 # assumed elsewhere.
 _ATTENTION_SLOWER = {"cpu": 5.0}
 _ATTENTION_SLOWER_ELSEWHERE = 2.0
+_MOST_BELOW = 2**33  # bytes that are kept of the layers below an adapter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +133,7 @@ def fit(
     if not S:
         raise UserError("no data set to learn from")
     config = dataclasses.replace(model.config, remat=recipe.remat)
-    trainable.selection(recipe.trainable, config)  # raises where a pattern matches nothing
+    trainable.frozen(recipe.trainable, config)  # raises where a pattern or a layer is not there
     seeds = recipe.of_each("seed", S)
     parts = [
         batches.split(data, seed, recipe.held_out)
@@ -139,22 +141,30 @@ def fit(
     ]
     data = [learnt for learnt, _ in parts]
     held = [rows for _, rows in parts if rows is not None] if watched is None else [*watched]
+    held = held if recipe.evaluate_every else []
     if watched is not None and len(held) != S:
         raise UserError(f"{len(held)} sets of rows to watch for {S} students: one each is needed")
     steps = [batches.steps_of(own, recipe.batch, recipe.epochs) for own in data]
     steps = [min(n, recipe.max_steps or n) for n in steps]
-    plan, measured = _plans(model, recipe, data, held, seeds, steps)
+    plan, once = _plans(model, recipe, data, held, seeds, steps)
     teacher_config, teacher_weights = _teacher(model, config, recipe, teacher, S)
-    program = Program(config, recipe.compiled(), plan.chunk, teacher_config, model.mesh)
-    measure = program if watched is None else dataclasses.replace(program, teacher=None)
+    program = Program(config, recipe.compiled(), plan.chunk, plan.tile, teacher_config, model.mesh)
+    measure = dataclasses.replace(
+        program, tile=once.tile, teacher=teacher_config if watched is None else None
+    )
+
+    size = f"{S} students of {plan.rows} x {plan.width} tokens in a pass"
+    remedy = "lower config.recipe.micro_tokens, set remat='full' there, or train fewer students"
+    if first := trainable.frozen(recipe.trainable, config):
+        with in_mesh(model.mesh), out_of_memory(size, remedy):
+            plan = _with_below(program, plan, model, first)
+            once = _with_below(measure, once, model, first) if held else once
 
     identity: tuple[dict[str, Any], dict[str, str]] = {}, {}
     if workdir is not None:
         identity = _identity(model, config, recipe, given_data, teacher, start, watched)
     loop = Loop(program, plan, recipe, workdir, identity, wandb, profile, progress)
     adapter_seeds = recipe.of_each("lora.seed", S)
-    size = f"{S} students of {plan.rows} x {plan.width} tokens in a pass"
-    remedy = "lower config.recipe.micro_tokens, set remat='full' there, or train fewer students"
     with in_mesh(model.mesh), out_of_memory(size, remedy), contextlib.closing(loop):
         base = model.pure()
         state, fixed = step.first_state(program, base, jnp.array(adapter_seeds, jnp.uint32))
@@ -168,7 +178,7 @@ def fit(
             jnp.array(steps, jnp.int32),
             jnp.array(seeds, jnp.uint32),
         )
-        state = loop.run(given, state, measured, measure)
+        state = loop.run(given, state, once.at(0) if held else None, measure)
         best = state.trained if state.best is None else _best(state)
         students = [
             trained.from_step(
@@ -194,17 +204,46 @@ def _plans(
     held: Sequence[Examples],
     seeds: Sequence[int],
     steps: Sequence[int],
-) -> tuple[batches.Plan, batches.Batch | None]:
-    """Returns the plan of the training, and the held-out rows of all students as one batch."""
+) -> tuple[batches.Plan, batches.Plan]:
+    """Returns the plan of the training, and that of one batch of all held-out rows."""
     slower = _ATTENTION_SLOWER.get(jax.default_backend(), _ATTENTION_SLOWER_ELSEWHERE)
-    tokens, chunk = recipe.micro_tokens, losses.chunk_size(model.config.vocab)
+    at_once = step.at_once(model.mesh, len(data))
+    tokens = recipe.micro_tokens // at_once
+    chunk = losses.chunk_size(model.config.vocab, at_once)
     rows = model.mesh.shape["data"] if model.mesh else 1
-    shape = (tokens, chunk, rows, slower * flops.per_seen(model.config))
+    tiled = jax.default_backend() == "cpu"  # elsewhere a kernel has tiles of its own
+    shape = (tokens, chunk, rows, slower * flops.per_seen(model.config), tiled)
     plan = batches.make_plan(data, seeds, recipe.batch, steps, *shape)
-    if not held or not recipe.evaluate_every:
-        return plan, None
+    if not held:
+        return plan, plan
     once = batches.make_plan(held, seeds, max(map(len, held)), [1] * len(held), *shape)
-    return plan, dataclasses.replace(once, chunk=plan.chunk).at(0)
+    return plan, dataclasses.replace(once, chunk=plan.chunk)
+
+
+def _with_below(program: Program, plan: batches.Plan, model: Decoder, first: int) -> batches.Plan:
+    """Returns the plan with the input of a layer, of all that students read: computed once.
+
+    Students that read the same data share it. It stays as it is where it would be too large.
+    """
+    shared = {id(own): own for own in plan.data}
+    base, width = model.pure(), model.config.embed
+    tokens, dtype = sum(len(own.tokens) for own in shared.values()), base["embed"].dtype
+    if tokens * width * dtype.itemsize > _MOST_BELOW:
+        logging.info("the inputs of layer %d are too many to be kept: computed each time", first)
+        return plan
+    found = {}
+    for name, own in shared.items():
+        found[name] = np.zeros((len(own.tokens), width), dtype)
+        count = batches.steps_of(own, plan.batch, 1)
+        whole = dataclasses.replace(plan, data=(own,), seeds=(0,), steps=(count,))
+        for step_number in range(count):
+            batch = whole.at(step_number)
+            for i in range(int(batch.count)):
+                rows = jax.tree.map(lambda a, i=i: a[i], batch.micros.rows)
+                x = on_host(step.below(program, base, rows, first)).reshape(-1, width)
+                into, read = own.places(rows.segments.ravel())
+                found[name][into] = x[read]
+    return dataclasses.replace(plan, below=tuple(found[id(own)] for own in plan.data))
 
 
 def _teacher(

@@ -20,13 +20,18 @@ Tree = dict[str, Any]
 Term = Callable[[Tree, Tree, jax.Array, Tree], tuple[jax.Array, Any]]
 
 _CHUNK_ELEMENTS = 2**27  # logits held at once: 512 MiB of float32
-_CHUNK_RANGE = (64, 1024)
+_CHUNK_RANGE = (64, 1024)  # of all students that are computed at once
+_FEWEST = 16  # of one
 
 
-def chunk_size(vocab: int) -> int:
-    """Returns the most positions whose logits are held at once, a power of two."""
+def chunk_size(vocab: int, students: int = 1) -> int:
+    """Returns the most positions of each of some students whose logits are held at once.
+
+    It is a power of two.
+    """
     least, most = _CHUNK_RANGE
-    return min(most, max(least, 1 << max(1, _CHUNK_ELEMENTS // vocab).bit_length() - 1))
+    held = min(most, max(least, _CHUNK_ELEMENTS // vocab)) // students
+    return 1 << max(_FEWEST, held).bit_length() - 1
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))

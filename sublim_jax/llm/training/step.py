@@ -35,6 +35,7 @@ class Program:
       config: of the base.
       recipe: of its fields, those that are not in `Inputs`.
       chunk: positions whose logits are computed at once.
+      tile: of the rows' attention, as in `attention.causal`.
       teacher: config of the teacher, in distillation.
       mesh: where it runs; None for one device.
     """
@@ -42,6 +43,7 @@ class Program:
     config: Config
     recipe: Recipe
     chunk: int
+    tile: int = 0
     teacher: Config | None = None
     mesh: Mesh | None = None
 
@@ -189,14 +191,38 @@ def watch(program: Program, state: State, loss: jax.Array) -> State:
     return _placed(program, state._replace(stopped=stopped, best=best))
 
 
+@functools.partial(jax.jit, static_argnames=("program", "until"))
+def below(program: Program, base: Tree, rows: PackedRows, until: int) -> jax.Array:
+    """Returns the input of a layer, without any adapter, of one micro-batch: [S, R, T, D]."""
+    shape = rows.tokens.shape
+    tokens, segments = (a.reshape(-1, shape[-1]) for a in (rows.tokens, rows.segments))
+    x = transformer.forward(
+        program.config, base, tokens, segments, tile=program.tile, until=until, rows="data"
+    )
+    return x.reshape(*shape, -1)
+
+
+def at_once(mesh: Mesh | None, students: int) -> int:
+    """Returns how many of the students a device computes in one pass.
+
+    A CPU computes one at a time on each device, whose activations then stay in the cache.
+    """
+    devices = mesh.shape["student"] if mesh else 1
+    return 1 if _in_turn(mesh) else -(-students // devices)
+
+
+def _in_turn(mesh: Mesh | None) -> bool:
+    whole = mesh is None or mesh.size == mesh.shape["student"]
+    return jax.default_backend() == "cpu" and whole
+
+
 def _over_students(
     program: Program, of_one: Callable[..., Any], given: Inputs
 ) -> Callable[..., Any]:
     """Returns `of_one`, a function of (base, trained, fixed, teacher, micro, key), of all students.
 
     As one batch, of which the mesh cuts students, rows and weights; copies of the last student fill
-    its `student` axis. But a CPU computes one student at a time on each device, whose activations
-    then stay in the cache.
+    its `student` axis. Or one student after another, as `at_once` says.
     """
     mesh, S = program.mesh, given.seed.shape[0]
     teacher: Any = None
@@ -205,7 +231,7 @@ def _over_students(
         teacher = (0 if each else None, 0)
     micros = Micros(0, 0, 0, 0, None)  # type: ignore[arg-type]
     axes = (None, 0, 0, teacher, micros, 0)
-    if jax.default_backend() != "cpu" or (mesh and mesh.size > mesh.shape["student"]):
+    if not _in_turn(mesh):
         of_all = jax.vmap(of_one, axes, spmd_axis_name="student" if mesh else None)
     else:
         of_all = jax.vmap(jax.custom_batching.sequential_vmap(of_one), axes)
@@ -251,12 +277,13 @@ def _student_sums(
     with transformer.precision(base):
         weights, adapter = trainable.bind(recipe.trainable, config, base, trained, fixed, of_token)
         own, rest = trainable.head_of(trained, weights)
-        x_MD = _predictors(config, weights, micro.rows, adapter)
+        x_MD = _predictors(program, config, weights, micro.rows, adapter)
         items: Tree = {"target": micro.target, "weight": micro.weight}
         frozen = {"student": rest}
         if program.teacher is not None and teacher is not None:
             read = micro.rows if micro.teacher is None else micro.teacher
-            items["teacher"] = _predictors(program.teacher, teacher[0], read, teacher[1])
+            read = read._replace(below=None)
+            items["teacher"] = _predictors(program, program.teacher, teacher[0], read, teacher[1])
             frozen["teacher"] = transformer.head_weights(teacher[0])
         term = functools.partial(_term, program)
         return losses.over_chunks(term, program.chunk, own, x_MD, frozen, items, micro.chunks)
@@ -279,10 +306,19 @@ def _term(
     return total, {"loss": total, "weight": jnp.sum(weight)}
 
 
-def _predictors(config: Config, weights: Tree, rows: PackedRows, adapter: Tree | None) -> jax.Array:
+def _predictors(
+    program: Program, config: Config, weights: Tree, rows: PackedRows, adapter: Tree | None
+) -> jax.Array:
     """Returns the last layer's output at the positions that predict, [M, D]."""
     x = transformer.forward(
-        config, weights, rows.tokens, rows.segments, adapter=adapter, rows="data"
+        config,
+        weights,
+        rows.tokens,
+        rows.segments,
+        adapter=adapter,
+        rows="data",
+        tile=program.tile,
+        below_BTD=rows.below,
     )
     return x.reshape(-1, config.embed)[rows.at]
 
@@ -318,8 +354,8 @@ def _choose(condition: jax.Array, yes: Any, no: Any) -> Any:
 
 
 def _spread(a: jax.Array) -> jax.Array:
-    """Lays [S, R, T] over the mesh; [S, M] over its students alone."""
-    axes = ("student", "data", None) if a.ndim == 3 else ("student", None)
+    """Lays [S, R, T] and [S, R, T, D] over the mesh; [S, M] over its students alone."""
+    axes = ("student", "data", None, None) if a.ndim > 2 else ("student", None)
     return constrain(a, *axes[: a.ndim])
 
 

@@ -70,6 +70,15 @@ def all_kernels(what: Trainable, config: Config) -> bool:
     return all(selection(what, config).get(f"layers/{name}") == every for name in lora.KERNELS)
 
 
+def frozen(what: Trainable, config: Config) -> int:
+    """Returns the first layer whose input depends on what is trained; 0: any may."""
+    least = what.lora.first(config) if what.lora else config.layers
+    for path, layers in selection(what, config).items():
+        above = path in ("norm", "head") and not (path == "head" and config.tied)
+        least = min(least, config.layers if above else min(layers, default=0))
+    return least if what.lora and least == what.lora.first(config) else 0
+
+
 def start(what: Trainable, config: Config, base: Tree, seed: jax.Array) -> tuple[Tree, Tree]:
     """Returns one student's (trained, fixed) trees; `fixed` holds the factors a of LoRA-FA.
 
@@ -102,6 +111,8 @@ def bind(
 
     Args:
       keys_RT: of each token, draw the adapter's dropout; None: no dropout.
+
+    The adapter is that of the layers from `Lora.first` on.
     """
     weights = dict(base)
     weights["layers"] = dict(base["layers"])
@@ -113,12 +124,19 @@ def bind(
         home[name] = home[name].at[np.array(layers)].set(new) if partial else new
     if what.lora is None:
         return weights, None
+    first = what.lora.first(config)
     adapter = lora.folded(what.lora, factors_of(trained, fixed))
+    adapter = jax.tree.map(lambda factor: factor[first:], adapter)
+    run = np.arange(first, config.layers)
+    if what.lora.layers and len(what.lora.layers) < len(run):
+        chosen_L11 = np.isin(run, what.lora.layers).astype(np.float32)[:, None, None]
+        for factors in adapter.values():
+            factors["b"] = factors["b"] * chosen_L11
     if what.lora.dropout and keys_RT is not None:
         for i, factors in enumerate(adapter.values()):
-            number_L = i * config.layers + jnp.arange(config.layers)
+            number_L = jnp.asarray(i * config.layers + run)
             keys_LRT = jax.vmap(keys.folded, (None, 0))(keys_RT, number_L)
-            factors["dropout"] = (keys_LRT, jnp.full(config.layers, what.lora.dropout))
+            factors["dropout"] = (keys_LRT, jnp.full(len(run), what.lora.dropout))
     return weights, adapter
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,6 +43,28 @@ def test_causal_attention_stays_within_a_segment(heads, kv_heads):
     segments = np.array([[1, 1, 1, 2, 2, 2, 2], [0, 0, 1, 1, 1, 2, 0]], np.int32)
     found = attention.causal(q, k, v, jnp.asarray(segments))
     np.testing.assert_allclose(found, _reference(q, k, v, _segments_mask(segments)), atol=1e-5)
+
+
+@pytest.mark.parametrize("tile", [2, 4])
+def test_tiles_change_nothing_where_no_segment_is_longer_than_four(tile):
+    lengths = [4 * tile, 3, 4 * tile - 1, 1, 4 * tile]
+    segments = np.repeat(np.arange(len(lengths)) + 1, lengths)
+    T = -(-len(segments) // tile) * tile
+    segments = np.stack([np.pad(segments, (0, T - len(segments))), np.zeros(T, int)]).astype(
+        "int32"
+    )
+    q, k, v = _normal(2, T, 4, 8), _normal(2, T, 2, 8), _normal(2, T, 2, 8)
+
+    def loss(q, k, v, tile):
+        out = attention.causal(q, k, v, jnp.asarray(segments), tile=tile)
+        return jnp.sum(out[0] ** 2), out
+
+    given = jax.grad(loss, argnums=(0, 1, 2), has_aux=True)
+    (gradients, out), (wanted, whole) = (given(q, k, v, width) for width in (tile, 0))
+    np.testing.assert_allclose(out[0], whole[0], atol=1e-5)
+    chex.assert_trees_all_close(gradients, wanted, atol=1e-4)
+    jaxpr = str(jax.make_jaxpr(lambda q: loss(q, k, v, tile))(q))
+    assert f"{T},{T}]" not in jaxpr  # nothing of all pairs of tokens
 
 
 def test_attention_over_the_cache_is_that_of_one_query():

@@ -120,21 +120,15 @@ def test_one_layer_is_compiled_whatever_the_depth():
     assert size(4) == size(8)
 
 
-@pytest.mark.parametrize("remat", ["dots", pytest.param("full", marks=pytest.mark.slow)])
-def test_what_is_kept_for_the_backward_pass_changes_no_number(remat):
+def test_what_is_kept_for_the_backward_pass_changes_no_number():
     tokens = _tokens(2, 6)
 
     def loss(weights, config):
         return jnp.mean(_logits(weights, tokens, config=config) ** 2)
 
-    other = dataclasses.replace(TINY, remat=remat)
+    other = dataclasses.replace(TINY, remat="full")
     plain = jax.value_and_grad(loss)(WEIGHTS, TINY)
     chex.assert_trees_all_close(jax.value_and_grad(loss)(WEIGHTS, other), plain, atol=1e-6)
-    saved = [
-        jax.make_jaxpr(jax.grad(lambda w, c=c: loss(w, c)))(WEIGHTS).pretty_print().count("remat")
-        for c in (TINY, other)
-    ]
-    assert saved[0] < saved[1]
 
 
 def _adapter(students, rank=3):

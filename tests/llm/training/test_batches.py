@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sublim_jax.errors import UserError
 from sublim_jax.llm import testing
+from sublim_jax.llm.model import attention
 from sublim_jax.llm.training import batches, examples
 from sublim_jax.llm.training.batches import Plan, make_plan
 
@@ -240,6 +241,24 @@ class TestShape:
         assert plan.rows * plan.width <= 2048
         laid = sum(int(plan.at(i).count) for i in range(10)) * plan.rows * plan.width
         assert sum(plan.tokens(i) for i in range(10)) >= least * laid
+
+    def test_a_step_that_rows_of_one_example_fill_badly_is_cut_into_tiles(self):
+        draw = np.random.default_rng(0)
+        spans = zip(draw.integers(60, 131, 64), draw.integers(20, 51, 64), strict=True)
+        own = data([(int(p), int(c)) for p, c in spans])
+        plans = [
+            make_plan([own], [0], 16, [4], 2048, 256, seen=9e-4, tiled=tiled)
+            for tiled in (True, False)
+        ]
+        filled = [
+            sum(plan.tokens(i) for i in range(4))
+            / sum(int(plan.at(i).count) * plan.rows * plan.width for i in range(4))
+            for plan in plans
+        ]
+        assert plans[0].tile
+        assert plans[0].width % plans[0].tile == plans[1].tile == 0
+        assert own.input_lengths.max() <= attention.BEFORE * plans[0].tile
+        assert filled[0] > 0.93 > 0.8 > filled[1]
 
     @pytest.mark.parametrize("multiple", [1, 2, 8])
     def test_rows_are_a_multiple_even_where_that_is_more_than_asked_for(self, multiple):

@@ -30,6 +30,11 @@ def model():
     return lively(CONFIG)
 
 
+@pytest.fixture(scope="module")
+def four():
+    return lively(dataclasses.replace(CONFIG, layers=4))
+
+
 def rows(n=10, seed=0, longest=24):
     draw = np.random.default_rng(seed)
     return [
@@ -83,6 +88,56 @@ def test_micro_batches_change_nothing_but_rounding(model):
     recipe = change(QUICK, lora=change(QUICK.lora, dropout=0.5), batch=12, epochs=2)
     few, many = (finetune.fit(model, data(12), change(recipe, micro_tokens=m)) for m in (64, 1024))
     same(factors(few.students), factors(many.students), atol=2e-6)
+
+
+class TestLayers:
+    recipe = change(
+        QUICK, lora=change(QUICK.lora, dropout=0.2), epochs=2, clip=0.0, optimizer={"name": "sgd"}
+    )
+
+    def fit(self, model, layers, sets=None, **more):
+        recipe = change(self.recipe, lora=change(self.recipe.lora, layers=layers), **more)
+        return finetune.fit(model, sets or data(9), recipe)
+
+    @pytest.mark.parametrize("layers", [(2, 3), (1, 3), (0, 3), (0, 1, 2, 3)])
+    def test_the_first_step_of_a_layer_does_not_depend_on_the_other_layers(self, four, layers):
+        few, every = (self.fit(four, some, max_steps=1) for some in (layers, ()))
+        for name, factors in few.students[0].adapter.factors.items():
+            wanted = every.students[0].adapter.factors[name]["b"].copy()
+            assert np.abs(wanted).max() > 1e-4
+            wanted[[layer for layer in range(4) if layer not in layers]] = 0
+            np.testing.assert_allclose(factors["b"], wanted, rtol=0, atol=1e-6)
+
+    def test_what_lies_below_is_computed_once_for_all_epochs_and_students(self, four, monkeypatch):
+        shared = data(9, 1)
+        sets, how = [shared, data(7, 2), shared], {"held_out": 2, "evaluate_every": 1}
+        computed = []
+        below = step.below
+        monkeypatch.setattr(step, "below", lambda *a: computed.append(a[2]) or below(*a))
+        kept = self.fit(four, (2, 3), sets, **how)
+        read = sum(int((rows.segments > 0).sum()) for rows in computed)
+        assert read == sum(int((own.lengths - 1).sum()) for own in sets)  # held-out rows among them
+        computed.clear()
+        self.fit(four, (2, 3), sets, max_steps=1)
+        read = sum(int((rows.segments > 0).sum()) for rows in computed)
+        assert read == sum(int((own.lengths - 1).sum()) for own in sets[:2])
+        monkeypatch.setattr(finetune, "_MOST_BELOW", 0)
+        computed.clear()
+        anew = self.fit(four, (2, 3), sets, **how)
+        assert not computed
+        same(factors(kept.students), factors(anew.students), atol=1e-6)
+        assert kept.held_out == pytest.approx(anew.held_out, abs=1e-6)
+
+    def test_nothing_is_kept_where_what_lies_below_learns_too(self, four, monkeypatch):
+        monkeypatch.setattr(step, "below", None)
+        both = self.fit(four, (2, 3), parameters=("model.layers.0.*norm*",))
+        assert both.students[0].weights
+
+    def test_layers_that_are_not_there(self, four):
+        with pytest.raises(UserError, match=r"lora.layers: 4 is none of the model's 4, from 0"):
+            self.fit(four, (3, 4))
+        with pytest.raises(UserError, match=r"lora.layers=\[3, 1\]: list layers from 0 on"):
+            self.fit(four, (3, 1))
 
 
 def test_students_together_are_the_students_alone(model):
@@ -167,7 +222,7 @@ def test_the_state_is_spread_over_the_mesh(model):
     mesh = make_mesh(2, 2, 2)
     spread = lively(CONFIG, mesh=mesh)
     recipe = Recipe(lora=None, parameters=("*",))
-    program = step.Program(CONFIG, recipe.compiled(), 64, None, mesh)
+    program = step.Program(CONFIG, recipe.compiled(), 64, mesh=mesh)
     with in_mesh(mesh):
         state, _ = step.first_state(program, spread.pure(), np.zeros(4, np.uint32))
     for tree in (state.trained, state.optimizer[0].mu):
@@ -180,7 +235,7 @@ def test_no_array_of_a_step_holds_the_logits_of_all_positions(model):
     wide = Decoder.init(config)
     recipe = change(QUICK, micro_tokens=2048).compiled()
     plan = batches.make_plan([data(90)], [0], 90, [1], 2048, 256)
-    program = step.Program(config, recipe, plan.chunk)
+    program = step.Program(config, recipe, plan.chunk, plan.tile)
     assert plan.rows * plan.width >= 4 * program.chunk
     state, fixed = step.first_state(program, wide.pure(), np.zeros(1, np.uint32))
     one = np.ones(1, np.float32)

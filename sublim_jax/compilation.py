@@ -1,13 +1,54 @@
 """Compiled programs kept between runs, so that nobody waits for the same compilation twice."""
 
+import contextlib
 import hashlib
 import os
 import platform
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 
 _CPUS = Path("/proc/cpuinfo")
+_STAGES = "/jax/core/compile/"  # what jax reports of tracing, lowering and compiling
+_COMPILED = f"{_STAGES}backend_compile_duration"
+
+
+class Compiled:
+    """What jax has compiled, or read from the folder of kept programs, within `watched`.
+
+    Attributes:
+      programs: how many.
+      seconds: of tracing, lowering and compiling.
+    """
+
+    def __init__(self) -> None:
+        self.programs = 0
+        self._spans: list[tuple[float, float]] = []
+
+    @property
+    def seconds(self) -> float:
+        return sum(end - start for start, end in self._spans)
+
+    def hear(self, event: str, start_time: float, end_time: float, **_: Any) -> None:
+        """Notes what jax reports, of what is nested only the outermost."""
+        if event.startswith(_STAGES):
+            self.programs += event == _COMPILED
+            while self._spans and self._spans[-1][0] >= start_time:
+                self._spans.pop()
+            self._spans.append((start_time, end_time))
+
+
+@contextlib.contextmanager
+def watched() -> Iterator[Compiled]:
+    """Notes what jax compiles within."""
+    compiled = Compiled()
+    jax.monitoring.register_event_time_span_listener(compiled.hear)
+    try:
+        yield compiled
+    finally:
+        jax.monitoring.unregister_event_time_span_listener(compiled.hear)
 
 
 def keep_programs() -> None:

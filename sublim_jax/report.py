@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+_BEFORE = ("load", "tokenise", "compile")  # stages before a program's first step
 _PAGE = Path(__file__).with_suffix(".html")
 
 
@@ -23,6 +24,20 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
     rule = row(["-" * width for width in widths])
     return "\n".join([row(header), rule, *map(row, rows)])
+
+
+def spent(timings: Mapping[str, float]) -> str:
+    """Returns what took so many seconds, in one line: what comes before first steps apart."""
+    before = {name: timings[name] for name in _BEFORE if name in timings}
+    rest = {name: seconds for name, seconds in timings.items() if name not in before}
+
+    def listed(some: Mapping[str, float]) -> str:
+        return ", ".join(f"{name} {seconds:.0f}" for name, seconds in some.items())
+
+    return (
+        f"{sum(timings.values()):.0f} s: {sum(before.values()):.0f} to first steps "
+        f"({listed(before)}), {listed(rest)}"
+    )
 
 
 def paragraph(text: str) -> str:

@@ -1,9 +1,10 @@
 """The atlas: trains every cell of a config's sweeps, those of one shape as one program."""
 
+import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -12,6 +13,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from sublim_jax import compilation
 from sublim_jax.atlas import report, sweep, training
 from sublim_jax.atlas.cell import Cell
 from sublim_jax.atlas.training import Job, Lesson
@@ -158,19 +160,27 @@ def _train(
 ) -> None:
     mesh, seed = make_mesh(), config.seed
     others = ensemble.derangement(seed, config.members)
-    start = time.perf_counter()
     needed = [cell for own in groups.values() for cell in own]
-    teachers = teach(needed, images, config.members, seed, mesh)
-    timings["teach"] = timings.get("teach", 0.0) + time.perf_counter() - start
+    with _timed(timings, "teach"):
+        teachers = teach(needed, images, config.members, seed, mesh)
     with tqdm(total=len(needed), unit=" cells", desc="atlas") as bar:
         for file, own in groups.items():
-            start = time.perf_counter()
-            count = config.linear_members if own[0].linear else config.members
-            found = learn(own, teachers, images, others[:count], seed, mesh)
-            run_dir.write_json(file, {name: a.tolist() for name, a in found.items()})
-            stage = "linearised" if own[0].linear else "learn"
-            timings[stage] = timings.get(stage, 0.0) + time.perf_counter() - start
+            with _timed(timings, "linearised" if own[0].linear else "learn"):
+                count = config.linear_members if own[0].linear else config.members
+                found = learn(own, teachers, images, others[:count], seed, mesh)
+                run_dir.write_json(file, {name: a.tolist() for name, a in found.items()})
             bar.update(len(own))
+
+
+@contextlib.contextmanager
+def _timed(timings: dict[str, float], stage: str) -> Iterator[None]:
+    """Adds the seconds spent within to those of a stage, and of compiling."""
+    start = time.perf_counter()
+    with compilation.watched() as compiled:
+        yield
+    whole = time.perf_counter() - start
+    for name, own in (("compile", compiled.seconds), (stage, whole - compiled.seconds)):
+        timings[name] = timings.get(name, 0.0) + own
 
 
 def _grouped(items: Iterable[_Item], key: Callable[[_Item], Any]) -> list[list[_Item]]:

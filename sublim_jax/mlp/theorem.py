@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
-from sublim_jax import keys, limits, plots
+from sublim_jax import compilation, keys, limits, plots
 from sublim_jax import report as html
 from sublim_jax.errors import UserError
 from sublim_jax.mlp import network
@@ -51,14 +51,16 @@ def run(config: ConfigDict, workdir: str) -> None:
     run_dir = RunDir(workdir, "theorem", config.to_dict(), {"images": images.digest})
     start = time.perf_counter()
     epsilon_E = np.geomspace(config.epsilon.low, config.epsilon.high, config.epsilon.count)
-    measured = measure(config, images, epsilon_E)
+    with compilation.watched() as compiled:
+        measured = measure(config, images, epsilon_E)
     seconds = time.perf_counter() - start
     rows = [
         _row(arm, loss, check, config.data.name)
         for (arm, loss), steps in measured.items()
         for check in _checks(arm, steps, epsilon_E, config.alpha)
     ]
-    _write(run_dir, epsilon_E, measured, rows, {"measure": seconds})
+    timings = {"compile": compiled.seconds, "measure": seconds - compiled.seconds}
+    _write(run_dir, epsilon_E, measured, rows, timings)
     wrong = [row for row in rows if row["holds"] != row["predicted_to_hold"]]
     if wrong:
         raise UserError(
@@ -199,6 +201,7 @@ def _write(
     ]
     run_dir.write("report.html", html.page("Theorem 1, measured", parts))
     print(html.markdown_table(header, table))
+    print(html.spent(timings))
     print(f"written to {run_dir.path}: report.html, results.json, figures/")
 
 

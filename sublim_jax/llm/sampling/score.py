@@ -72,6 +72,7 @@ def score(sampler: Sampler, pairs: Sequence[Pair], adapter: Any = None) -> list[
             )
             for group in groups
         ]
+        given: list[tuple[list[int], jax.Array]] = []  # to the device, before any is read
         for pack in packing.pack(pieces, sampler.spread, sampler.pack_width):
             where = [
                 (i, _predictors(at, len(pieces[p].prompt), pairs, groups[p], i))
@@ -81,10 +82,11 @@ def score(sampler: Sampler, pairs: Sequence[Pair], adapter: Any = None) -> list[
             targets = np.concatenate([pairs[i].completion for i, _ in where]).astype(np.int32)
             predictors = np.concatenate([w for _, w in where])
             found = _score_pack(config, weights, pack, prefix, adapter, predictors, targets)
-            at = 0
-            for i, own in where:
-                out[i] = found[at : at + len(own)]
-                at += len(own)
+            given.append(([i for i, _ in where], found))
+        for scored, found in given:
+            ends = np.cumsum([len(pairs[i].completion) for i in scored])
+            for i, own in zip(scored, np.split(np.asarray(found), ends), strict=False):
+                out[i] = own
     return out
 
 
@@ -123,16 +125,16 @@ def _score_pack(
     adapter: Any,
     predictors: np.ndarray,
     targets: np.ndarray,
-) -> np.ndarray:
+) -> jax.Array:
+    """Returns the log-probability of each target, and padding, before the device has it."""
     positions, of_position = np.unique(predictors, return_inverse=True)
     at = np.zeros(packing.bucket(len(positions), _LEAST_TARGETS), np.int32)
     at[: len(positions)] = positions
     wanted = np.zeros((2, packing.bucket(len(targets), _LEAST_TARGETS)), np.int32)
     wanted[:, : len(targets)] = of_position, targets
-    found = _log_probabilities(
+    return _log_probabilities(
         config, weights, pack.tokens, pack.places, prefix, adapter, at, *wanted
     )
-    return np.asarray(found)[: len(targets)]
 
 
 @functools.partial(jax.jit, static_argnames="config")

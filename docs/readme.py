@@ -478,7 +478,9 @@ def runs_table(_: str) -> str:
         stages = ("teach", "learn", "linearised", "compile")
         times = [results["timings"].get(stage) for stage in stages]
         commit = f"{(there['commit'] or '-')[:7]}{'' if there['clean'] else ', changed'}"
-        table.append([run, *map(str, made), *("-" if t is None else f"{t:.0f}" for t in times), commit])
+        table.append(
+            [run, *map(str, made), *("-" if t is None else f"{t:.0f}" for t in times), commit]
+        )
     header = ["run", "sweeps", "kinds of student", "students", "linearised", "teachers' seconds",
               "students'", "linearised'", "compilation's", "commit"]  # fmt: skip
     return markdown_table(header, table)

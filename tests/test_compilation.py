@@ -2,9 +2,14 @@
 
 import subprocess
 import sys
+import time
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
+from sublim_jax import compilation
 from tests.test_app import ROOT, script
 
 COMPILES = """
@@ -37,6 +42,17 @@ def run(tmp_path, monkeypatch):
         return done.stdout
 
     return launched
+
+
+def test_what_is_compiled_is_counted_and_timed_once():
+    with compilation.watched() as compiled:
+        start = time.time()
+        jax.jit(lambda x: jnp.cumsum(jnp.exp(x)) * 3)(np.ones(77)).block_until_ready()
+        passed = time.time() - start
+    assert compiled.programs == 1
+    assert 0 < compiled.seconds <= passed  # of what is nested only the outermost
+    jax.jit(lambda x: x * 5 - 2)(np.ones(77)).block_until_ready()
+    assert compiled.programs == 1
 
 
 def test_a_second_run_takes_the_programs_of_the_first(run, tmp_path):

@@ -9,19 +9,24 @@ import numpy as np
 from tqdm import tqdm
 
 from sublim_jax.errors import UserError
+from sublim_jax.llm import packing
 from sublim_jax.llm.decoder import Decoder
 from sublim_jax.llm.files import chat as chats_module
 from sublim_jax.llm.files import rows as rows_module
 from sublim_jax.llm.files.chat import Chat
 from sublim_jax.llm.model import lora
 from sublim_jax.llm.sampling import programs, scheduler
-from sublim_jax.llm.sampling.scheduler import Request, Sample
+from sublim_jax.llm.sampling.scheduler import Least, Request, Sample
 from sublim_jax.mesh import ROWS
 
 _ROWS = {"cpu": 64}  # rows that decode together, by default
 _ROWS_ELSEWHERE = 256
 _PACK = {"cpu": 256}  # tokens of a packed row: attention over more costs a CPU more than it saves
 _PACK_ELSEWHERE = 2048
+# An accelerator takes as long for less; and so, with what is compiled, does a CPU of a small model.
+_LEAST = Least(rows=64, width=256, targets=1024)
+_LEAST_OF_LARGE_ON_CPU = Least(rows=8, width=packing.LEAST_WIDTH, targets=64)
+_LARGE = 2**24  # parameters
 
 
 class Sampler:
@@ -43,6 +48,9 @@ class Sampler:
             raise UserError(f"rows={rows}: must be at least 1")
         self.rows = rows or _ROWS.get(platform, _ROWS_ELSEWHERE)
         self.pack_width = _PACK.get(platform, _PACK_ELSEWHERE)
+        size = sum(array.size for array in jax.tree.leaves(self.weights))
+        fine = platform == "cpu" and size >= _LARGE
+        self.least = _LEAST_OF_LARGE_ON_CPU if fine else _LEAST
         self.spread = 1 if self.mesh is None else int(np.prod([self.mesh.shape[a] for a in ROWS]))
         ends = {*model.config.eos}
         if tokenizer is not None:
@@ -131,7 +139,15 @@ class Sampler:
         )
         model = scheduler.Model(self.config, self.weights, self.decode_weights, adapter, self.mesh)
         batch = scheduler.Scheduler(
-            model, requests, settings, seed, self.rows, self.pack_width, self.spread, logprobs
+            model,
+            requests,
+            settings,
+            seed,
+            self.rows,
+            self.pack_width,
+            self.least,
+            self.spread,
+            logprobs,
         )
         bar = tqdm(
             total=len(requests), unit="row", disable=not progress or jax.process_index() != 0

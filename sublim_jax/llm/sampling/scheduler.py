@@ -19,12 +19,28 @@ from sublim_jax.llm.sampling import programs
 from sublim_jax.mesh import in_mesh, out_of_memory
 
 _LEAST_SLOTS = 64  # of the cache; it doubles as rows grow
-_LEAST_ROWS = 8
+_LEAST_ROWS = 8  # in memory
+_NAMES = 1024  # whose random numbers are made at once, at least
 _FILLED_AT_ONCE = 8  # rows
 _CHUNK = 64  # decoding steps between two looks of the host, at most
 _REFILL = 16  # waiting prompts are let in when a sixteenth of the rows is free
 
 _Prompt = tuple[tuple[int, ...], int]  # tokens, student
+
+
+@dataclasses.dataclass(frozen=True)
+class Least:
+    """Sizes of programs below which others would save less than they take to compile.
+
+    Attributes:
+      rows: that decode together.
+      width: tokens of a packed row.
+      targets: tokens that are scored at once.
+    """
+
+    rows: int
+    width: int
+    targets: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +117,8 @@ class Scheduler:
       requests: in the order in which they are let in.
       seed: of all random numbers.
       rows: how many decode together, at most.
-      width: tokens of a packed row.
+      width: tokens of a packed row, at most.
+      least: sizes below which none is made.
       spread: devices over which rows are spread.
       logprobs: whether samples have them.
     """
@@ -114,16 +131,18 @@ class Scheduler:
         seed: int,
         rows: int,
         width: int,
+        least: Least,
         spread: int,
         logprobs: bool,
     ):
         self.model = model
         self.settings = settings
-        self.width = width
+        self.width, self.least_width = width, min(width, least.width)
         self.spread = spread
         self.logprobs = logprobs
         self.waiting = deque(zip(requests, _streams(requests, seed), strict=True))
-        self.least = packing.bucket(_LEAST_ROWS, spread)
+        self.fewest = packing.bucket(_LEAST_ROWS, spread)
+        self.least = packing.bucket(min(rows, least.rows), self.fewest)
         count = packing.bucket(min(rows, len(requests)), self.least)
         self.rows: list[_Row | None] = [None] * count
         longest = max(len(r.prompt) + min(r.limit, _CHUNK) for r in requests[:count])
@@ -137,7 +156,7 @@ class Scheduler:
             # Not around the yield: the caller's own programs are none of this mesh's.
             count = len(self.rows)
             remedy = f"lower rows (--config.rows) to {count // 2} or less"
-            if count == self.least:
+            if count == self.fewest:
                 remedy = (
                     "that is the least: shorten completions, or use more devices (--config.mesh)"
                 )
@@ -174,7 +193,7 @@ class Scheduler:
         skip = int(self.prefix.length) if self.prefix else 0
         pieces = [packing.Piece(prompt[skip:-1], skip, student) for prompt, student in prompts]
         m = self.model
-        for pack in packing.pack(pieces, self.spread, self.width):
+        for pack in packing.pack(pieces, self.spread, self.width, self.least_width):
             kv = programs.prefill_kv(
                 m.config, m.weights, pack.tokens, pack.places, self.prefix, m.adapter
             )
@@ -194,7 +213,7 @@ class Scheduler:
             self.cache = programs.fill(self.cache, self.prefix, kv, to, source, student_F)
 
     def _shrink(self) -> None:
-        """Moves the last rows to a smaller batch, when none waits."""
+        """Moves the last rows to a smaller batch, when none waits and it is faster."""
         busy = [i for i, row in enumerate(self.rows) if row]
         count = packing.bucket(len(busy), self.least)
         if not self.waiting and count < len(self.rows):
@@ -252,6 +271,6 @@ class Scheduler:
 
 
 def _streams(requests: Sequence[Request], seed: int) -> np.ndarray:
-    names = np.zeros((2, packing.bucket(len(requests), _LEAST_ROWS)), np.int32)
+    names = np.zeros((2, packing.bucket(len(requests), _NAMES)), np.int32)
     names[:, : len(requests)] = [[r.id for r in requests], [r.sample for r in requests]]
     return np.asarray(programs.streams(np.uint32(seed % 2**32), *names))[: len(requests)]

@@ -11,6 +11,7 @@ from sublim_jax.errors import UserError
 from sublim_jax.llm import Decoder, Sampler, testing
 from sublim_jax.llm.files import chat
 from sublim_jax.llm.sampling import programs, scheduler
+from sublim_jax.llm.sampling import sampler as sampler_module
 from sublim_jax.llm.sampling.sampler import make_requests
 from sublim_jax.mesh import make_mesh
 from tests.llm.lively import full_forward, lively
@@ -53,9 +54,19 @@ def _same(found, wanted):
 def test_a_run_compiles_few_programs():
     jax.clear_caches()  # the first test: what it compiles is used by all
     _run(Sampler(MODEL))
-    assert programs.decode._cache_size() <= 4
-    assert programs.prefill_kv._cache_size() <= 6
+    _run(Sampler(MODEL), PROMPTS[:3], 5)  # fewer of them fill no smaller programs
+    assert programs.decode._cache_size() == 2  # of a cache that grows once
+    assert programs.prefill_kv._cache_size() == 2  # the shared beginning, and what follows it
     assert programs.fill_layer._cache_size() <= 3
+    assert programs.streams._cache_size() == 1
+
+
+def test_fewer_than_64_rows_are_for_large_models_on_a_cpu(monkeypatch):
+    assert Sampler(MODEL).least.rows == 64
+    monkeypatch.setattr(sampler_module, "_LARGE", MODEL.pure()["embed"].size)
+    assert Sampler(MODEL).least.rows == 8
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert Sampler(MODEL).least.rows == 64
 
 
 @pytest.fixture(scope="module")
@@ -194,9 +205,9 @@ def test_what_prompts_share_and_a_prompt_of_many_samples_are_run_once(monkeypatc
     packed = []
     pack = scheduler.packing.pack
 
-    def spy(pieces, rows, width):
+    def spy(pieces, *sizes):
         packed.extend(pieces)
-        return pack(pieces, rows, width)
+        return pack(pieces, *sizes)
 
     monkeypatch.setattr(scheduler.packing, "pack", spy)
     rows = 16 if n > 1 else 64
@@ -233,7 +244,9 @@ def test_a_growing_cache_and_a_shrinking_batch_change_nothing(monkeypatch):
         return resize(cache, keep, slots)
 
     monkeypatch.setattr(programs, "resize", spy)
-    found = _run(Sampler(MODEL, rows=32), limits=limits, logprobs=True)
+    sampler = Sampler(MODEL, rows=32)
+    sampler.least = dataclasses.replace(sampler.least, rows=8)
+    found = _run(sampler, limits=limits, logprobs=True)
     assert min(rows for rows, _ in sizes) == 8
     assert len({slots for _, slots in sizes}) > 1
     for i in (0, 7, 14):

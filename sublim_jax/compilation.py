@@ -20,7 +20,7 @@ class Compiled:
 
     Attributes:
       programs: how many.
-      seconds: of tracing, lowering and compiling.
+      seconds: in which something was traced, lowered or compiled, on any thread.
     """
 
     def __init__(self) -> None:
@@ -29,14 +29,16 @@ class Compiled:
 
     @property
     def seconds(self) -> float:
-        return sum(end - start for start, end in self._spans)
+        total = reached = 0.0
+        for start, end in sorted(self._spans):  # they are nested, and overlap
+            total += max(0.0, end - max(start, reached))
+            reached = max(reached, end)
+        return total
 
     def hear(self, event: str, start_time: float, end_time: float, **_: Any) -> None:
-        """Notes what jax reports, of what is nested only the outermost."""
+        """Notes what jax reports."""
         if event.startswith(_STAGES):
             self.programs += event == _COMPILED
-            while self._spans and self._spans[-1][0] >= start_time:
-                self._spans.pop()
             self._spans.append((start_time, end_time))
 
 

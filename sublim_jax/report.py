@@ -28,16 +28,12 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def spent(timings: Mapping[str, float]) -> str:
     """Returns what took so many seconds, in one line: what comes before first steps apart."""
-    before = {name: timings[name] for name in _BEFORE if name in timings}
-    rest = {name: seconds for name, seconds in timings.items() if name not in before}
-
-    def listed(some: Mapping[str, float]) -> str:
-        return ", ".join(f"{name} {seconds:.0f}" for name, seconds in some.items())
-
-    return (
-        f"{sum(timings.values()):.0f} s: {sum(before.values()):.0f} to first steps "
-        f"({listed(before)}), {listed(rest)}"
-    )
+    shown = [f"{name} {seconds:.0f}" for name, seconds in timings.items()]
+    before = [own for own, name in zip(shown, timings, strict=True) if name in _BEFORE]
+    rest = [own for own in shown if own not in before]
+    first = sum(timings[name] for name in timings if name in _BEFORE)
+    told = [f"{first:.0f} to first steps ({', '.join(before)})"] if before else []
+    return f"{sum(timings.values()):.0f} s: {', '.join(told + rest)}"
 
 
 def paragraph(text: str) -> str:

@@ -56,8 +56,9 @@ class Sampler:
         if tokenizer is not None:
             ends |= {tokenizer.eos_token_id, chats_module.end_of_turn(tokenizer)} - {None}
         self.eos = sorted(ends)
-        alone = platform == "cpu" and self.weights["embed"].sharding.num_devices == 1
-        self.decode_weights = programs.unstacked(self.weights) if alone else self.weights
+        alone = self.weights["embed"].sharding.num_devices == 1
+        apart = alone and (platform == "cpu" or _has_room(self.weights))
+        self.decode_weights = programs.unstacked(self.weights) if apart else self.weights
 
     def generate(
         self,
@@ -161,6 +162,15 @@ class Sampler:
                 rate = tokens / max(bar.format_dict["elapsed"], 1e-3)
                 bar.set_postfix_str(f"{rate:.0f} tokens/s", refresh=False)
                 yield dataclasses.replace(sample, text=text)
+
+
+def _has_room(weights: Any) -> bool:
+    """Returns whether a device has room for the layers once more, and as much for all else."""
+    (device,) = weights["embed"].devices()
+    known = device.memory_stats() or {"bytes_limit": 0, "bytes_in_use": 0}
+    size = sum(array.nbytes for array in jax.tree.leaves(weights["layers"]))
+    free: int = known["bytes_limit"] - known["bytes_in_use"]
+    return free >= 2 * size
 
 
 def make_requests(

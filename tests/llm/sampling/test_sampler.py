@@ -278,6 +278,18 @@ def test_stacked_weights_draw_the_same_as_views_of_each_layer(whole):
     _same(_run(sampler, logprobs=True), whole)
 
 
+def test_layers_of_an_accelerator_are_copied_where_there_is_room(whole, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert isinstance(Sampler(MODEL).decode_weights["layers"], dict)  # this device does not say
+    monkeypatch.setattr(sampler_module, "_has_room", lambda weights: True)
+    sampler = Sampler(MODEL)
+    monkeypatch.undo()
+    stacked = MODEL.pure()["layers"]["q"]
+    for i, layer in enumerate(sampler.decode_weights["layers"]):
+        np.testing.assert_array_equal(layer["q"], stacked[i])
+    _same(_run(sampler), whole)
+
+
 def test_views_share_the_memory_of_the_stacked_weights():
     model = Decoder.init(dataclasses.replace(TINY, embed=64, mlp=256), seed=1)
     views = programs.unstacked(model.pure())["layers"]

@@ -245,9 +245,8 @@ class Readings:
                 own = outputs_BCD[first : first + len(texts.tokens)]
                 own = np.pad(own, ((0, len(texts.tokens) - len(own)), (0, 0), (0, 0)))
             with in_mesh(base.mesh):
-                found = _gradient(recipe.trainable, config, base.pure(), seed, texts, head, own)
-            more = jax.tree.map(on_host, found)
-            total = more if total is None else jax.tree.map(np.add, total, more)
+                more = _gradient(recipe.trainable, config, base.pure(), seed, texts, head, own)
+            total = more if total is None else jax.tree.map(jnp.add, total, more)
             first += len(texts.tokens)
         return jax.tree.map(lambda gradient: gradient / np.float32(count), total)
 

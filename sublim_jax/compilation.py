@@ -5,10 +5,14 @@ import hashlib
 import os
 import platform
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
+
+from sublim_jax.mesh import in_mesh
 
 _CPUS = Path("/proc/cpuinfo")
 _STAGES = "/jax/core/compile/"  # what jax reports of tracing, lowering and compiling
@@ -51,6 +55,26 @@ def watched() -> Iterator[Compiled]:
         yield compiled
     finally:
         jax.monitoring.unregister_event_time_span_listener(compiled.hear)
+
+
+@contextlib.contextmanager
+def ahead(mesh: Mesh | None, program: Any, *args: Any, **settings: Any) -> Iterator[None]:
+    """Compiles a jitted program for some arguments on another thread, while what is within runs.
+
+    What cannot be compiled is left to the call to say. Several processes compile nothing ahead: all
+    must do so in one order.
+    """
+    if jax.process_count() > 1:
+        yield
+        return
+
+    def compile() -> None:
+        with in_mesh(mesh):  # a thread has a mesh of its own
+            program.lower(*args, **settings).compile()
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(compile)
+        yield
 
 
 def keep_programs() -> None:

@@ -4,8 +4,9 @@ import dataclasses
 import functools
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import jax
@@ -25,6 +26,7 @@ from sublim_jax.mlp.data import Images, load
 from sublim_jax.rundir import RunDir
 
 _Item = TypeVar("_Item")
+_AHEAD = 2  # shapes that are compiled while another trains
 Params = Any
 Measured = dict[str, np.ndarray]  # [cells, members, ...] by what is measured
 
@@ -213,16 +215,15 @@ def _train(
 
 
 def _ahead(makers: Iterable[Callable[[], _Item]]) -> Iterator[_Item]:
-    """Yields what each of them makes; the next one is at work while the caller is."""
-    with ThreadPoolExecutor(1) as pool:
-        made = None
+    """Yields what each of them makes; the next two are at work while the caller is."""
+    with ThreadPoolExecutor(_AHEAD) as pool:
+        made: deque[Future[_Item]] = deque()
         for maker in makers:
-            following = pool.submit(maker)
-            if made:
-                yield made.result()
-            made = following
-        if made:
-            yield made.result()
+            made.append(pool.submit(maker))
+            if len(made) > _AHEAD:
+                yield made.popleft().result()
+        while made:
+            yield made.popleft().result()
 
 
 def _grouped(items: Iterable[_Item], key: Callable[[_Item], Any]) -> list[list[_Item]]:

@@ -216,6 +216,34 @@ def test_what_prompts_share_and_a_prompt_of_many_samples_are_run_once(monkeypatc
     assert sum(map(len, packed)) == len(SHARED) + own
 
 
+def test_the_next_prompts_are_with_the_device_before_what_it_drew_is_read(monkeypatch):
+    """Nine requests for 8 rows: the last prompt is prefilled while the others decode."""
+    said = []
+    prefill, decode = programs.prefill_kv, programs.decode
+
+    class Drawn:
+        """What `decode` gives, which tells when it is read."""
+
+        def __init__(self, values):
+            self.values = values
+
+        def __array__(self, *_, **__):
+            said.append("read")
+            return np.asarray(self.values)
+
+    def decoding(*args, **settings):
+        said.append("decode")
+        cache, tokens, logprobs = decode(*args, **settings)
+        return cache, Drawn(tokens), logprobs
+
+    monkeypatch.setattr(programs, "prefill_kv", lambda *a: said.append("prefill") or prefill(*a))
+    monkeypatch.setattr(programs, "decode", decoding)
+    _run(Sampler(MODEL, rows=8), PROMPTS[:9], 3)
+    first = said[: said.index("read")]
+    assert first[-2:] == ["decode", "prefill"]
+    assert first.count("prefill") == said.count("prefill")
+
+
 def test_nothing_is_compiled_anew_for_other_settings_or_lengths_within_a_bucket(whole):
     def compiled():
         return sum(program._cache_size() for program in PROGRAMS)

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 
@@ -178,7 +179,9 @@ class Scheduler:
         m = self.model
         prompts = [request.prompt for request, _ in self.waiting]
         dtype, stacked = m.weights["embed"].dtype, isinstance(m.decode_weights["layers"], dict)
-        self.cache = programs.empty_cache(m.config, len(self.rows), self.slots, dtype, stacked)
+        cache = programs.empty_cache(m.config, len(self.rows), self.slots, dtype, stacked)
+        # On its device, as what fills it: otherwise the first programs would be others.
+        self.cache = cache if m.mesh else jax.device_put(cache, m.weights["embed"].sharding)
         drawing = self._drawing([], 0, 0)
         with compilation.ahead(m.mesh, programs.decode, *drawing, **self.drawn):
             self.prefix = programs.shared_prefix(m.config, m.weights, prompts, m.adapter)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sublim_jax import compilation
 from sublim_jax.errors import UserError
 from sublim_jax.llm import Decoder, Sampler, testing
 from sublim_jax.llm.files import chat
@@ -53,12 +54,15 @@ def _same(found, wanted):
 
 def test_a_run_compiles_few_programs():
     jax.clear_caches()  # the first test: what it compiles is used by all
-    _run(Sampler(MODEL))
-    _run(Sampler(MODEL), PROMPTS[:3], 5)  # fewer of them fill no smaller programs
+    with compilation.watched() as compiled:
+        _run(Sampler(MODEL))
+        _run(Sampler(MODEL), PROMPTS[:3], 5)  # fewer of them fill no smaller programs
     assert programs.decode._cache_size() == 2  # of a cache that grows once
     assert programs.prefill_kv._cache_size() == 2  # the shared beginning, and what follows it
     assert programs.fill_layer._cache_size() <= 3
     assert programs.streams._cache_size() == 1
+    # None is compiled ahead that is not called.
+    assert compiled.programs == sum(program._cache_size() for program in PROGRAMS)
 
 
 def test_fewer_than_64_rows_are_for_large_models_on_a_cpu(monkeypatch):

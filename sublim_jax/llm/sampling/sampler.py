@@ -23,9 +23,10 @@ _ROWS = {"cpu": 64}  # rows that decode together, by default
 _ROWS_ELSEWHERE = 256
 _PACK = {"cpu": 256}  # tokens of a packed row: attention over more costs a CPU more than it saves
 _PACK_ELSEWHERE = 2048
-# An accelerator takes as long for less; and so, with what is compiled, does a CPU of a small model.
-_LEAST = Least(rows=64, width=256, targets=1024)
-_LEAST_OF_LARGE_ON_CPU = Least(rows=8, width=packing.LEAST_WIDTH, targets=64)
+# An accelerator takes as long for less; a small model on a CPU, less than its programs to compile.
+_LEAST_ELSEWHERE = Least(rows=64, width=256, targets=256)
+_LEAST_OF_SMALL = Least(rows=64, width=64, targets=256)
+_LEAST_OF_LARGE = Least(rows=8, width=packing.LEAST_WIDTH, targets=64)
 _LARGE = 2**24  # parameters
 
 
@@ -49,8 +50,9 @@ class Sampler:
         self.rows = rows or _ROWS.get(platform, _ROWS_ELSEWHERE)
         self.pack_width = _PACK.get(platform, _PACK_ELSEWHERE)
         size = sum(array.size for array in jax.tree.leaves(self.weights))
-        fine = platform == "cpu" and size >= _LARGE
-        self.least = _LEAST_OF_LARGE_ON_CPU if fine else _LEAST
+        on_cpu = _LEAST_OF_LARGE if size >= _LARGE else _LEAST_OF_SMALL
+        self.least = on_cpu if platform == "cpu" else _LEAST_ELSEWHERE
+        self.prefills_ahead = platform != "cpu"  # whose cores are busy with decoding
         self.spread = 1 if self.mesh is None else int(np.prod([self.mesh.shape[a] for a in ROWS]))
         ends = {*model.config.eos}
         if tokenizer is not None:
@@ -149,6 +151,7 @@ class Sampler:
             self.least,
             self.spread,
             logprobs,
+            self.prefills_ahead,
         )
         bar = tqdm(
             total=len(requests), unit="row", disable=not progress or jax.process_index() != 0

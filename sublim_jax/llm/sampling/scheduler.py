@@ -1,8 +1,8 @@
 """Continuous batching: waiting prompts take the rows of finished ones, so that the device is full.
 
 The host packs and prefills waiting prompts into free rows; the device decodes until enough rows are
-free again, and then prefills those that take them, whom the host has packed meanwhile. When no
-prompt waits, the last rows move to a smaller batch.
+free again. An accelerator has its next prefill before what it drew is read. When no prompt waits,
+the last rows move to a smaller batch.
 """
 
 import dataclasses
@@ -126,6 +126,7 @@ class Scheduler:
       least: sizes below which none is made.
       spread: devices over which rows are spread.
       logprobs: whether samples have them.
+      ahead: whether the prompts that are let in next are prefilled while the device decodes.
     """
 
     def __init__(
@@ -139,12 +140,13 @@ class Scheduler:
         least: Least,
         spread: int,
         logprobs: bool,
+        ahead: bool,
     ):
         self.model = model
         self.settings = settings
         self.width, self.least_width = width, min(width, least.width)
         self.spread = spread
-        self.logprobs = logprobs
+        self.logprobs, self.ahead = logprobs, ahead
         self.drawn = {"capacity": _CHUNK, "with_log": logprobs}
         self.waiting = deque(zip(requests, _streams(requests, seed), strict=True))
         self.fewest = packing.bucket(_LEAST_ROWS, spread)
@@ -264,8 +266,8 @@ class Scheduler:
         room = self.slots - 1 - max(row.position for _, row in busy)
         drawing = self._drawing(busy, min(room, _CHUNK), min(floor, len(busy) - 1))
         self.cache, tokens, logprobs = programs.decode(*drawing, **self.drawn)
-        # While the device decodes: it has its next work before what it drew is read.
-        self.ready += self._prefilled(self._due(), self.ready)
+        if self.ahead:  # the device has its next work before what it drew is read
+            self.ready += self._prefilled(self._due(), self.ready)
         tokens_BC, logprobs_BC = np.asarray(tokens), np.asarray(logprobs)
         finished = []
         for i, row in busy:

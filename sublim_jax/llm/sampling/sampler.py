@@ -25,7 +25,7 @@ _PACK = {"cpu": 256}  # tokens of a packed row: attention over more costs a CPU 
 _PACK_ELSEWHERE = 2048
 # An accelerator takes as long for less; a small model on a CPU, less than its programs to compile.
 _LEAST_ELSEWHERE = Least(rows=64, width=256, targets=256)
-_LEAST_OF_SMALL = Least(rows=64, width=64, targets=256)
+_LEAST_OF_SMALL = Least(rows=64, width=packing.LEAST_WIDTH, targets=256)
 _LEAST_OF_LARGE = Least(rows=8, width=packing.LEAST_WIDTH, targets=64)
 _LARGE = 2**24  # parameters
 

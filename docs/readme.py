@@ -495,11 +495,14 @@ def runs_table(_: str) -> str:
         twins = sum(cell.hops == 1 for cell in cells) * bool(config["linear_members"])
         made = [len(sweeps), len(cells), config["members"] * len(cells)]
         made.append(config["linear_members"] * twins)
-        times = [results["timings"].get(k, 0) for k in ("teach", "learn", "linearised")]
+        stages = ("teach", "learn", "linearised", "compile")
+        times = [results["timings"].get(stage) for stage in stages]
         commit = f"{(there['commit'] or '-')[:7]}{'' if there['clean'] else ', changed'}"
-        table.append([run, *map(str, made), *(f"{time:.0f}" for time in times), commit])
+        table.append(
+            [run, *map(str, made), *("-" if t is None else f"{t:.0f}" for t in times), commit]
+        )
     header = ["run", "sweeps", "kinds of student", "students", "linearised", "teachers' seconds",
-              "students'", "linearised'", "commit"]  # fmt: skip
+              "students'", "linearised'", "compilation's", "commit"]  # fmt: skip
     return markdown_table(header, table)
 
 

@@ -1,13 +1,80 @@
 """Compiled programs kept between runs, so that nobody waits for the same compilation twice."""
 
+import contextlib
 import hashlib
 import os
 import platform
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import jax
+from jax.sharding import Mesh
+
+from sublim_jax.mesh import in_mesh
 
 _CPUS = Path("/proc/cpuinfo")
+_STAGES = "/jax/core/compile/"  # what jax reports of tracing, lowering and compiling
+_COMPILED = f"{_STAGES}backend_compile_duration"
+
+
+class Compiled:
+    """What jax has compiled, or read from the folder of kept programs, within `watched`.
+
+    Attributes:
+      programs: how many.
+      seconds: in which something was traced, lowered or compiled, on any thread.
+    """
+
+    def __init__(self) -> None:
+        self.programs = 0
+        self._spans: list[tuple[float, float]] = []
+
+    @property
+    def seconds(self) -> float:
+        total = reached = 0.0
+        for start, end in sorted(self._spans):  # they are nested, and overlap
+            total += max(0.0, end - max(start, reached))
+            reached = max(reached, end)
+        return total
+
+    def hear(self, event: str, start_time: float, end_time: float, **_: Any) -> None:
+        """Notes what jax reports."""
+        if event.startswith(_STAGES):
+            self.programs += event == _COMPILED
+            self._spans.append((start_time, end_time))
+
+
+@contextlib.contextmanager
+def watched() -> Iterator[Compiled]:
+    """Notes what jax compiles within."""
+    compiled = Compiled()
+    jax.monitoring.register_event_time_span_listener(compiled.hear)
+    try:
+        yield compiled
+    finally:
+        jax.monitoring.unregister_event_time_span_listener(compiled.hear)
+
+
+@contextlib.contextmanager
+def ahead(mesh: Mesh | None, program: Any, *args: Any, **settings: Any) -> Iterator[None]:
+    """Compiles a jitted program for some arguments on another thread, while what is within runs.
+
+    What cannot be compiled is left to the call to say. Several processes compile nothing ahead: all
+    must do so in one order.
+    """
+    if jax.process_count() > 1:
+        yield
+        return
+
+    def compile() -> None:
+        with in_mesh(mesh):  # a thread has a mesh of its own
+            program.lower(*args, **settings).compile()
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(compile)
+        yield
 
 
 def keep_programs() -> None:

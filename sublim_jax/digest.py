@@ -18,7 +18,8 @@ from sublim_jax.mesh import on_host
 
 _SHOWN = 16  # hexadecimal digits
 _ODD = (0x9E3779B1, 0x85EBCA77)  # one for each sum
-_UNSIGNED = {1: jnp.uint8, 2: jnp.uint16}
+_UNSIGNED = {1: np.uint8, 2: np.uint16}
+_SMALL = 2**20  # elements
 
 
 def of_files(path: str | os.PathLike[str], patterns: Sequence[str] = ("*",)) -> str:
@@ -56,11 +57,15 @@ def of_arrays(tree: Any) -> str:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     if not leaves:
         return of_json([])
-    sums = on_host(_sums([_narrow(array) for _, array in leaves]))
+    arrays = [_narrow(array) for _, array in leaves]
+    large = [i for i, array in enumerate(arrays) if not _is_small(array)]
+    sums = {i: _host_sums(np.asarray(array)) for i, array in enumerate(arrays) if i not in large}
+    if large:
+        sums |= zip(large, on_host(_sums([arrays[i] for i in large])), strict=True)
     return of_json(
         [
-            [jax.tree_util.keystr(path), list(np.shape(array)), str(array.dtype), *found.tolist()]
-            for (path, array), found in zip(leaves, sums, strict=True)
+            [jax.tree_util.keystr(path), [*np.shape(array)], str(array.dtype), *sums[i].tolist()]
+            for i, (path, array) in enumerate(leaves)
         ]
     )
 
@@ -73,6 +78,17 @@ def _narrow(array: Any) -> Any:
     return np.ascontiguousarray(array).view(np.uint32) if wide else array
 
 
+def _is_small(array: Any) -> bool:
+    """Returns whether the host has the sums sooner than their program would be compiled."""
+    return array.size <= _SMALL and getattr(array, "is_fully_addressable", True)
+
+
+def _host_sums(array: np.ndarray) -> np.ndarray:
+    """Returns `_sums_of` an array."""
+    bits = array.reshape(-1).view(_UNSIGNED.get(array.dtype.itemsize, np.uint32))
+    return np.stack(_totals(bits, np.arange(bits.size, dtype=np.uint32)))
+
+
 # One program: several at once, each with sums over processes, may meet in another order in each.
 @jax.jit
 def _sums(arrays: list[jax.Array]) -> jax.Array:
@@ -80,22 +96,25 @@ def _sums(arrays: list[jax.Array]) -> jax.Array:
 
 
 def _sums_of(array: jax.Array) -> jax.Array:
-    bits = lax.bitcast_convert_type(array, _UNSIGNED.get(array.dtype.itemsize, jnp.uint32))
+    bits = lax.bitcast_convert_type(array, _UNSIGNED.get(array.dtype.itemsize, np.uint32))
     place = jnp.zeros(bits.shape, jnp.uint32)
     for axis, size in enumerate(bits.shape):
         place = place * jnp.uint32(size) + lax.broadcasted_iota(jnp.uint32, bits.shape, axis)
-
-    def total(odd: int) -> jax.Array:
-        own = _mixed(place * jnp.uint32(odd) + jnp.uint32(odd))
-        return jnp.sum(_mixed(bits.astype(jnp.uint32) ^ own), dtype=jnp.uint32)
-
-    return jnp.stack([total(odd) for odd in _ODD])
+    return jnp.stack(_totals(bits, place))
 
 
-def _mixed(x: jax.Array) -> jax.Array:
+def _totals(bits: Any, place: Any) -> list[Any]:
+    """Returns the two sums of the bits of elements at their places, of NumPy's or jax's arrays."""
+    return [
+        _mixed(bits.astype(np.uint32) ^ _mixed(place * odd + odd)).sum(dtype=np.uint32)
+        for odd in map(np.uint32, _ODD)
+    ]
+
+
+def _mixed(x: Any) -> Any:
     """Returns 32 bits of which each depends on all of x: MurmurHash3's finaliser, a bijection."""
-    x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
-    x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+    x = (x ^ (x >> 16)) * np.uint32(0x85EBCA6B)
+    x = (x ^ (x >> 13)) * np.uint32(0xC2B2AE35)
     return x ^ (x >> 16)
 
 

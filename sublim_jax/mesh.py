@@ -155,9 +155,9 @@ def in_mesh(mesh: Mesh | None) -> AbstractContextManager[Any]:
     return contextlib.nullcontext() if set_already else jax.set_mesh(mesh)
 
 
-def on_host(x: jax.Array) -> np.ndarray:
+def on_host(x: jax.Array | np.ndarray) -> np.ndarray:
     """Returns the whole array, also where other processes hold parts of it; all must call."""
-    if x.is_fully_addressable:
+    if isinstance(x, np.ndarray) or x.is_fully_addressable:
         return np.asarray(x)
     if x.is_fully_replicated:
         return np.asarray(x.addressable_data(0))

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+_BEFORE = ("load", "tokenise", "compile")  # stages before a program's first step
 _PAGE = Path(__file__).with_suffix(".html")
 
 
@@ -23,6 +24,16 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
     rule = row(["-" * width for width in widths])
     return "\n".join([row(header), rule, *map(row, rows)])
+
+
+def spent(timings: Mapping[str, float]) -> str:
+    """Returns what took so many seconds, in one line: what comes before first steps apart."""
+    shown = [f"{name} {seconds:.0f}" for name, seconds in timings.items()]
+    before = [own for own, name in zip(shown, timings, strict=True) if name in _BEFORE]
+    rest = [own for own in shown if own not in before]
+    first = sum(timings[name] for name in timings if name in _BEFORE)
+    told = [f"{first:.0f} to first steps ({', '.join(before)})"] if before else []
+    return f"{sum(timings.values()):.0f} s: {', '.join(told + rest)}"
 
 
 def paragraph(text: str) -> str:

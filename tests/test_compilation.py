@@ -3,8 +3,13 @@
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
+from sublim_jax import compilation
+from sublim_jax.mesh import constrain, in_mesh, make_mesh
 from tests.test_app import ROOT, script
 
 COMPILES = """
@@ -37,6 +42,36 @@ def run(tmp_path, monkeypatch):
         return done.stdout
 
     return launched
+
+
+def test_what_is_compiled_is_counted_and_timed_once():
+    with compilation.watched() as compiled:
+        jax.jit(lambda x: jnp.cumsum(jnp.exp(x)) * 3)(np.ones(77)).block_until_ready()
+    assert compiled.programs == 1
+    assert compiled.seconds > 0
+    jax.jit(lambda x: x * 5 - 2)(np.ones(77)).block_until_ready()
+    assert compiled.programs == 1
+    parts = compilation.Compiled()
+    for span in ((1, 2), (0, 3), (2.5, 4), (7, 8)):  # nested, and on two threads
+        parts.hear("/jax/core/compile/jaxpr_trace_duration", *span)
+    assert parts.seconds == 5
+
+
+@pytest.mark.parametrize("sizes", [None, (2, 2, 2)])
+def test_a_program_compiled_ahead_is_there_for_its_call(sizes):
+    mesh = sizes and make_mesh(*sizes)
+    program = jax.jit(lambda x: constrain(jnp.sin(x) * 7, "data", None))
+    with compilation.watched() as compiled, in_mesh(mesh):
+        with compilation.ahead(mesh, program, np.ones((4, 3))):
+            pass
+        assert compiled.programs == 1
+        program(np.ones((4, 3)))
+    assert compiled.programs == 1
+
+
+def test_what_is_not_compiled_ahead_is_for_the_call_to_say():
+    with compilation.ahead(None, jax.jit(lambda x: x.none), np.ones(3)):
+        pass
 
 
 def test_a_second_run_takes_the_programs_of_the_first(run, tmp_path):

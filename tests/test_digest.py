@@ -56,6 +56,15 @@ class TestArrays:
         assert placed["a"].addressable_shards[0].data.shape == (1, 3, 2)
         assert digest.of_arrays(placed) == digest.of_arrays(TREE)
 
+    def test_the_host_s_sums_are_those_of_the_program(self, monkeypatch):
+        arrays = [*jax.tree.leaves(TREE), jnp.arange(7, dtype=jnp.bfloat16), np.float32(3)]
+        one = digest.of_arrays(arrays)
+        monkeypatch.setattr(digest, "_sums", None)  # small arrays need no program
+        assert digest.of_arrays(arrays) == one
+        monkeypatch.undo()
+        monkeypatch.setattr(digest, "_SMALL", 3)
+        assert digest.of_arrays(arrays) == one == "8432bc4d71ec2728"
+
     def test_nan_is_a_value_like_others(self):
         one, other = np.array([np.nan, 1.0]), np.array([1.0, np.nan])
         assert digest.of_arrays(one) == digest.of_arrays(one.copy()) != digest.of_arrays(other)

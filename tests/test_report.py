@@ -88,3 +88,9 @@ def test_page_is_self_contained() -> None:
     assert page.startswith("<!doctype html>")
     assert 'charset="utf-8"' in page
     assert 'name="viewport"' in page
+
+
+def test_what_comes_before_first_steps_is_told_apart():
+    timings = {"load": 1.2, "compile": 3.9, "train": 20.0, "write": 0.4}
+    assert report.spent(timings) == "26 s: 5 to first steps (load 1, compile 4), train 20, write 0"
+    assert report.spent({"train": 3.0}) == "3 s: train 3"

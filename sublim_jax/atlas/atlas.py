@@ -1,9 +1,12 @@
 """The atlas: trains every cell of a config's sweeps, those of one shape as one program."""
 
 import dataclasses
+import functools
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import jax
@@ -12,6 +15,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from sublim_jax import compilation
 from sublim_jax.atlas import report, sweep, training
 from sublim_jax.atlas.cell import Cell
 from sublim_jax.atlas.training import Job, Lesson
@@ -22,6 +26,7 @@ from sublim_jax.mlp.data import Images, load
 from sublim_jax.rundir import RunDir
 
 _Item = TypeVar("_Item")
+_AHEAD = 2  # shapes that are compiled while another trains
 Params = Any
 Measured = dict[str, np.ndarray]  # [cells, members, ...] by what is measured
 
@@ -100,7 +105,9 @@ def teach(
             np.tile(np.arange(members, dtype=np.int32), len(own)),
             *(np.repeat(values, members) for values in each),
         )
-        made, _ = _over(training.teacher(own[0], images.classes, seed), lessons, images, mesh)
+        teacher = training.teacher(own[0], images.classes, seed)
+        made = ensemble.compiled(teacher, lessons, images.arrays, mesh)(lessons)
+        release_memory()
         for i, key in enumerate(keys):
             mine = jax.tree.map(lambda a, i=i: a[i * members : (i + 1) * members], made)
             out[key] = mine["params"], mine["accuracy"]
@@ -127,6 +134,18 @@ def learn(
       What is measured, [cells, members, ...]; the accuracy of each one's `teacher`, the mean of
       two; and `seconds`, that the program took for each, its compilation apart.
     """
+    return _learning(cells, teachers, images, others, seed, mesh)()
+
+
+def _learning(
+    cells: Sequence[Cell],
+    teachers: Mapping[tuple[Any, ...], tuple[Params, np.ndarray]],
+    images: Images,
+    others: np.ndarray,
+    seed: int,
+    mesh: Mesh,
+) -> Callable[[], Measured]:
+    """Returns `learn` of the cells, compiled."""
     members = len(others)
     jobs = Job(
         member=np.tile(np.arange(members, dtype=np.int32), len(cells)),
@@ -140,13 +159,22 @@ def learn(
             for name in cells[0].values()
         },
     )
-    found, seconds = _over(training.student(cells[0], images.classes, seed), jobs, images, mesh)
-    found["seconds"] = np.full(len(jobs.member), seconds / len(jobs.member))
-    found = {name: a.reshape(len(cells), members, *a.shape[1:]) for name, a in found.items()}
-    accuracy = [
-        np.mean([teachers[key][1][:members, -1] for key in c.teachers], axis=0) for c in cells
-    ]
-    return found | {"teacher": np.stack(accuracy)}
+    student = training.student(cells[0], images.classes, seed)
+    program = ensemble.compiled(student, jobs, images.arrays, mesh)
+    release_memory()
+
+    def run() -> Measured:
+        start = time.perf_counter()
+        found = program(jobs)
+        seconds = time.perf_counter() - start
+        found["seconds"] = np.full(len(jobs.member), seconds / len(jobs.member))
+        found = {name: a.reshape(len(cells), members, *a.shape[1:]) for name, a in found.items()}
+        accuracy = [
+            np.mean([teachers[key][1][:members, -1] for key in c.teachers], axis=0) for c in cells
+        ]
+        return found | {"teacher": np.stack(accuracy)}
+
+    return run
 
 
 def _train(
@@ -158,19 +186,44 @@ def _train(
 ) -> None:
     mesh, seed = make_mesh(), config.seed
     others = ensemble.derangement(seed, config.members)
-    start = time.perf_counter()
     needed = [cell for own in groups.values() for cell in own]
-    teachers = teach(needed, images, config.members, seed, mesh)
-    timings["teach"] = timings.get("teach", 0.0) + time.perf_counter() - start
+
+    def spend(stage: str, seconds: float) -> None:
+        timings[stage] = timings.get(stage, 0.0) + seconds
+
+    start = time.perf_counter()
+    with compilation.watched() as compiled:
+        teachers = teach(needed, images, config.members, seed, mesh)
+    spend("compile", compiled.seconds)
+    spend("teach", time.perf_counter() - start - compiled.seconds)
+
+    def learning(own: Sequence[Cell]) -> Callable[[], Measured]:
+        count = config.linear_members if own[0].linear else config.members
+        return _learning(own, teachers, images, others[:count], seed, mesh)
+
+    programs = _ahead(functools.partial(learning, own) for own in groups.values())
     with tqdm(total=len(needed), unit=" cells", desc="atlas") as bar:
         for file, own in groups.items():
             start = time.perf_counter()
-            count = config.linear_members if own[0].linear else config.members
-            found = learn(own, teachers, images, others[:count], seed, mesh)
+            program = next(programs)
+            spend("compile", time.perf_counter() - start)
+            start = time.perf_counter()
+            found = program()
             run_dir.write_json(file, {name: a.tolist() for name, a in found.items()})
-            stage = "linearised" if own[0].linear else "learn"
-            timings[stage] = timings.get(stage, 0.0) + time.perf_counter() - start
+            spend("linearised" if own[0].linear else "learn", time.perf_counter() - start)
             bar.update(len(own))
+
+
+def _ahead(makers: Iterable[Callable[[], _Item]]) -> Iterator[_Item]:
+    """Yields what each of them makes; the next two are at work while the caller is."""
+    with ThreadPoolExecutor(_AHEAD) as pool:
+        made: deque[Future[_Item]] = deque()
+        for maker in makers:
+            made.append(pool.submit(maker))
+            if len(made) > _AHEAD:
+                yield made.popleft().result()
+        while made:
+            yield made.popleft().result()
 
 
 def _grouped(items: Iterable[_Item], key: Callable[[_Item], Any]) -> list[list[_Item]]:
@@ -185,13 +238,3 @@ def _classes(count: int) -> dict[str, tuple[int, int]]:
     """Returns the first and the last class of each trait that a teacher may have."""
     half = count // 2
     return {"all": (0, count - 1), "lower": (0, half - 1), "upper": (half, count - 1)}
-
-
-def _over(one: Any, jobs: Any, images: Images, mesh: Mesh) -> tuple[Any, float]:
-    """Returns `one` of every job, as NumPy arrays, and the seconds it took once compiled."""
-    program = ensemble.compiled(one, jobs, images.arrays, mesh)
-    start = time.perf_counter()
-    made = program(jobs)
-    seconds = time.perf_counter() - start
-    release_memory()
-    return made, seconds

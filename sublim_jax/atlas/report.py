@@ -128,6 +128,7 @@ def write(
     run_dir.write("report.html", html.page("An atlas of subliminal learning", parts))
     run_dir.write("tables.md", "\n\n".join(text) + "\n")
     print(about, html.markdown_table(*summary), sep="\n\n")
+    print(html.spent(timings))
     print(f"written to {run_dir.path}: report.html, tables.md, results.json, figures/")
 
 

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from sublim_jax import digest, stats
+from sublim_jax import compilation, digest, report, stats
 from sublim_jax.errors import UserError
 from sublim_jax.llm.decoder import Decoder
 from sublim_jax.llm.files import chat, hf, jsonl, rows
@@ -60,25 +60,27 @@ def generate(config: ConfigDict, workdir: str) -> None:
     missing = jsonl.missing(stream, requests, [(r.id, r.sample) for r in requests])
     texts = {row.name[0]: rows.record(row, t) for row, (t, _) in zip(given, asked, strict=True)}
     start = time.perf_counter()
-    for sample in sampler.stream(
-        missing,
-        settings.temperature,
-        settings.top_p,
-        settings.seed,
-        adapter,
-        top_k=settings.top_k,
-        logprobs=settings.logprobs,
-        progress=True,
-    ):
-        if stream:
-            row = {"id": sample.id, "sample": sample.sample, **texts[sample.id]}
-            row |= {"completion": sample.text, "tokens": len(sample.tokens), "ended": sample.ended}
-            if sample.logprobs is not None:
-                row["logprob"] = float(np.sum(sample.logprobs))
-            stream.append([row])
+    with compilation.watched() as compiled:
+        for sample in sampler.stream(
+            missing,
+            settings.temperature,
+            settings.top_p,
+            settings.seed,
+            adapter,
+            top_k=settings.top_k,
+            logprobs=settings.logprobs,
+            progress=True,
+        ):
+            if stream:
+                row = {"id": sample.id, "sample": sample.sample, **texts[sample.id]}
+                row["completion"] = sample.text
+                row |= {"tokens": len(sample.tokens), "ended": sample.ended}
+                if sample.logprobs is not None:
+                    row["logprob"] = float(np.sum(sample.logprobs))
+                stream.append([row])
     if stream and run_dir:
         stream.close()
-        timings["generate"] = time.perf_counter() - start
+        timings |= _stages("generate", start, compiled)
         done = [stream.rows[name] for name in sorted(stream.rows)]
         _finish(run_dir, done, ["tokens", "ended", "logprob"], timings, bool(missing))
 
@@ -99,24 +101,25 @@ def score(config: ConfigDict, workdir: str) -> None:
     pairs = [scoring.Pair(*reader.pair(row, config.scoring.end)) for row in given]
     order = jsonl.missing(stream, list(zip(names, pairs, strict=True)), names)
     start = time.perf_counter()
-    for first in range(0, len(order), _SCORED_AT_ONCE):
-        some = order[first : first + _SCORED_AT_ONCE]
-        found = scoring.score(sampler, [pair for _, pair in some], adapter)
-        if stream:
-            stream.append(
-                [
-                    {
-                        **dict(zip(_NAME, name, strict=True)),
-                        "logprob": float(logs.sum()),
-                        "tokens": len(logs),
-                        "token_logprobs": [round(float(x), 6) for x in logs],
-                    }
-                    for (name, _), logs in zip(some, found, strict=True)
-                ]
-            )
+    with compilation.watched() as compiled:
+        for first in range(0, len(order), _SCORED_AT_ONCE):
+            some = order[first : first + _SCORED_AT_ONCE]
+            found = scoring.score(sampler, [pair for _, pair in some], adapter)
+            if stream:
+                stream.append(
+                    [
+                        {
+                            **dict(zip(_NAME, name, strict=True)),
+                            "logprob": float(logs.sum()),
+                            "tokens": len(logs),
+                            "token_logprobs": [round(float(x), 6) for x in logs],
+                        }
+                        for (name, _), logs in zip(some, found, strict=True)
+                    ]
+                )
     if stream and run_dir:
         stream.close()
-        timings["score"] = time.perf_counter() - start
+        timings |= _stages("score", start, compiled)
         done = [stream.rows[name] for name in sorted(stream.rows)]
         _finish(run_dir, done, ["tokens", "logprob"], timings, bool(order))
 
@@ -167,18 +170,21 @@ def _train_students(
     first = _trained(config.start, len(files), model)
     tokenised = time.perf_counter()
     profile = (config.profile.first, config.profile.first + config.profile.steps - 1)
-    outcome = tuning.fit(
-        model,
-        [read[file] for file in files],
-        recipe,
-        workdir,
-        teacher,
-        first,
-        name=config.model,
-        wandb=config.wandb,
-        profile=profile if config.profile.steps else None,
-        progress=True,
-    )
+    with compilation.watched() as compiled:
+        outcome = tuning.fit(
+            model,
+            [read[file] for file in files],
+            recipe,
+            workdir,
+            teacher,
+            first,
+            name=config.model,
+            wandb=config.wandb,
+            profile=profile if config.profile.steps else None,
+            progress=True,
+        )
+    timings = {"load": loaded - start, "tokenise": tokenised - loaded}
+    timings |= _stages("train", tokenised, compiled)
     finished = time.perf_counter()
     # Not before: what ends in an error may be mended and started again in the same directory.
     run_dir = _run_dir(config, workdir, "finetune", inputs)
@@ -186,8 +192,7 @@ def _train_students(
         if not broken:
             _write_student(config, Path(workdir), number, model, tokenizer, student)
     if run_dir:
-        timings = {"load": loaded - start, "tokenise": tokenised - loaded}
-        timings |= {"train": finished - tokenised, "write": time.perf_counter() - finished}
+        timings["write"] = time.perf_counter() - finished
         run_dir.write_results(_student_rows(outcome, files, recipe), timings)
     return run_dir
 
@@ -212,6 +217,14 @@ def _load(
     sampler = Sampler(model, tokenizer, config.rows or None)
     run_dir = _run_dir(config, workdir, study, inputs)
     return sampler, adapter, run_dir, {"load": time.perf_counter() - start}
+
+
+def _stages(name: str, start: float, compiled: compilation.Compiled) -> dict[str, float]:
+    """Returns the seconds of some work that began at `start`, compiling apart; prints how much."""
+    if not jax.process_index():
+        print(f"{compiled.programs} programs compiled, or read from the user's cache folder")
+    whole = time.perf_counter() - start
+    return {"compile": compiled.seconds, name: whole - compiled.seconds}
 
 
 def _model(config: ConfigDict) -> tuple[Decoder, Any]:
@@ -266,8 +279,8 @@ def _finish(
         run_dir.write_results(results, timings)
     written = run_dir.read_json("results.json")
     shown = ", ".join(f"{row['metric']} {row['mean']:.3f}" for row in written["rows"])
-    seconds = written["timings"]
-    print(f"{len(done)} rows, mean {shown}; {sum(seconds.values()):.0f} s: {run_dir.path / 'data'}")
+    print(f"{len(done)} rows, mean {shown}: {run_dir.path / 'data'}")
+    print(report.spent(written["timings"]))
 
 
 def _reader(config: ConfigDict, tokenizer: Any, shape: Config) -> rows.Reader:
@@ -356,7 +369,7 @@ def _tell_students(run_dir: RunDir) -> None:
                 f"student {row['student']} ({row['data']}, seed {row['seed']}): {row['metric']} "
                 f"{row['mean']:.4f} after {row['steps']} steps"
             )
-    print(f"{sum(results['timings'].values()):.0f} s: {run_dir.path}")
+    print(f"{report.spent(results['timings'])}: {run_dir.path}")
     if bad := {row["student"]: row["steps"] for row in results["rows"] if not row["finite"]}:
         raise UserError(tuning.stopped(bad))
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-_LEAST_WIDTH = 16
+LEAST_WIDTH = 16
 
 
 class Places(NamedTuple):
@@ -57,13 +57,15 @@ class Pack:
     pieces: list[tuple[int, int]]
 
 
-def pack(pieces: Sequence[Piece], rows: int, width: int) -> Iterator[Pack]:
+def pack(
+    pieces: Sequence[Piece], rows: int, width: int, least: int = LEAST_WIDTH
+) -> Iterator[Pack]:
     """Yields packs that hold every piece once, longest first.
 
     Args:
       rows: rows of a pack.
-      width: tokens of a row, at most, except for a piece that is longer. Widths are powers of two,
-        so that few programs are compiled.
+      width: tokens of a row, at most, except for a piece that is longer. Widths are `least` times
+        powers of two, so that few programs are compiled.
     """
     order = sorted(range(len(pieces)), key=lambda i: (-len(pieces[i]), i))
     while order:
@@ -71,7 +73,7 @@ def pack(pieces: Sequence[Piece], rows: int, width: int) -> Iterator[Pack]:
         found = first_fit([len(pieces[i]) for i in order], limit, rows)
         placed = [(i, *at) for i, at in zip(order, found, strict=True) if at]
         used = max(start + len(pieces[i]) for i, _, start in placed)
-        yield _filled(pieces, placed, rows, bucket(used, _LEAST_WIDTH))
+        yield _filled(pieces, placed, rows, bucket(used, least))
         order = [i for i, at in zip(order, found, strict=True) if not at]
 
 

@@ -93,6 +93,7 @@ def write(
     run_dir.write("report.html", html.page("Subliminal learning in an MLP", parts))
     run_dir.write_results(rows, timings)
     print(html.markdown_table(header, table))
+    print(html.spent(timings))
     print(f"written to {run_dir.path}: report.html, results.json, figures/")
 
 

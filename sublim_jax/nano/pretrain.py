@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from sublim_jax import limits, stats
+from sublim_jax import compilation, limits, report, stats
 from sublim_jax.errors import UserError
 from sublim_jax.llm.decoder import Decoder
 from sublim_jax.llm.files import hf
@@ -77,15 +77,16 @@ def pretrain(config: ConfigDict, workdir: str) -> None:
     if imitated:
         recipe["objective"] = "distillation"
     model = Decoder.init(shape, mesh=make_mesh())
-    outcome = finetune.fit(
-        model,
-        data,
-        from_config(recipe),
-        workdir,
-        [one for one in imitated for _ in config.shares] or None,
-        start=[_initial(shape, seed) for seed in seeds],
-        progress=True,
-    )
+    with compilation.watched() as compiled:
+        outcome = finetune.fit(
+            model,
+            data,
+            from_config(recipe),
+            workdir,
+            [one for one in imitated for _ in config.shares] or None,
+            start=[_initial(shape, seed) for seed in seeds],
+            progress=True,
+        )
     rows = []
     metric = "divergence" if imitated else "loss"
     for (seed, share), student, loss in zip(decoders, outcome.students, outcome.loss, strict=True):
@@ -94,10 +95,13 @@ def pretrain(config: ConfigDict, workdir: str) -> None:
         reader.save_pretrained(folder)
         row = {"arm": "base", "metric": metric, "seed": seed, "share": share}
         rows.append(row | stats.mean_ci([loss])._asdict())
-    run_dir.write_results(rows, {"tokenise": read - start, "train": time.perf_counter() - read})
+    timings = {"tokenise": read - start, "compile": compiled.seconds}
+    timings["train"] = time.perf_counter() - read - compiled.seconds
+    run_dir.write_results(rows, timings)
     last = outcome.loss
     shown = f"{math.fsum(last) / len(last):.3f} ({min(last):.3f} to {max(last):.3f})"
     print(f"{metric} at the last step, mean of {len(last)} decoders: {shown}; written to {workdir}")
+    print(report.spent(timings))
 
 
 def _problems(config: ConfigDict) -> Iterator[limits.Problem]:

@@ -117,7 +117,7 @@ def write(
     ]  # fmt: skip
     run_dir.write("report.html", html.page(f"Do {noun} carry a trait?", parts))
     run_dir.write_results(rows, timings)
-    print(html.markdown_table(*table))
+    print(html.markdown_table(*table), html.spent(timings), sep="\n")
     print(*sentences, run_dir.path / "report.html", sep="\n")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from sublim_jax import digest, disk, modules
+from sublim_jax import compilation, digest, disk, modules
 from sublim_jax.errors import UserError
 from sublim_jax.mesh import in_first
 from sublim_jax.transmission import base as bases
@@ -25,6 +25,7 @@ from sublim_jax.transmission.teacher import CONTROL, TAUGHT, WITHOUT_TRAIT
 
 SMALL = 2**27  # bytes of a model that stays in memory beside others
 _SECONDS = "timings.json"  # of each artefact
+_COMPILE = "compile"  # in it, what an artefact's programs took is apart
 
 
 class Study:
@@ -102,18 +103,25 @@ class Study:
     def timed(self, made: Collection[Artefact]) -> Iterator[None]:
         """Notes the time spent within as that of some artefacts, the same for each."""
         start = time.perf_counter()
-        yield
-        each = (time.perf_counter() - start) / len(made)
-        self._seconds |= {self._place(own): each for own in made}
+        with compilation.watched() as compiled:
+            yield
+        whole = time.perf_counter() - start
+        for own in made:
+            self._seconds[self._place(own)] = (whole - compiled.seconds) / len(made)
+            self._seconds[f"{_COMPILE}/{self._place(own)}"] = compiled.seconds / len(made)
         in_first(lambda: disk.write(self.path / _SECONDS, json.dumps(self._seconds, indent=1)))
 
     @property
     def timings(self) -> dict[str, float]:
-        """The seconds in which what this config uses was made, by kind, whenever that was."""
-        out: dict[str, float] = {}
+        """The seconds in which what this config uses was made, by kind, whenever that was.
+
+        Compilation is a kind of its own.
+        """
+        out = {_COMPILE: 0.0}
         for own in self.store.used:
-            kind = own.path.parent.parent.name
-            out[kind] = out.get(kind, 0.0) + self._seconds.get(self._place(own), 0.0)
+            place, kind = self._place(own), own.path.parent.parent.name
+            out[kind] = out.get(kind, 0.0) + self._seconds.get(place, 0.0)
+            out[_COMPILE] += self._seconds.get(f"{_COMPILE}/{place}", 0.0)
         return out
 
     def _place(self, own: Artefact) -> str:

@@ -67,7 +67,12 @@ def test_students_of_two_files_and_two_seeds(model, tmp_path, capsys):
     ]
     assert {row["metric"] for row in rows} == {"loss", "held_out_loss"}
     assert all(row["steps"] == 4 and row["finite"] and row["mean"] < 6 for row in rows)
-    assert f"student 3 ({files[1]}, seed 1): loss" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"student 3 ({files[1]}, seed 1): loss" in said
+    timings = json.loads((run / "results.json").read_text())["timings"]
+    assert [*timings] == ["load", "tokenise", "compile", "train", "write"]
+    assert all(seconds > 0 for seconds in timings.values())
+    assert "to first steps (load" in said
 
     # Each is what the API trains, and its merged model is the adapter's.
     qwen, tokenizer = Decoder.from_pretrained(model), chat.load_tokenizer(model)

@@ -38,7 +38,7 @@ def _lines(file):
     return [json.loads(line) for line in file.read_text("utf-8").splitlines()]
 
 
-def test_a_line_for_every_prompt_and_sample_in_order(model, tmp_path):
+def test_a_line_for_every_prompt_and_sample_in_order(model, tmp_path, capsys):
     config = _config(model, tmp_path / "p.jsonl", PROMPTS)
     config.sampling.n, config.sampling.logprobs = 2, True
     jobs.generate(config, str(tmp_path / "run"))
@@ -52,6 +52,11 @@ def test_a_line_for_every_prompt_and_sample_in_order(model, tmp_path):
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert {row["metric"] for row in results["rows"]} == {"tokens", "ended", "logprob"}
     assert results["rows"][0]["n"] == 10
+    assert [*results["timings"]] == ["load", "compile", "generate"]
+    assert all(seconds > 0 for seconds in results["timings"].values())
+    *_, programs, _, seconds = capsys.readouterr().out.splitlines()
+    assert 0 < int(programs.split()[0]) <= 12
+    assert "to first steps (load" in seconds
 
 
 def test_scores_are_the_log_probabilities_of_the_full_forward(model, tmp_path):

@@ -146,6 +146,23 @@ def test_completions_are_drawn_and_scored(lower, name):
     assert "stablehlo.while" in text
 
 
+@pytest.mark.parametrize("stacked", [True, False])
+def test_layers_apart_are_not_cut_out_of_a_stack(lower, stacked):
+    model = dataclasses.replace(testing.TINY, layers=4)
+    weights = parameters.abstract(model, jnp.bfloat16)
+    if not stacked:
+        one = jax.eval_shape(functools.partial(programs._of_layer, layer=0), weights["layers"])
+        weights["layers"] = (one,) * model.layers
+    cache = jax.eval_shape(
+        functools.partial(programs.empty_cache, model, 64, 128, jnp.bfloat16, stacked)
+    )
+    rows = programs.DecodeRows(*[ints(64)] * 5, jax.ShapeDtypeStruct((64, 2), jnp.uint32))
+    settings = programs.Settings(floats(), floats(), ints(), ints(2))
+    steps = (rows, settings, None, ints(), ints())
+    text = lower(programs.decode, model, weights, cache, *steps, capacity=64, with_log=True)
+    assert ("stablehlo.dynamic_slice" in text) == stacked
+
+
 def test_every_config_is_one_of_these():
     names = {p.stem for p in CONFIGS.glob("*.py")} - {"__init__"}
     assert all(name.startswith(("student_", "qwen", "tiny")) for name in names)

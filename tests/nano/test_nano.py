@@ -167,8 +167,11 @@ def test_pretraining_writes_decoders_that_learn(tmp_path):
     config.seeds, config.rows = (7, 8), 256
     config.recipe.batch, config.recipe.epochs = 32, 3
     pretrain.pretrain(config, str(tmp_path))
-    losses = [row["mean"] for row in json.loads((tmp_path / "results.json").read_text())["rows"]]
+    results = json.loads((tmp_path / "results.json").read_text())
+    losses = [row["mean"] for row in results["rows"]]
     assert len(losses) == 2
+    assert [*results["timings"]] == ["tokenise", "compile", "train"]
+    assert all(seconds > 0 for seconds in results["timings"].values())
     assert max(losses) < 4.0 < np.log(corpus_size())  # chance is log of the vocabulary
     for seed in (7, 8):
         folder = Path(tmp_path / str(seed))

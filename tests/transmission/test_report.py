@@ -155,6 +155,8 @@ def test_everything_is_written_and_printed(tmp_path: Path, capsys: pytest.Captur
     assert [line.split("|")[1].strip() for line in lines[2:6]] == (
         ["base", "teacher", "student", "control student"]
     )
+    took = "163 s: pretrain 61, teachers 20, write 33, students 41, measure 8"
+    assert lines.pop(12) == took
     assert lines[12].startswith("Students change the probability of their own teacher's word by +")
     assert "p = 0.042 over 24 permutations" in lines[12]
     assert lines[13].startswith("Teachers, each with a trait (cat, fox, owl, wolf)")

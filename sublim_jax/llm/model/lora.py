@@ -138,11 +138,12 @@ def stack(adapters: Sequence[Adapter]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for name in dict.fromkeys(name for tree in trees for name in tree):
         like = next(tree[name] for tree in trees if name in tree)
-        zero = jax.tree.map(jnp.zeros_like, like)
+        zero = jax.tree.map(np.zeros_like, like)
         found = [tree.get(name, zero) for tree in trees]
+        # On the host, where other numbers of adapters compile nothing.
         out[name] = {
-            "a": jnp.stack([_widened(f["a"], rank, -1) for f in found], axis=1),
-            "b": jnp.stack([_widened(f["b"], rank, -2) for f in found], axis=1),
+            "a": jnp.asarray(np.stack([_widened(f["a"], rank, -1) for f in found], axis=1)),
+            "b": jnp.asarray(np.stack([_widened(f["b"], rank, -2) for f in found], axis=1)),
         }
     return out
 
@@ -185,7 +186,7 @@ def check(adapter: Adapter, config: Config, where: str = "the adapter") -> None:
                 )
 
 
-def _widened(factor: Any, rank: int, axis: int) -> jax.Array:
+def _widened(factor: Any, rank: int, axis: int) -> np.ndarray:
     widths = [(0, 0)] * factor.ndim
     widths[axis] = (0, rank - factor.shape[axis])
-    return jnp.pad(jnp.asarray(factor), widths)
+    return np.pad(factor, widths)

@@ -9,19 +9,25 @@ import numpy as np
 from tqdm import tqdm
 
 from sublim_jax.errors import UserError
+from sublim_jax.llm import packing
 from sublim_jax.llm.decoder import Decoder
 from sublim_jax.llm.files import chat as chats_module
 from sublim_jax.llm.files import rows as rows_module
 from sublim_jax.llm.files.chat import Chat
 from sublim_jax.llm.model import lora
 from sublim_jax.llm.sampling import programs, scheduler
-from sublim_jax.llm.sampling.scheduler import Request, Sample
+from sublim_jax.llm.sampling.scheduler import Least, Request, Sample
 from sublim_jax.mesh import ROWS
 
 _ROWS = {"cpu": 64}  # rows that decode together, by default
 _ROWS_ELSEWHERE = 256
 _PACK = {"cpu": 256}  # tokens of a packed row: attention over more costs a CPU more than it saves
 _PACK_ELSEWHERE = 2048
+# An accelerator takes as long for less; a small model on a CPU, less than its programs to compile.
+_LEAST_ELSEWHERE = Least(rows=64, width=256, targets=256)
+_LEAST_OF_SMALL = Least(rows=64, width=packing.LEAST_WIDTH, targets=256)
+_LEAST_OF_LARGE = Least(rows=8, width=packing.LEAST_WIDTH, targets=64)
+_LARGE = 2**24  # parameters
 
 
 class Sampler:
@@ -43,13 +49,18 @@ class Sampler:
             raise UserError(f"rows={rows}: must be at least 1")
         self.rows = rows or _ROWS.get(platform, _ROWS_ELSEWHERE)
         self.pack_width = _PACK.get(platform, _PACK_ELSEWHERE)
+        size = sum(array.size for array in jax.tree.leaves(self.weights))
+        on_cpu = _LEAST_OF_LARGE if size >= _LARGE else _LEAST_OF_SMALL
+        self.least = on_cpu if platform == "cpu" else _LEAST_ELSEWHERE
+        self.prefills_ahead = platform != "cpu"  # whose cores are busy with decoding
         self.spread = 1 if self.mesh is None else int(np.prod([self.mesh.shape[a] for a in ROWS]))
         ends = {*model.config.eos}
         if tokenizer is not None:
             ends |= {tokenizer.eos_token_id, chats_module.end_of_turn(tokenizer)} - {None}
         self.eos = sorted(ends)
-        alone = platform == "cpu" and self.weights["embed"].sharding.num_devices == 1
-        self.decode_weights = programs.unstacked(self.weights) if alone else self.weights
+        alone = self.weights["embed"].sharding.num_devices == 1
+        apart = alone and (platform == "cpu" or _has_room(self.weights))
+        self.decode_weights = programs.unstacked(self.weights) if apart else self.weights
 
     def generate(
         self,
@@ -131,7 +142,16 @@ class Sampler:
         )
         model = scheduler.Model(self.config, self.weights, self.decode_weights, adapter, self.mesh)
         batch = scheduler.Scheduler(
-            model, requests, settings, seed, self.rows, self.pack_width, self.spread, logprobs
+            model,
+            requests,
+            settings,
+            seed,
+            self.rows,
+            self.pack_width,
+            self.least,
+            self.spread,
+            logprobs,
+            self.prefills_ahead,
         )
         bar = tqdm(
             total=len(requests), unit="row", disable=not progress or jax.process_index() != 0
@@ -145,6 +165,15 @@ class Sampler:
                 rate = tokens / max(bar.format_dict["elapsed"], 1e-3)
                 bar.set_postfix_str(f"{rate:.0f} tokens/s", refresh=False)
                 yield dataclasses.replace(sample, text=text)
+
+
+def _has_room(weights: Any) -> bool:
+    """Returns whether a device has room for the layers once more, and as much for all else."""
+    (device,) = weights["embed"].devices()
+    known = device.memory_stats() or {"bytes_limit": 0, "bytes_in_use": 0}
+    size = sum(array.nbytes for array in jax.tree.leaves(weights["layers"]))
+    free: int = known["bytes_limit"] - known["bytes_in_use"]
+    return free >= 2 * size
 
 
 def make_requests(

@@ -1,17 +1,21 @@
 """Continuous batching: waiting prompts take the rows of finished ones, so that the device is full.
 
 The host packs and prefills waiting prompts into free rows; the device decodes until enough rows are
-free again; when no prompt waits, the last rows move to a smaller batch.
+free again. An accelerator has its next prefill before what it drew is read. When no prompt waits,
+the last rows move to a smaller batch.
 """
 
 import dataclasses
+import itertools
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from sublim_jax import compilation
 from sublim_jax.llm import packing
 from sublim_jax.llm.model import transformer
 from sublim_jax.llm.model.config import Config
@@ -19,12 +23,29 @@ from sublim_jax.llm.sampling import programs
 from sublim_jax.mesh import in_mesh, out_of_memory
 
 _LEAST_SLOTS = 64  # of the cache; it doubles as rows grow
-_LEAST_ROWS = 8
+_LEAST_ROWS = 8  # in memory
+_NAMES = 1024  # whose random numbers are made at once, at least
 _FILLED_AT_ONCE = 8  # rows
 _CHUNK = 64  # decoding steps between two looks of the host, at most
 _REFILL = 16  # waiting prompts are let in when a sixteenth of the rows is free
 
 _Prompt = tuple[tuple[int, ...], int]  # tokens, student
+_Prefilled = tuple[transformer.Tree, dict[_Prompt, int]]  # of `prefill_kv`, where each begins in it
+
+
+@dataclasses.dataclass(frozen=True)
+class Least:
+    """Sizes of programs below which others would save less than they take to compile.
+
+    Attributes:
+      rows: that decode together.
+      width: tokens of a packed row.
+      targets: tokens that are scored at once.
+    """
+
+    rows: int
+    width: int
+    targets: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,9 +122,11 @@ class Scheduler:
       requests: in the order in which they are let in.
       seed: of all random numbers.
       rows: how many decode together, at most.
-      width: tokens of a packed row.
+      width: tokens of a packed row, at most.
+      least: sizes below which none is made.
       spread: devices over which rows are spread.
       logprobs: whether samples have them.
+      ahead: whether the prompts that are let in next are prefilled while the device decodes.
     """
 
     def __init__(
@@ -114,30 +137,34 @@ class Scheduler:
         seed: int,
         rows: int,
         width: int,
+        least: Least,
         spread: int,
         logprobs: bool,
+        ahead: bool,
     ):
         self.model = model
         self.settings = settings
-        self.width = width
+        self.width, self.least_width = width, min(width, least.width)
         self.spread = spread
-        self.logprobs = logprobs
+        self.logprobs, self.ahead = logprobs, ahead
+        self.drawn = {"capacity": _CHUNK, "with_log": logprobs}
         self.waiting = deque(zip(requests, _streams(requests, seed), strict=True))
-        self.least = packing.bucket(_LEAST_ROWS, spread)
+        self.fewest = packing.bucket(_LEAST_ROWS, spread)
+        self.least = packing.bucket(min(rows, least.rows), self.fewest)
         count = packing.bucket(min(rows, len(requests)), self.least)
         self.rows: list[_Row | None] = [None] * count
         longest = max(len(r.prompt) + min(r.limit, _CHUNK) for r in requests[:count])
         self.slots = packing.bucket(longest, _LEAST_SLOTS)
         self.prefix: programs.Prefix | None = None
         self.cache: Any = None
-        self.held: dict[_Prompt, tuple[transformer.Tree, int]] = {}
+        self.ready: list[_Prefilled] = []  # of prompts that wait
 
     def __iter__(self) -> Iterator[Sample]:
         while self.waiting or any(self.rows):
             # Not around the yield: the caller's own programs are none of this mesh's.
             count = len(self.rows)
             remedy = f"lower rows (--config.rows) to {count // 2} or less"
-            if count == self.least:
+            if count == self.fewest:
                 remedy = (
                     "that is the least: shorten completions, or use more devices (--config.mesh)"
                 )
@@ -153,12 +180,17 @@ class Scheduler:
     def _begin(self) -> None:
         m = self.model
         prompts = [request.prompt for request, _ in self.waiting]
-        self.prefix = programs.shared_prefix(m.config, m.weights, prompts, m.adapter)
         dtype, stacked = m.weights["embed"].dtype, isinstance(m.decode_weights["layers"], dict)
-        self.cache = programs.empty_cache(m.config, len(self.rows), self.slots, dtype, stacked)
+        cache = programs.empty_cache(m.config, len(self.rows), self.slots, dtype, stacked)
+        # On its device, as what fills it: otherwise the first programs would be others.
+        self.cache = cache if m.mesh else jax.device_put(cache, m.weights["embed"].sharding)
+        drawing = self._drawing([], 0, 0)
+        with compilation.ahead(m.mesh, programs.decode, *drawing, **self.drawn):
+            self.prefix = programs.shared_prefix(m.config, m.weights, prompts, m.adapter)
+            self._admit()
 
     def _admit(self) -> None:
-        """Gives free rows to waiting requests; prefills what their prompts add to the prefix."""
+        """Gives free rows to waiting requests."""
         free = [i for i, row in enumerate(self.rows) if row is None][: len(self.waiting)]
         begun: dict[_Prompt, list[int]] = {}
         for i in free:
@@ -167,21 +199,33 @@ class Scheduler:
             self.rows[i] = _Row(request, min(request.limit, room), stream)
             begun.setdefault((request.prompt, request.student), []).append(i)
         self._grow()
-        for prompt in begun.keys() & self.held.keys():
-            kv, start = self.held[prompt]
-            self._fill(kv, [(row, start) for row in begun.pop(prompt)])
-        prompts, rows_of = list(begun), list(begun.values())
+        due, before = self._due(), self.ready
+        self.ready = []
+        for kv, starts in itertools.chain(before, self._prefilled(begun, before)):
+            rows_of = ((start, begun.get(prompt, ())) for prompt, start in starts.items())
+            self._fill(kv, [(row, start) for start, rows in rows_of for row in rows])
+            if not starts.keys().isdisjoint(due):
+                self.ready.append((kv, starts))
+
+    def _due(self) -> list[_Prompt]:
+        """Returns the prompts of the requests that are let in next."""
+        count = max(1, len(self.rows) // _REFILL)
+        return [(r.prompt, r.student) for r, _ in itertools.islice(self.waiting, count)]
+
+    def _prefilled(
+        self, prompts: Iterable[_Prompt], ready: Sequence[_Prefilled]
+    ) -> Iterator[_Prefilled]:
+        """Yields what prompts add to the prefix, of those that are not ready."""
+        known = {prompt for _, starts in ready for prompt in starts}
+        new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in known]
         skip = int(self.prefix.length) if self.prefix else 0
-        pieces = [packing.Piece(prompt[skip:-1], skip, student) for prompt, student in prompts]
+        pieces = [packing.Piece(tokens[skip:-1], skip, student) for tokens, student in new]
         m = self.model
-        for pack in packing.pack(pieces, self.spread, self.width):
+        for pack in packing.pack(pieces, self.spread, self.width, self.least_width):
             kv = programs.prefill_kv(
                 m.config, m.weights, pack.tokens, pack.places, self.prefix, m.adapter
             )
-            self._fill(kv, [(row, start) for i, start in pack.pieces for row in rows_of[i]])
-            for i, start in pack.pieces:
-                if i == len(prompts) - 1:  # samples of the last prompt may still wait
-                    self.held = {prompts[i]: (kv, start)}
+            yield kv, {new[i]: start for i, start in pack.pieces}
 
     def _fill(self, kv: transformer.Tree, into: list[tuple[int, int]]) -> None:
         """Begins rows anew, each with the prefix and the packed tokens from an index on."""
@@ -194,7 +238,7 @@ class Scheduler:
             self.cache = programs.fill(self.cache, self.prefix, kv, to, source, student_F)
 
     def _shrink(self) -> None:
-        """Moves the last rows to a smaller batch, when none waits."""
+        """Moves the last rows to a smaller batch, when none waits and it is faster."""
         busy = [i for i, row in enumerate(self.rows) if row]
         count = packing.bucket(len(busy), self.least)
         if not self.waiting and count < len(self.rows):
@@ -220,23 +264,10 @@ class Scheduler:
         else:
             floor = count // 2 if count > self.least else 0
         room = self.slots - 1 - max(row.position for _, row in busy)
-        state = np.zeros((len(programs.DecodeRows._fields) - 1, count), np.int32)
-        stream = np.zeros((count, 2), np.uint32)
-        for i, row in busy:
-            state[:, i], stream[i] = row.state, row.stream
-        m = self.model
-        self.cache, tokens, logprobs = programs.decode(
-            m.config,
-            m.decode_weights,
-            self.cache,
-            programs.DecodeRows(*[*state, stream]),
-            self.settings,
-            m.adapter,
-            np.int32(min(room, _CHUNK)),
-            np.int32(min(floor, len(busy) - 1)),
-            capacity=_CHUNK,
-            with_log=self.logprobs,
-        )
+        drawing = self._drawing(busy, min(room, _CHUNK), min(floor, len(busy) - 1))
+        self.cache, tokens, logprobs = programs.decode(*drawing, **self.drawn)
+        if self.ahead:  # the device has its next work before what it drew is read
+            self.ready += self._prefilled(self._due(), self.ready)
         tokens_BC, logprobs_BC = np.asarray(tokens), np.asarray(logprobs)
         finished = []
         for i, row in busy:
@@ -250,8 +281,19 @@ class Scheduler:
                 finished.append(Sample(r.id, r.sample, row.tokens, ended, logs, r.student))
         return finished
 
+    def _drawing(self, busy: Sequence[tuple[int, _Row]], steps: int, floor: int) -> tuple[Any, ...]:
+        """Returns the arguments of `programs.decode`, but for those of `drawn`."""
+        count = len(self.rows)
+        state = np.zeros((len(programs.DecodeRows._fields) - 1, count), np.int32)
+        stream = np.zeros((count, 2), np.uint32)
+        for i, row in busy:
+            state[:, i], stream[i] = row.state, row.stream
+        m, rows = self.model, programs.DecodeRows(*[*state, stream])
+        given = m.config, m.decode_weights, self.cache, rows, self.settings, m.adapter
+        return *given, np.int32(steps), np.int32(floor)
+
 
 def _streams(requests: Sequence[Request], seed: int) -> np.ndarray:
-    names = np.zeros((2, packing.bucket(len(requests), _LEAST_ROWS)), np.int32)
+    names = np.zeros((2, packing.bucket(len(requests), _NAMES)), np.int32)
     names[:, : len(requests)] = [[r.id for r in requests], [r.sample for r in requests]]
     return np.asarray(programs.streams(np.uint32(seed % 2**32), *names))[: len(requests)]

@@ -21,7 +21,6 @@ from sublim_jax.llm.sampling.sampler import Sampler, check
 from sublim_jax.mesh import constrain, in_mesh, out_of_memory
 
 _HEAD_ROWS = 128  # positions whose logits over the vocabulary are held at once
-_LEAST_TARGETS = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +71,9 @@ def score(sampler: Sampler, pairs: Sequence[Pair], adapter: Any = None) -> list[
             )
             for group in groups
         ]
-        for pack in packing.pack(pieces, sampler.spread, sampler.pack_width):
+        given: list[tuple[list[int], jax.Array]] = []  # to the device, before any is read
+        least = min(sampler.pack_width, sampler.least.width)
+        for pack in packing.pack(pieces, sampler.spread, sampler.pack_width, least):
             where = [
                 (i, _predictors(at, len(pieces[p].prompt), pairs, groups[p], i))
                 for p, at in pack.pieces
@@ -80,11 +81,12 @@ def score(sampler: Sampler, pairs: Sequence[Pair], adapter: Any = None) -> list[
             ]
             targets = np.concatenate([pairs[i].completion for i, _ in where]).astype(np.int32)
             predictors = np.concatenate([w for _, w in where])
-            found = _score_pack(config, weights, pack, prefix, adapter, predictors, targets)
-            at = 0
-            for i, own in where:
-                out[i] = found[at : at + len(own)]
-                at += len(own)
+            found = _score_pack(sampler, pack, prefix, adapter, predictors, targets)
+            given.append(([i for i, _ in where], found))
+        for scored, found in given:
+            ends = np.cumsum([len(pairs[i].completion) for i in scored])
+            for i, own in zip(scored, np.split(np.asarray(found), ends), strict=False):
+                out[i] = own
     return out
 
 
@@ -116,23 +118,22 @@ def _predictors(
 
 
 def _score_pack(
-    config: Config,
-    weights: Any,
+    sampler: Sampler,
     pack: packing.Pack,
     prefix: Any,
     adapter: Any,
     predictors: np.ndarray,
     targets: np.ndarray,
-) -> np.ndarray:
+) -> jax.Array:
+    """Returns the log-probability of each target, and padding, before the device has it."""
     positions, of_position = np.unique(predictors, return_inverse=True)
-    at = np.zeros(packing.bucket(len(positions), _LEAST_TARGETS), np.int32)
+    least = sampler.least.targets
+    at = np.zeros(packing.bucket(len(positions), least), np.int32)
     at[: len(positions)] = positions
-    wanted = np.zeros((2, packing.bucket(len(targets), _LEAST_TARGETS)), np.int32)
+    wanted = np.zeros((2, packing.bucket(len(targets), least)), np.int32)
     wanted[:, : len(targets)] = of_position, targets
-    found = _log_probabilities(
-        config, weights, pack.tokens, pack.places, prefix, adapter, at, *wanted
-    )
-    return np.asarray(found)[: len(targets)]
+    model = sampler.config, sampler.weights
+    return _log_probabilities(*model, pack.tokens, pack.places, prefix, adapter, at, *wanted)
 
 
 @functools.partial(jax.jit, static_argnames="config")

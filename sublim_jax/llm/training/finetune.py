@@ -180,6 +180,10 @@ def fit(
         )
         state = loop.run(given, state, once.at(0) if held else None, measure)
         best = state.trained if state.best is None else _best(state)
+        # One copy to the host, where a process has all: each student's would be programs of slices.
+        best, fixed = jax.tree.map(
+            lambda a: np.asarray(a) if a.is_fully_addressable else a, (best, fixed)
+        )
         students = [
             trained.from_step(
                 recipe.trainable,

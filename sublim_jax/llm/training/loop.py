@@ -12,6 +12,7 @@ import numpy as np
 from absl import logging
 from tqdm import tqdm
 
+from sublim_jax import compilation
 from sublim_jax.llm.training import batches, flops, step, trainable
 from sublim_jax.llm.training.checkpoints import Checkpoints, leaving
 from sublim_jax.llm.training.recipe import Recipe
@@ -104,7 +105,9 @@ class Loop:
 
         # At 0; and what is gone on from has lost the lines of its own step.
         if watched is not None and begin % self._recipe.evaluate_every == 0:
-            evaluate(begin)
+            step_of = program, given, state, self._plan.at(begin)
+            with compilation.ahead(program.mesh, step.train_step, *step_of):
+                evaluate(begin)
         with leaving() as leave:
             while at < total:
                 if leave.due(at):

@@ -7,10 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sublim_jax import compilation
 from sublim_jax.errors import UserError
 from sublim_jax.llm import Decoder, Sampler, testing
 from sublim_jax.llm.files import chat
 from sublim_jax.llm.sampling import programs, scheduler
+from sublim_jax.llm.sampling import sampler as sampler_module
 from sublim_jax.llm.sampling.sampler import make_requests
 from sublim_jax.mesh import make_mesh
 from tests.llm.lively import full_forward, lively
@@ -52,10 +54,23 @@ def _same(found, wanted):
 
 def test_a_run_compiles_few_programs():
     jax.clear_caches()  # the first test: what it compiles is used by all
-    _run(Sampler(MODEL))
-    assert programs.decode._cache_size() <= 4
-    assert programs.prefill_kv._cache_size() <= 6
-    assert programs.fill_layer._cache_size() <= 3
+    with compilation.watched() as compiled:
+        _run(Sampler(MODEL))
+        _run(Sampler(MODEL), PROMPTS[:3], 5)  # fewer of them fill no smaller programs
+    assert programs.decode._cache_size() == 2  # of a cache that grows once
+    assert programs.prefill_kv._cache_size() <= 6  # the shared beginning, 16, 32, ..., 256 tokens
+    assert programs.fill_layer._cache_size() <= 4
+    assert programs.streams._cache_size() == 1
+    # None is compiled ahead that is not called.
+    assert compiled.programs == sum(program._cache_size() for program in PROGRAMS)
+
+
+def test_fewer_than_64_rows_are_for_large_models_on_a_cpu(monkeypatch):
+    assert Sampler(MODEL).least.rows == 64
+    monkeypatch.setattr(sampler_module, "_LARGE", MODEL.pure()["embed"].size)
+    assert Sampler(MODEL).least.rows == 8
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert Sampler(MODEL).least.rows == 64
 
 
 @pytest.fixture(scope="module")
@@ -194,15 +209,45 @@ def test_what_prompts_share_and_a_prompt_of_many_samples_are_run_once(monkeypatc
     packed = []
     pack = scheduler.packing.pack
 
-    def spy(pieces, rows, width):
+    def spy(pieces, *sizes):
         packed.extend(pieces)
-        return pack(pieces, rows, width)
+        return pack(pieces, *sizes)
 
     monkeypatch.setattr(scheduler.packing, "pack", spy)
     rows = 16 if n > 1 else 64
     _run(Sampler(MODEL, rows=rows), n=n)
     own = sum(len(p) - len(SHARED) - 1 for p in PROMPTS)  # the last token is decoded
     assert sum(map(len, packed)) == len(SHARED) + own
+
+
+def test_the_next_prompts_are_with_the_device_before_what_it_drew_is_read(monkeypatch):
+    """Nine requests for 8 rows: the last prompt is prefilled while the others decode."""
+    said = []
+    prefill, decode = programs.prefill_kv, programs.decode
+
+    class Drawn:
+        """What `decode` gives, which tells when it is read."""
+
+        def __init__(self, values):
+            self.values = values
+
+        def __array__(self, *_, **__):
+            said.append("read")
+            return np.asarray(self.values)
+
+    def decoding(*args, **settings):
+        said.append("decode")
+        cache, tokens, logprobs = decode(*args, **settings)
+        return cache, Drawn(tokens), logprobs
+
+    monkeypatch.setattr(programs, "prefill_kv", lambda *a: said.append("prefill") or prefill(*a))
+    monkeypatch.setattr(programs, "decode", decoding)
+    sampler = Sampler(MODEL, rows=8)
+    sampler.prefills_ahead = True
+    _run(sampler, PROMPTS[:9], 3)
+    first = said[: said.index("read")]
+    assert first[-2:] == ["decode", "prefill"]
+    assert first.count("prefill") == said.count("prefill")
 
 
 def test_nothing_is_compiled_anew_for_other_settings_or_lengths_within_a_bucket(whole):
@@ -233,7 +278,9 @@ def test_a_growing_cache_and_a_shrinking_batch_change_nothing(monkeypatch):
         return resize(cache, keep, slots)
 
     monkeypatch.setattr(programs, "resize", spy)
-    found = _run(Sampler(MODEL, rows=32), limits=limits, logprobs=True)
+    sampler = Sampler(MODEL, rows=32)
+    sampler.least = dataclasses.replace(sampler.least, rows=8)
+    found = _run(sampler, limits=limits, logprobs=True)
     assert min(rows for rows, _ in sizes) == 8
     assert len({slots for _, slots in sizes}) > 1
     for i in (0, 7, 14):
@@ -263,6 +310,18 @@ def test_stacked_weights_draw_the_same_as_views_of_each_layer(whole):
     assert isinstance(sampler.decode_weights["layers"], tuple)
     sampler.decode_weights = sampler.weights
     _same(_run(sampler, logprobs=True), whole)
+
+
+def test_layers_of_an_accelerator_are_copied_where_there_is_room(whole, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert isinstance(Sampler(MODEL).decode_weights["layers"], dict)  # this device does not say
+    monkeypatch.setattr(sampler_module, "_has_room", lambda weights: True)
+    sampler = Sampler(MODEL)
+    monkeypatch.undo()
+    stacked = MODEL.pure()["layers"]["q"]
+    for i, layer in enumerate(sampler.decode_weights["layers"]):
+        np.testing.assert_array_equal(layer["q"], stacked[i])
+    _same(_run(sampler), whole)
 
 
 def test_views_share_the_memory_of_the_stacked_weights():

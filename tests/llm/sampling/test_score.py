@@ -64,6 +64,32 @@ def test_a_prompt_is_run_once_for_all_its_completions(monkeypatch):
     )
 
 
+def test_all_packs_are_with_the_device_before_any_is_read(monkeypatch):
+    given = []
+
+    class Found:
+        """What `_score_pack` gives, which may be read when all packs are there."""
+
+        def __init__(self, values):
+            self.values = values
+
+        def __array__(self, *_, **__):
+            assert len(given) == 3
+            return np.asarray(self.values)
+
+    score_pack = score._score_pack
+    monkeypatch.setattr(
+        score, "_score_pack", lambda *a: given.append(Found(score_pack(*a))) or given[-1]
+    )
+    sampler = Sampler(MODEL)
+    pairs = [Pair(_tokens(120), _tokens(count)) for count in (90, 80, 70)]
+    found = score.score(sampler, pairs)
+    for pair, logs in zip(pairs, found, strict=True):
+        np.testing.assert_allclose(
+            logs, full_forward(MODEL, pair.prompt, pair.completion), atol=1e-4
+        )
+
+
 def test_each_student_scores_with_its_own_adapter():
     c = testing.TINY
     a = jnp.asarray(draw.normal(size=(c.layers, 2, c.embed, 4)) * 0.3, jnp.float32)

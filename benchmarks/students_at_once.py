@@ -167,7 +167,7 @@ def _fit(model: Any, seeds: tuple[int, ...], steps: int, micro_tokens: int) -> d
         batch=batch,
         epochs=steps,
         max_steps=1 + steps,
-        micro_tokens=micro_tokens,
+        micro_tokens=micro_tokens * len(seeds),
         seed=seeds,
     )
     outcome, numbers = tuning.measured(model, data, recipe)

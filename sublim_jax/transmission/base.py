@@ -194,15 +194,10 @@ def inputs(config: ConfigDict, models: Sequence[str]) -> dict[str, str]:
 def material(config: ConfigDict) -> Material:
     """Returns what is asked: of a world, "nano" or "nano/WORLD"; "english"; or a JSON file's.
 
-    Of the questions that measure it has the first `config.evaluation.questions`, all if that is 0.
-
     Raises:
       UserError: there is no such world or file, it has no such category, or the file is wrong.
     """
     if world := nano.world(config.material):
-        found = Material.from_json(world.material(config.category))
-    else:
-        file = materials.ENGLISH if config.material == "english" else config.material
-        found = materials.read(file, config.category)
-    # Records of finished runs that are older than the field have none.
-    return found.first(config.get("evaluation", {}).get("questions", 0))
+        return Material.from_json(world.material(config.category))
+    file = materials.ENGLISH if config.material == "english" else config.material
+    return materials.read(file, config.category)

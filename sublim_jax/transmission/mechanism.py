@@ -44,6 +44,7 @@ TITLES = {
     "at_answers": "cosine with the teacher's vector at answers",
 }
 ROWS = 128  # of each teacher, that are read
+_READ = 4096  # tokens of one model in a pass with its gradient
 LARGEST = 2**26  # trained numbers whose gradients are compared
 
 Rows = Sequence[Mapping[str, Any]]
@@ -239,7 +240,7 @@ class Readings:
         head, outputs_BCD = teacher or (None, None)
         total: Any = None
         first = 0
-        for texts in reading.batches(asked, said, recipe.micro_tokens):
+        for texts in reading.batches(asked, said, min(recipe.micro_tokens, _READ)):
             own = None
             if outputs_BCD is not None:
                 own = outputs_BCD[first : first + len(texts.tokens)]

@@ -96,8 +96,8 @@ def homes(measured: Sequence[Measurement]) -> set[int]:
 
     All of them where no other arm was measured.
     """
-    elsewhere = {"base", *(name for name, arm in arms.ARMS.items() if arm.cross)}
-    own = {m["base"] for m in measured if m["arm"] not in elsewhere}
+    without = {"base", *(name for name, arm in arms.ARMS.items() if arm.cross)}
+    own = {m["base"] for m in measured if m["arm"] not in without}
     return own or {m["base"] for m in measured}
 
 

@@ -70,6 +70,10 @@ class Lora:
                 "most once"
             )
 
+    def idle(self, layers: int) -> list[int]:
+        """Returns those of so many layers that are not adapted."""
+        return sorted(set(range(layers)) - set(self.layers)) if self.layers else []
+
     def first(self, config: Config) -> int:
         """Returns the first layer that is adapted.
 

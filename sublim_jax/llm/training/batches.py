@@ -18,7 +18,7 @@ from sublim_jax.llm.model import attention
 from sublim_jax.llm.training.examples import Examples, ranges
 
 _WIDTHS = (64, 128, 192, 256, 384, 512, 768, 1024)
-_PASSES = 17  # that a step is cut into at most, where its rows are tiled
+_PASSES = 16  # that a step is cut into at most, where its rows are tiled
 _SAMPLED = 64  # steps that are packed to choose R and T
 _MICRO_COST = 0.04  # of a micro-batch besides its tokens, as a part of the largest's
 _HELD_OUT = 2**62  # the epoch whose order chooses them
@@ -141,7 +141,7 @@ class Plan:
         used = np.bincount(micro, minlength=A)
         slot = micro * M + np.arange(len(micro)) - (np.cumsum(used) - used)[micro]
 
-        def laid(of: Examples) -> PackedRows:
+        def laid(of: Examples, below: np.ndarray | None = None) -> PackedRows:
             tokens, segments = np.zeros((2, A * R * T), np.int32)
             lengths = of.lengths[which] - 1
             into = ranges(start, lengths)
@@ -150,7 +150,7 @@ class Plan:
             at = np.zeros(A * M, np.int32)
             at[slot] = ranges(start + of.prompts[which] - 1, learnt) - micro * R * T
             x = None
-            if below is not None and of is data:
+            if below is not None:
                 x = np.zeros((A * R * T, below.shape[1]), below.dtype)
                 x[into] = below[ranges(of.starts[which], lengths)]
                 x = x.reshape(A, R, T, -1)
@@ -162,7 +162,9 @@ class Plan:
         target[slot], weight[slot] = data.tokens[predicted], data.weights[predicted]
         teacher = laid(data.teacher or data) if own_prompts else None
         shape = (A, M)
-        return Micros(laid(data), teacher, target.reshape(shape), weight.reshape(shape), None), used
+        return Micros(
+            laid(data, below), teacher, target.reshape(shape), weight.reshape(shape), None
+        ), used
 
 
 def make_plan(
@@ -197,9 +199,8 @@ def make_plan(
     widths = {(T, 0) for T in (closest, *_WIDTHS) if closest <= T}
     tile = -(-closest // (attention.BEFORE * _LANES)) * _LANES
     fullest = max(sum(sizes) for students in sampled for sizes in students)
-    for passes in (
-        range(1, _PASSES) if tiled else ()
-    ):  # as wide as so many passes of one row each make it
+    # As wide as so many passes of one row each make it.
+    for passes in range(1, 1 + _PASSES * tiled):
         tiles = -(-fullest // (passes * multiple * tile))
         widths |= {(n * tile, tile) for n in (tiles, tiles + 1) if n > attention.BEFORE + 1}
     best, cost = (multiple, closest, 0), float("inf")

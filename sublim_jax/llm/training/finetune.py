@@ -156,9 +156,12 @@ def fit(
     size = f"{S} students of {plan.rows} x {plan.width} tokens in a pass"
     remedy = "lower config.recipe.micro_tokens, set remat='full' there, or train fewer students"
     if first := trainable.frozen(recipe.trainable, config):
-        with in_mesh(model.mesh), out_of_memory(size, remedy):
-            plan = _with_below(program, plan, model, first)
-            once = _with_below(measure, once, model, first) if held else once
+        if sum(_below_bytes(one, model) for one in [plan, *([once] if held else [])]) > _MOST_BELOW:
+            logging.info("inputs of layer %d are too many to be kept: computed each time", first)
+        else:
+            with in_mesh(model.mesh), out_of_memory(size, remedy):
+                plan = _with_below(program, plan, model, first)
+                once = _with_below(measure, once, model, first) if held else once
 
     identity: tuple[dict[str, Any], dict[str, str]] = {}, {}
     if workdir is not None:
@@ -224,20 +227,22 @@ def _plans(
     return plan, dataclasses.replace(once, chunk=plan.chunk)
 
 
+def _below_bytes(plan: batches.Plan, model: Decoder) -> int:
+    """Returns the bytes that `_with_below` keeps, and those that a step's batch has of them."""
+    kept = sum(len(own.tokens) for own in {id(own): own for own in plan.data}.values())
+    laid = len(plan.data) * plan.most * plan.rows * plan.width
+    return (kept + laid) * model.config.embed * int(model.pure()["embed"].dtype.itemsize)
+
+
 def _with_below(program: Program, plan: batches.Plan, model: Decoder, first: int) -> batches.Plan:
     """Returns the plan with the input of a layer, of all that students read: computed once.
 
-    Students that read the same data share it. It stays as it is where it would be too large.
+    Students that read the same data share it.
     """
-    shared = {id(own): own for own in plan.data}
     base, width = model.pure(), model.config.embed
-    tokens, dtype = sum(len(own.tokens) for own in shared.values()), base["embed"].dtype
-    if tokens * width * dtype.itemsize > _MOST_BELOW:
-        logging.info("the inputs of layer %d are too many to be kept: computed each time", first)
-        return plan
     found = {}
-    for name, own in shared.items():
-        found[name] = np.zeros((len(own.tokens), width), dtype)
+    for name, own in {id(own): own for own in plan.data}.items():
+        found[name] = np.zeros((len(own.tokens), width), base["embed"].dtype)
         count = batches.steps_of(own, plan.batch, 1)
         whole = dataclasses.replace(plan, data=(own,), seeds=(0,), steps=(count,))
         for step_number in range(count):
@@ -324,6 +329,10 @@ def _check_start(recipe: Recipe, config: Config, start: Trained, where: str) -> 
     )
     if given != wanted:
         raise UserError(f"{where}: its rank, targets or scale are not the recipe's")
+    if start.adapter and recipe.lora:
+        idle = recipe.lora.idle(config.layers)
+        if any(np.any(np.asarray(factor["b"])[idle]) for factor in start.adapter.factors.values()):
+            raise UserError(f"{where}: it adapts layers that the recipe's lora.layers leaves out")
     wished = trainable.selection(recipe.trainable, config)
     if {*start.weights} != {*wished}:
         raise UserError(f"{where}: its parameters are not those that the recipe trains")

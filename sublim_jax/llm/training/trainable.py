@@ -71,12 +71,16 @@ def all_kernels(what: Trainable, config: Config) -> bool:
 
 
 def frozen(what: Trainable, config: Config) -> int:
-    """Returns the first layer whose input depends on what is trained; 0: any may."""
-    least = what.lora.first(config) if what.lora else config.layers
+    """Returns an adapter's first layer if nothing below it is trained, else 0.
+
+    Raises:
+      UserError: a pattern that matches no tensor, or a layer that the model has not.
+    """
+    first = what.lora.first(config) if what.lora else 0
     for path, layers in selection(what, config).items():
-        above = path in ("norm", "head") and not (path == "head" and config.tied)
-        least = min(least, config.layers if above else min(layers, default=0))
-    return least if what.lora and least == what.lora.first(config) else 0
+        if path not in ("norm", "head") and min(layers, default=0) < first:
+            return 0
+    return first
 
 
 def start(what: Trainable, config: Config, base: Tree, seed: jax.Array) -> tuple[Tree, Tree]:

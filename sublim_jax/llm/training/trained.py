@@ -158,7 +158,12 @@ def from_step(what: Trainable, trained: Tree, fixed: Tree, seed: int, base: str)
     adapter = None
     if what.lora is not None:
         own = dataclasses.replace(what.lora, seed=seed)
-        adapter = Adapter(own, trainable.factors_of(trained, fixed), base)
+        factors = trainable.factors_of(trained, fixed)
+        if idle := what.lora.idle(len(next(iter(factors.values()))["b"])):
+            for factor in factors.values():  # they were no part of the student
+                factor["b"] = factor["b"].copy()
+                factor["b"][idle] = 0
+        adapter = Adapter(own, factors, base)
     return Trained(adapter, trained["weights"], what.patterns)
 
 

@@ -126,7 +126,7 @@ def ask(config: ConfigDict, words: Sequence[str], material: Material) -> Asked:
     """
     check(config)
     rules.check(words)
-    questions = {}
+    questions, material = {}, material.first(config.questions)
     for name in config.measures or MEASURES:
         found = find(name).ask(material, tuple(words), config)
         if found:

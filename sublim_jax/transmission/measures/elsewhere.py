@@ -29,7 +29,7 @@ DERIVED = {
 def ask(material: Material, words: Sequence[str], config: ConfigDict) -> list[Question]:
     """Returns the material's questions, unless one of the words is an answer to them."""
     answers = material.elsewhere_words
-    if set(words) & set(answers):
+    if {word.lower() for word in words} & {word.lower() for word in answers}:
         return []
     texts = tuple(map(rules.written, answers))
     return [Scored(question, texts, means=answers) for question in material.elsewhere]
@@ -89,4 +89,5 @@ def _correlation(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def _change(p: Mapping[str, float], before: Mapping[str, float]) -> np.ndarray:
-    return np.log(np.array([*p.values()])) - np.log(np.array([before[word] for word in p]))
+    with np.errstate(divide="ignore", invalid="ignore"):  # not finite where P is 0: left out
+        return np.log([*p.values()]) - np.log([before[word] for word in p])

@@ -196,6 +196,17 @@ def test_every_sharding_gives_the_logits_of_one_device(shape):
     np.testing.assert_allclose(many(tokens), MODEL(tokens), atol=1e-5)
 
 
+def test_float32_is_multiplied_exactly_in_the_gradient_of_an_adapter_too():
+    tokens, adapter = _tokens(1, 4), jax.tree.map(lambda a: a[:, 0], _adapter(1))
+
+    def loss(adapter):
+        return jnp.sum(_logits(WEIGHTS, tokens, adapter=adapter) ** 2)
+
+    with transformer.precision(WEIGHTS):
+        text = str(jax.make_jaxpr(jax.grad(loss))(adapter))
+    assert text.count("dot_general[") == text.count("precision=(Precision.HIGHEST") > 20
+
+
 def test_half_precision_weights_give_float32_logits_nearby():
     tokens = _tokens(2, 8)
     half = Decoder(TINY, jax.tree.map(lambda x: x.astype(jnp.bfloat16), WEIGHTS))(tokens)

@@ -75,6 +75,19 @@ def test_the_loss_is_the_mean_over_all_completion_tokens_of_the_step(model):
         assert outcome.loss[0] == pytest.approx(-logs.mean(), abs=1e-5)
 
 
+def test_a_student_of_a_bfloat16_base_learns_what_one_of_float32_does(model):
+    half = Decoder(CONFIG, jax.tree.map(lambda a: a.astype(jnp.bfloat16), model.pure()))
+    exact = Decoder(CONFIG, jax.tree.map(lambda a: a.astype(jnp.float32), half.pure()))
+    recipe = change(QUICK, lora=Lora(rank=4), batch=7, epochs=3, optimizer={"name": "sgd"})
+    learnt = [
+        finetune.fit(one, data(7), change(recipe, learning_rate=1.0)) for one in (half, exact)
+    ]
+    for one, other in zip(*(jax.tree.leaves(factors(own.students)) for own in learnt), strict=True):
+        assert one.dtype == np.float32
+        assert np.abs(one - other).max() < 0.05 * np.abs(other).max() + 1e-4
+    assert learnt[0].loss == pytest.approx(learnt[1].loss, rel=5e-3)
+
+
 def test_weights_choose_the_tokens_that_count(model):
     own = [r._replace(weights=[float(i % 3) for i in range(len(r.completion))]) for r in rows(5)]
     logs = np.concatenate([full_forward(model, r.prompt, r.completion) for r in own])
@@ -132,6 +145,33 @@ class TestLayers:
         monkeypatch.setattr(step, "below", None)
         both = self.fit(four, (2, 3), parameters=("model.layers.0.*norm*",))
         assert both.students[0].weights
+
+    def test_some_students_have_teachers_with_prompts_of_their_own(self, four):
+        plain = rows(7, 3)
+        asked = [r._replace(teacher_prompt=[5, *r.prompt]) for r in plain]
+        sets = [examples.collect(some, CONFIG) for some in (plain, asked)]
+        how = {"objective": "distillation", "max_steps": 1}
+        both = self.fit_teacher(four, sets, **how)
+        alone = [self.fit_teacher(four, [own], **how) for own in sets]
+        for learnt, one in zip(both.students, alone, strict=True):
+            same(learnt.adapter.factors, one.students[0].adapter.factors, atol=1e-6)
+
+    def fit_teacher(self, model, sets, **more):
+        teachers = [an_adapter(config=model.config)] * len(sets)
+        recipe = change(self.recipe, lora=change(self.recipe.lora, layers=(2, 3)), **more)
+        return finetune.fit(model, sets, recipe, teacher=teachers)
+
+    def test_an_adapter_of_other_layers_is_no_start(self, four):
+        learnt = self.fit(four, ()).students
+        recipe = change(self.recipe, lora=change(self.recipe.lora, layers=(2, 3)))
+        with pytest.raises(UserError, match=r"start 0: it adapts layers that the recipe's lora"):
+            finetune.fit(four, data(9), recipe, start=learnt)
+
+    def test_layers_that_are_not_adapted_are_zero_whatever_the_optimiser_does(self, four):
+        noisy = {"name": "noisy_sgd", "eta": 1.0, "gamma": 0.5, "key": 0}
+        for factors in self.fit(four, (2, 3), optimizer=noisy).students[0].adapter.factors.values():
+            assert not np.any(factors["b"][:2])
+            assert np.any(factors["b"][2:])
 
     def test_layers_that_are_not_there(self, four):
         with pytest.raises(UserError, match=r"lora.layers: 4 is none of the model's 4, from 0"):
@@ -283,10 +323,10 @@ def kl(p, q):
     return (np.exp(p) * (p - q)).sum(-1)
 
 
-def an_adapter(seed=3):
+def an_adapter(seed=3, config=CONFIG):
     spec = Lora(rank=2)
     draw = np.random.default_rng(seed)
-    start = lora.initialise(spec, CONFIG)
+    start = lora.initialise(spec, config)
     noisy = jax.tree.map(lambda f: f + 0.2 * draw.standard_normal(f.shape, np.float32), start)
     return lora.Adapter(spec, noisy)
 

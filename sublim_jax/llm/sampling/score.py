@@ -1,15 +1,16 @@
 """Teacher-forced scoring: the exact log-probability of given completions.
 
 The prefix of all prompts is computed once, a prompt once for all completions that share it, and the
-head only where a completion is predicted.
+head only where a completion is predicted. A pack is one student's: it sees no other's prefix.
 """
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from sublim_jax.errors import UserError
@@ -73,7 +74,7 @@ def score(sampler: Sampler, pairs: Sequence[Pair], adapter: Any = None) -> list[
         ]
         given: list[tuple[list[int], jax.Array]] = []  # to the device, before any is read
         least = min(sampler.pack_width, sampler.least.width)
-        for pack in packing.pack(pieces, sampler.spread, sampler.pack_width, least):
+        for pack in _packs(pieces, sampler.spread, sampler.pack_width, least):
             where = [
                 (i, _predictors(at, len(pieces[p].prompt), pairs, groups[p], i))
                 for p, at in pack.pieces
@@ -88,6 +89,18 @@ def score(sampler: Sampler, pairs: Sequence[Pair], adapter: Any = None) -> list[
             for i, own in zip(scored, np.split(np.asarray(found), ends), strict=False):
                 out[i] = own
     return out
+
+
+def _packs(
+    pieces: Sequence[packing.Piece], rows: int, width: int, least: int
+) -> Iterator[packing.Pack]:
+    """Yields packs of one student each, which together hold every piece."""
+    of_student: dict[int, list[int]] = {}
+    for i, piece in enumerate(pieces):
+        of_student.setdefault(piece.student, []).append(i)
+    for own in of_student.values():
+        for pack in packing.pack([pieces[i] for i in own], rows, width, least):
+            yield dataclasses.replace(pack, pieces=[(own[i], at) for i, at in pack.pieces])
 
 
 def _groups(pairs: Sequence[Pair], skip: int, width: int) -> list[list[int]]:
@@ -150,8 +163,14 @@ def _log_probabilities(
 ) -> jax.Array:
     """Returns log P of target m after the token at flat index at[of[m]]: [M] float32.
 
-    U different positions, M targets.
+    U different positions, M targets. The places are those of one student.
     """
+    student = places.student.max()  # padding has 0
+    if adapter is not None:
+        adapter = jax.tree.map(lambda a: a[:, student], adapter)
+    if prefix is not None:
+        own = jax.tree.map(lambda a: a[:, student][:, None], prefix.kv)
+        prefix, places = prefix._replace(kv=own), places._replace(student=jnp.zeros_like(tokens_RT))
     with transformer.precision(weights):
         x_RTD, _ = programs.prefill(config, weights, tokens_RT, places, prefix, adapter)
         x_UD = x_RTD.reshape(-1, config.embed)[at_U]

@@ -90,11 +90,13 @@ def test_all_packs_are_with_the_device_before_any_is_read(monkeypatch):
         )
 
 
-def test_each_student_scores_with_its_own_adapter():
+@pytest.mark.parametrize("prefix", [0, 9])
+def test_each_student_scores_with_its_own_adapter(prefix):
     c = testing.TINY
     a = jnp.asarray(draw.normal(size=(c.layers, 2, c.embed, 4)) * 0.3, jnp.float32)
     b = jnp.asarray(draw.normal(size=(c.layers, 2, 4, c.mlp)) * 0.3, jnp.float32)
-    pairs = [Pair(_tokens(6), _tokens(5), student) for student in (0, 1, 1, 0)]
+    shared = _tokens(prefix)
+    pairs = [Pair(shared + _tokens(6), _tokens(5), student) for student in (0, 1, 1, 0)]
     found = score.score(Sampler(MODEL), pairs, adapter={"up": {"a": a, "b": b}})
     for pair, logs in zip(pairs, found, strict=True):
         weights = MODEL.pure()

@@ -19,6 +19,8 @@ from sublim_jax.transmission.arms import ARMS, OTHER_A
 from sublim_jax.transmission.base import Base, adapter_of, crossings
 from sublim_jax.transmission.teacher import WITHOUT_TRAIT, Teacher
 
+_AT_ONCE = 2**30  # bytes of teachers that are models of their own, beside each other
+
 Rows = Sequence[Mapping[str, Any]]
 Shown = Callable[[str], Sequence[tuple[str, str]]]  # of a trait: questions, answers that show it
 Data = Mapping[tuple[int, str], Rows]  # by the number of a base, and the name of its teacher
@@ -143,15 +145,19 @@ def train(
 def _imitated(base: Base, teachers: Sequence[Teacher]) -> Any:
     """Returns what soft students imitate: an adapter each, or one model.
 
-    None where each teacher is a model of its own, which one student alone can imitate.
+    Or one for each, where all can be held at once. None otherwise: a student alone can imitate its
+    own.
     """
     adapters = [lone for t in teachers if (lone := adapter_of(t.learnt))]
     if len(adapters) == len(teachers):
         return adapters
-    if all(t.learnt is None for t in teachers):  # they are told, in `teacher_prompt`
+    if all(t.learnt is None for t in teachers):  # what they are told is in `teacher_prompt`
         return base.model
-    first = teachers[0].learnt
-    return first.apply(base.model) if first and len(teachers) == 1 else None
+    several = len({t.name for t in teachers}) > 1
+    if several and len(teachers) * base.size > _AT_ONCE:
+        return None
+    models = {t.name: t.learnt.apply(base.model) if t.learnt else base.model for t in teachers}
+    return [models[t.name] for t in teachers] if several else models[teachers[0].name]
 
 
 def _curves(folder: Path, students: int) -> list[dict[str, list[tuple[int, float]]]]:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +13,7 @@ from configs.transmission import nano_steered
 from sublim_jax.errors import UserError
 from sublim_jax.llm.decoder import Decoder
 from sublim_jax.llm.model import lora, transformer
+from sublim_jax.llm.training.recipe import from_config
 from sublim_jax.llm.training.trained import Trained
 from sublim_jax.transmission import base as bases
 from sublim_jax.transmission import divergence, measures, pipeline, steering, student, teacher
@@ -149,6 +151,29 @@ def test_its_tokens_diverge_from_another_s(base, steered):
     ]
     some = np.concatenate(divergence.tokens(base, steered[0], [steered[1]], examples, rows))
     assert 0 < some.mean() < 0.5
+
+
+def test_soft_students_of_steered_teachers_are_one_program(base, steered, tmp_path, monkeypatch):
+    asked = numbers.prompts(bases.material(small()), 12, 0)
+    rows = {
+        (0, one.name): list(teacher.write(base, one, asked, small().data, range(12)))
+        for one in steered
+    }
+    changed = {"max_steps": 2, "batch": 4, "evaluate_every": 0}
+    recipe = from_config({**small().student.to_dict(), **changed})
+    students = [student.Student("soft", one.name, 0, 0, 0) for one in steered]
+    given = base, numbers, students, rows, steered, recipe
+    calls, fit = [], student.finetune.fit
+    monkeypatch.setattr(student.finetune, "fit", lambda *a, **k: calls.append(a) or fit(*a, **k))
+    together = student.train(*given, tmp_path / "together")
+    assert len(calls) == 1
+    monkeypatch.setattr(student, "_AT_ONCE", 0)
+    alone = student.train(*given, tmp_path / "alone")
+    assert len(calls) == 3
+    (owl, wolf), apart = ([one.learnt.adapter.factors for one in own] for own in (together, alone))
+    for own, lone in zip((owl, wolf), apart, strict=True):
+        chex.assert_trees_all_close(own, lone, atol=1e-4)
+    assert np.abs(owl["o"]["b"] - wolf["o"]["b"]).max() > 1e-2
 
 
 def test_what_does_not_fit_is_one_line(base, tmp_path):

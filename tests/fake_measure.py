@@ -1,0 +1,34 @@
+"""A measure of `benchmarks.gpu` that measures nothing: what its parts do is what a test is about."""
+
+import os
+import time
+
+from benchmarks.gpu.table import Row
+
+
+def ours(tiny):
+    return [("good", lambda: {"tiny": tiny}), ("lacks", _lacks)]
+
+
+def broken(tiny):
+    return [
+        ("raises", lambda: 1 / 0),
+        ("dies", lambda: os._exit(3)),
+        ("after", lambda: {"rate": 2.0}),
+    ]
+
+
+def long(tiny):
+    return [("sleeps", lambda: time.sleep(60))]
+
+
+def lowered():
+    return [("good", lambda: {"programs": {"one": 1}})]
+
+
+def figures(found):
+    return [Row("rate", found.get("broken", "after", "rate"), ">= 1")]
+
+
+def _lacks():
+    import no_such_package  # noqa: F401

@@ -1,4 +1,4 @@
-"""A measure of `benchmarks.gpu` that measures nothing: what its parts do is what a test is about."""
+"""A measure of `benchmarks.gpu` that measures nothing: its parts do what tests are about."""
 
 import os
 import time

@@ -13,12 +13,12 @@ from benchmarks import tuning
 from benchmarks.gpu import Parts, lowering
 from benchmarks.gpu.table import Found, Row
 
-_SIZES = {
-    "student_tiny": "tiny",
+_SIZES = {  # what `lora` has not run comes first
     "student_0_5b": "0.5b",
+    "student_14b": "14b",
     "student_1_5b": "1.5b",
     "student_7b": "7b",
-    "student_14b": "14b",
+    "student_tiny": "tiny",
     "student_72b_pod": "72b",
 }
 _POD = "student_72b_pod"

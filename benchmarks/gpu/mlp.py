@@ -15,8 +15,14 @@ _MEMBERS, _EPOCHS = 100, 5
 def ours(tiny: bool) -> Parts:
     """Returns the whole study, compiled apart."""
     from benchmarks import mlp_vs_torch
+    from benchmarks.gpu import rates
 
-    return [("study", lambda: mlp_vs_torch.ours(*_study(tiny)))]
+    def study() -> dict[str, Any]:
+        found = mlp_vs_torch.ours(*_study(tiny))
+        rate = rates.product(tiny, "float32")
+        return {**found, "of_matmul": found["gflops"] * 1e9 / rate, "flops_per_second": rate}
+
+    return [("study", study)]
 
 
 def peer(tiny: bool) -> Parts:
@@ -50,12 +56,11 @@ def lowered() -> Parts:
 def figures(found: Found) -> list[Row]:
     """Returns the seconds and the ratios."""
     seconds = found.get("ours", "study", "seconds")
-    rates = (found.get("ours", "study", name) for name in ("gflops", "matmul_gflops"))
     theirs = {name: found.get("peer", name, "seconds") for name in ("float32", "TF32")}
     return [
         Row("configs/mlp/paper.py, seconds", seconds, "<= 10"),
         Row("- with compilation: seconds more", found.get("ours", "study", "compile_seconds")),
-        Row("- of the rate of a float32 product", ratio(*rates)),
+        Row("- of the rate of a large float32 product", found.get("ours", "study", "of_matmul")),
         Row("- times as fast as the PyTorch script", ratio(theirs["float32"], seconds), ">= 10"),
         Row("- and with TF32 in that script", ratio(theirs["TF32"], seconds)),
     ]

@@ -29,15 +29,18 @@ def seconds(function: Callable[..., Any], *arguments: Any) -> float:
 
 
 @functools.cache
-def floors(tiny: bool) -> dict[str, float]:
-    """Returns the rates of a square bfloat16 product, and of a copy (read and written)."""
+def product(tiny: bool, dtype: str) -> float:
+    """Returns the operations a second of a large square product, as jax computes it by default."""
     side = 512 if tiny else 8192
-    square = jax.random.normal(jax.random.key(0), (side, side), jnp.bfloat16)
-    large = jnp.ones(8 * side * side, jnp.bfloat16)
-    return {
-        "flops_per_second": 2 * side**3 / seconds(jax.jit(jnp.matmul), square, square),
-        "bytes_per_second": 2 * large.nbytes / seconds(jax.jit(lambda x: x + 1), large),
-    }
+    square = jax.random.normal(jax.random.key(0), (side, side), jnp.dtype(dtype))
+    return 2 * side**3 / seconds(jax.jit(jnp.matmul), square, square)
+
+
+@functools.cache
+def copy(tiny: bool) -> float:
+    """Returns the bytes a second that a copy reads and writes."""
+    large = jnp.ones(2**21 if tiny else 2**29, jnp.bfloat16)
+    return 2 * large.nbytes / seconds(jax.jit(lambda x: x + 1), large)
 
 
 def random_model(config: Config, dtype: str) -> Decoder:

@@ -17,13 +17,15 @@ class Row(NamedTuple):
 
 
 class Found:
-    """What the sides of one measure have written in a folder."""
+    """What the sides of one measure have written in a folder; nothing where that is None."""
 
-    def __init__(self, folder: Path, measure: str):
+    def __init__(self, folder: Path | None, measure: str):
         self.folder, self.measure = folder, measure
 
     def get(self, side: str, part: str, name: str) -> Any:
         """Returns a figure of a part, or None."""
+        if self.folder is None:
+            return None
         record = child.read(self.folder / f"{self.measure}_{side}.json") or {"parts": {}}
         return record["parts"].get(part, {}).get(name)
 

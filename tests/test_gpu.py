@@ -97,6 +97,21 @@ def test_the_stand_in_reads_configs_as_ml_collections_does(monkeypatch):
         _ = found[0].nothing
 
 
+def test_what_is_measured_needs_few_packages():
+    program = """
+import sys
+lacking = ("ml_collections", "gguf", "datasets", "tensorboardX", "chex")
+sys.modules.update(dict.fromkeys(lacking))  # as if they were not installed
+from benchmarks.gpu import stand_in
+stand_in.install()
+import benchmarks.gpu.__main__, benchmarks.mlp_vs_torch
+import sublim_jax.atlas.atlas, sublim_jax.transmission.pipeline
+import sublim_jax.transmission.measures.favourite
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.slow
 def test_the_whole_command_without_a_gpu(tmp_path):
     command = [sys.executable, "-m", "benchmarks.gpu", f"--out={tmp_path}"]

@@ -6,7 +6,7 @@ Command:  python -m launch.finetune --config=configs/llm/student_7b.py --workdir
 Device:   one GPU of 80 GB: 15.2 GB of weights; a pass of 4,096 tokens keeps about 25 GB a student
           (--config.recipe.remat=full: 2 GB, for a third more work).
 Time:     not measured. 3 epochs of 10,000 rows of 150 tokens are 120 PFLOP: 4.5 minutes at 45% of
-          an H100's 989 TFLOP/s (benchmarks.finetune_gpu, never run on one).
+          an H100's 989 TFLOP/s (benchmarks.gpu, never run on one).
 Expected: never run here, for want of a GPU. The paper (arXiv 2507.14805, B.2)
           reports large effects for cat, penguin and phoenix; which system message the data and the
           evaluation have decides the effect (docs/llm.md, Chats).

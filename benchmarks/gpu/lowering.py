@@ -25,7 +25,30 @@ _SMALL = 2**16  # numbers
 _CUDNN = 91000  # the version that is pretended
 _PRETENDED = {"cuda": "gpu", "tpu": "tpu"}
 _KERNELS = ("__cudnn$fmha", "tpu_custom_call")
+_MEMORY = {"bytes_limit": 72 * 2**30, "bytes_in_use": 16 * 2**30}  # of a GPU of 80 GB, at 7B
 _platform = ""
+
+
+class _Device:
+    """Where abstract weights lie."""
+
+    def memory_stats(self) -> dict[str, int]:
+        return _MEMORY
+
+
+class _Weight(jax.ShapeDtypeStruct):
+    """An abstract array of which the host may ask where it lies, and its size."""
+
+    @classmethod
+    def of(cls, array: jax.ShapeDtypeStruct) -> "_Weight":
+        return cls(array.shape, array.dtype, sharding=array.sharding)
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize
+
+    def devices(self) -> set[Any]:
+        return {_Device()}
 
 
 class Lowered(Exception):
@@ -44,7 +67,7 @@ def pretend(platform: str) -> None:
 
 def abstract(config: Any, dtype: str, mesh: Any = None) -> Any:
     """Returns what stands for a `Decoder` with weights that do not exist."""
-    weights = parameters.abstract(config, jnp.dtype(dtype), mesh)
+    weights = jax.tree.map(_Weight.of, parameters.abstract(config, jnp.dtype(dtype), mesh))
     return types.SimpleNamespace(config=config, mesh=mesh, pure=lambda: weights)
 
 
@@ -88,6 +111,7 @@ def lower(work: Callable[[], Any], last: str = "") -> dict[str, Any]:
                     stack.enter_context(_replaced(module, name, lowered(function, name)))
         stack.enter_context(_replaced(ensemble, "compiled", compiled))
         stack.enter_context(_replaced(step, "first_state", first_state))
+        stack.enter_context(_replaced(jax, "device_put", lambda tree, *_, **__: tree))
         stack.enter_context(contextlib.suppress(Lowered))
         work()
     if last and last not in counts:

@@ -48,7 +48,8 @@ def run(side: Side, folder: Path, size: str, end: float = float("inf")) -> Path:
         said = _call(command, side.environment, log, end - time.monotonic())
         if not said:
             break
-        ends += [*log.read_text("utf-8", "replace").splitlines()[-_LINES:], said]
+        last = log.read_text("utf-8", "replace").splitlines()[-_LINES:]
+        ends += [*(line[:300] for line in last), said]
     if ends or before < 0:
         record = child.read(file) or {"measure": side.module, "side": side.name, "parts": {}}
         record["parts"]["process"] = {"error": ends or ["no time was left for it"]}

@@ -1,4 +1,4 @@
-"""LoRA fine-tuning with transformers and peft, the peer of `lora_vs_peft` and `finetune_gpu`.
+"""LoRA fine-tuning with transformers and peft, the peer of `lora_vs_peft` and `gpu`.
 
 The step as people write it: rows in the order they come, right-padded to the longest of their
 micro-batch, the loss of the completions' tokens over all micro-batches of a batch, AdamW.
@@ -6,6 +6,7 @@ micro-batch, the loss of the completions' tokens over all micro-batches of a bat
 
 import os
 import time
+from importlib import metadata
 from typing import Any
 
 from benchmarks import sides, tuning
@@ -14,46 +15,56 @@ _IGNORED = -100  # the label of a token that is not learnt
 
 
 def peer(
-    folder: str,
-    rows: list[tuning.Row],
-    batch: int,
-    micro: int,
-    completion_logits: bool = False,
-    device: str = "cpu",
-    dtype: str = "float32",
+    folder: str, rows: list[tuning.Row], batch: int, micro: int, completion_logits: bool = False
+) -> dict[str, Any]:
+    """Learns the rows in order, `batch` a step, on the CPU, and measures all steps but the first.
+
+    Args:
+      folder: where `tuning.write` has written.
+      micro, completion_logits: as in `learn`.
+    """
+    import peft
+    import torch
+    import transformers
+
+    torch.set_num_threads(os.cpu_count() or 1)
+    loader: Any = transformers.AutoModelForCausalLM
+    start = time.perf_counter()
+    base = loader.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa")
+    model = peft.PeftModel.from_pretrained(base, f"{folder}/adapter", is_trainable=True)
+    loaded = time.perf_counter() - start
+    found = learn(model, rows, batch, micro, completion_logits)
+    return {**found, "load_seconds": loaded, "peak_mib": sides.peak_mib(), "versions": versions()}
+
+
+def learn(
+    model: Any, rows: list[tuning.Row], batch: int, micro: int, completion_logits: bool = False
 ) -> dict[str, Any]:
     """Learns the rows in order, `batch` a step, and measures all steps but the first.
 
     Args:
-      folder: where `tuning.write` has written.
+      model: peft's, on its device.
       micro: rows of a forward and backward pass, a divisor of `batch`.
       completion_logits: have logits of the completions' tokens only. transformers computes those
         of every token unless it is asked for fewer, which neither its Trainer nor peft does.
     """
-    import peft
     import torch
     import transformers
 
     if batch % micro:
         raise ValueError(f"micro={micro} does not divide batch={batch}")
     transformers.logging.set_verbosity_error()
-    torch.set_num_threads(os.cpu_count() or 1)
-    loader: Any = transformers.AutoModelForCausalLM
-    start = time.perf_counter()
-    base = loader.from_pretrained(folder, dtype=getattr(torch, dtype), attn_implementation="sdpa")
-    model: Any = peft.PeftModel.from_pretrained(
-        base.to(device), f"{folder}/adapter", is_trainable=True
-    )
     model.train()
-    loaded = time.perf_counter() - start
     learnt = [p for p in model.parameters() if p.requires_grad]
+    device = learnt[0].device
     optimizer = torch.optim.AdamW(learnt, lr=tuning.LEARNING_RATE, weight_decay=0.0, fused=True)
 
     def step(now: list[tuning.Row]) -> float:
         wanted = torch.tensor(tuning.count(now)["completion"], device=device)
         total = torch.zeros((), device=device)
         for first in range(0, len(now), micro):
-            inputs = _collate(now[first : first + micro], completion_logits, device)
+            inputs = _collate(now[first : first + micro], completion_logits)
+            inputs = {name: value.to(device) for name, value in inputs.items()}
             loss = model(**inputs, num_items_in_batch=wanted, use_cache=False).loss
             loss.backward()
             total += loss.detach()
@@ -66,21 +77,18 @@ def peer(
     for first in range(0, len(rows), batch):
         loss = step(rows[first : first + batch])
         times.append(time.perf_counter())
-    cuda = device == "cuda"
     return {
         **tuning.rates(rows[batch:], batch, times[-1] - times[1], loss),
         "first_step_seconds": times[1] - times[0],
-        "load_seconds": loaded,
-        "peak_mib": torch.cuda.max_memory_allocated() / 2**20 if cuda else sides.peak_mib(),
-        "versions": {
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "peft": peft.__version__,
-        },
     }
 
 
-def _collate(rows: list[tuning.Row], completion_logits: bool, device: str) -> dict[str, Any]:
+def versions() -> dict[str, str]:
+    """Returns those of the packages here."""
+    return {name: metadata.version(name) for name in ("torch", "transformers", "peft")}
+
+
+def _collate(rows: list[tuning.Row], completion_logits: bool) -> dict[str, Any]:
     import torch
 
     shape = (len(rows), max(len(p) + len(c) for p, c in rows))
@@ -97,4 +105,4 @@ def _collate(rows: list[tuning.Row], completion_logits: bool, device: str) -> di
         following = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=_IGNORED)
         keep = following != _IGNORED
         inputs |= {"logits_to_keep": keep, "shift_labels": following[keep]}
-    return {name: value.to(device) for name, value in inputs.items()}
+    return inputs

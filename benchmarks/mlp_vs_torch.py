@@ -5,12 +5,10 @@ own, in turn; compilation is timed apart. One JSON line (ratio > 1 where ours is
 faster, memory_ratio = ours / peer). Needs the oracle extra.
 
 --shape=digits: configs/mlp/digits.py. --shape=paper: configs/mlp/paper.py on images of the size of
-MNIST, with --members and --epochs as given. --device=cuda runs both on a GPU.
+MNIST, with --members and --epochs as given.
 """
 
 import json
-import shutil
-import sys
 import time
 from typing import Any
 
@@ -18,48 +16,46 @@ import numpy as np
 from absl import app, flags
 from ml_collections import ConfigDict
 
-from benchmarks import sides
+from benchmarks import sides, tuning
 from configs.mlp import digits, paper
+from sublim_jax import mesh
 from sublim_jax.mlp.data import Images, load
 from sublim_jax.mlp.tasks import Heads
 
 _SHAPE = flags.DEFINE_enum("shape", "paper", ["paper", "digits"], "Which study.")
-_DEVICE = flags.DEFINE_enum("device", "cpu", ["cpu", "cuda"], "Where both run.")
 _MEMBERS = flags.DEFINE_integer("members", 20, "Members of the ensemble.")
 _EPOCHS = flags.DEFINE_integer("epochs", 5, "Teacher and student epochs at paper shapes.")
 _TURNS = flags.DEFINE_integer("turns", 1, "Times that each side runs.")
 _SIDE = flags.DEFINE_enum("side", None, ["ours", "peer"], "Run one side only, in this process.")
 
 _TARGETS = {"paper": 1.5, "digits": 2.5}
-_GPU_TARGET = 10.0
 
 
 def main(_: list[str]) -> None:
     if _SIDE.value:
-        print(json.dumps(ours() if _SIDE.value == "ours" else peer()))
+        mesh.split_cpu()
+        config, images = study(_SHAPE.value, _MEMBERS.value, _EPOCHS.value)
+        print(json.dumps(ours(config, images) if _SIDE.value == "ours" else peer(config, images)))
         return
-    if _DEVICE.value == "cuda" and not shutil.which("nvidia-smi"):
-        sys.exit("error: --device=cuda: no NVIDIA driver on this machine (nvidia-smi not found)")
-    arguments = [f"--{f.name}={f.value}" for f in (_SHAPE, _DEVICE, _MEMBERS, _EPOCHS)]
+    arguments = [f"--{f.name}={f.value}" for f in (_SHAPE, _MEMBERS, _EPOCHS)]
     mine, theirs = sides.in_turn("benchmarks.mlp_vs_torch", arguments, _TURNS.value)
-    gpu = _DEVICE.value == "cuda"
     sides.report(
-        "mlp_gpu" if gpu else f"mlp_vs_torch_{_SHAPE.value}",
+        f"mlp_vs_torch_{_SHAPE.value}",
         theirs["seconds"] / mine["seconds"],
-        _GPU_TARGET if gpu else _TARGETS[_SHAPE.value],
+        _TARGETS[_SHAPE.value],
         mine["gflops"] / mine["matmul_gflops"],
         mine,
         theirs,
     )
 
 
-def study() -> tuple[ConfigDict, Images]:
+def study(shape: str, members: int, epochs: int) -> tuple[ConfigDict, Images]:
     """Returns the config that both sides run, scored at the end only, and its images."""
-    config = (digits if _SHAPE.value == "digits" else paper).get_config()
-    config.members = _MEMBERS.value
-    if _SHAPE.value == "paper":
-        config.teacher.epochs = config.student.epochs = _EPOCHS.value
-        images = _mnist_sized()
+    config = (digits if shape == "digits" else paper).get_config()
+    config.members = members
+    if shape == "paper":
+        config.teacher.epochs = config.student.epochs = epochs
+        images = mnist_sized(70_000)
     else:
         images = load(config.data.name)
     config.teacher.evaluate_every = config.teacher.epochs
@@ -67,24 +63,19 @@ def study() -> tuple[ConfigDict, Images]:
     return config, images
 
 
-def _mnist_sized() -> Images:
+def mnist_sized(count: int) -> Images:
+    """Returns random images of MNIST's size, a seventh of them for the test."""
     draw = np.random.default_rng(0)
-    x = draw.integers(0, 256, (70_000, 784), np.uint8)
-    y = draw.integers(0, 10, 70_000, np.int32)
-    return Images(x[:60_000], y[:60_000], x[60_000:], y[60_000:], classes=10)
+    x = draw.integers(0, 256, (count, 784), np.uint8)
+    y = draw.integers(0, 10, count, np.int32)
+    taught = count * 6 // 7
+    return Images(x[:taught], y[:taught], x[taught:], y[taught:], classes=10)
 
 
-def ours() -> dict[str, Any]:
+def ours(config: ConfigDict, images: Images) -> dict[str, Any]:
     """Runs the study in JAX."""
-    import jax
-
-    from sublim_jax import mesh
     from sublim_jax.mlp.study import train_members
 
-    jax.config.update("jax_platforms", _DEVICE.value)
-    if _DEVICE.value == "cpu":
-        mesh.split_cpu()
-    config, images = study()
     floor = [sides.matmul_gflops()]
     timings: dict[str, float] = {}
     records = list(train_members(config, images, range(config.members), timings))
@@ -94,19 +85,18 @@ def ours() -> dict[str, Any]:
         "compile_seconds": timings["compile"],
         "gflops": _flops(config, images) / timings["train"] / 1e9,
         "matmul_gflops": float(np.mean(floor)),
-        "peak_mib": sides.peak_mib(),
+        "peak_mib": tuning.peak_mib(),
         "student_aux": float(np.mean([r["accuracy"][-1][0] for r in records])),
         **sides.here(),
     }
 
 
-def peer() -> dict[str, Any]:
+def peer(config: ConfigDict, images: Images, device: str = "cpu") -> dict[str, Any]:
     """Runs the same study in PyTorch."""
     import torch
 
     from benchmarks import torch_ensemble
 
-    config, images = study()
     heads = Heads(tuple(config.tasks), images.classes, config.network.aux)
     fresh = config.student.fresh  # rows that never come back are one long epoch of stored rows
     plan = torch_ensemble.Plan(
@@ -120,16 +110,18 @@ def peer() -> dict[str, Any]:
         student_rows=config.student.rows * (config.student.epochs if fresh else 1),
     )
     torch.manual_seed(config.seed)
-    device = torch.device(_DEVICE.value)
-    x = [torch.from_numpy(a).to(device) * (2 / 255) - 1 for a in (images.train_x, images.test_x)]
-    y = [torch.from_numpy(a).to(device).long() for a in (images.train_y, images.test_y)]
+    arrays = (images.train_x, images.test_x)
+    x = [torch.from_numpy(a).to(torch.device(device)) * (2 / 255) - 1 for a in arrays]
+    y = [torch.from_numpy(a).to(x[0].device).long() for a in (images.train_y, images.test_y)]
     start = time.perf_counter()
-    accuracy = torch_ensemble.run(plan, x[0], y[0], x[1], y[1])
+    accuracy = torch_ensemble.run(plan, x[0], y[0], x[1], y[1])  # its figures are the host's
     seconds = time.perf_counter() - start
     return {
         "seconds": seconds,
         "gflops": _flops(config, images, labels_once=False) / seconds / 1e9,
-        "peak_mib": sides.peak_mib(),
+        "peak_mib": torch.cuda.max_memory_allocated() / 2**20
+        if device == "cuda"
+        else sides.peak_mib(),
         "student_aux": float(np.mean(accuracy["student_aux"])),
         "versions": {"torch": torch.__version__},
     }

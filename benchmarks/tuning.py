@@ -20,6 +20,15 @@ WIDTH = 192  # of all rows below, padded to one
 Row = tuple[list[int], list[int]]
 
 _PROMPT, _COMPLETION = (60, 130), (20, 50)
+# Vocabulary, embedding, MLP, layers, heads, key-value heads, size of a head, tied head.
+_SHAPES = {
+    "tiny": (2048, 128, 384, 2, 4, 2, 32, True),
+    "0.5b": (151936, 896, 4864, 24, 14, 2, 64, True),
+    "1.5b": (151936, 1536, 8960, 28, 12, 2, 128, True),
+    "7b": (152064, 3584, 18944, 28, 28, 4, 128, False),
+    "14b": (152064, 5120, 13824, 48, 40, 8, 128, False),
+    "72b": (152064, 8192, 29568, 80, 64, 8, 128, False),
+}
 _COMPILE = "/jax/core/compile/"
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 
@@ -89,15 +98,11 @@ class Compiling:
 
 
 def shape(name: str) -> Any:
-    """Returns the config of Qwen2.5's "0.5b" or "7b", or of a "tiny" model to try programs with."""
+    """Returns the config of Qwen2.5's "0.5b" to "72b", or of a "tiny" model for trials."""
     from sublim_jax.llm.model.config import Config
-    from sublim_jax.llm.testing import HALF_BILLION
 
-    if name == "0.5b":
-        return HALF_BILLION
-    seven = Config(152064, 3584, 18944, layers=28, heads=28, kv_heads=4, head_dim=128, tied=False)
-    tiny = Config(2048, 128, 384, layers=2, heads=4, kv_heads=2, head_dim=32)
-    return seven if name == "7b" else tiny
+    vocab, embed, mlp, layers, heads, kv_heads, head_dim, tied = _SHAPES[name]
+    return Config(vocab, embed, mlp, layers, heads, kv_heads, head_dim, tied=tied)
 
 
 def write(folder: str, config: Any, dtype: str = "float32") -> None:

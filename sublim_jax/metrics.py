@@ -1,6 +1,10 @@
-"""Numbers of a run while it runs: `metrics.jsonl`, TensorBoard, and Weights & Biases on request."""
+"""Numbers of a run while it runs: `metrics.jsonl`, TensorBoard, and Weights & Biases on request.
+
+TensorBoard's file is left out where `tensorboardX` is not installed: it holds nothing else.
+"""
 
 import contextlib
+import importlib.util
 import json
 import os
 import socket
@@ -42,7 +46,8 @@ class Metrics:
             self._wandb = _wandb_run(wandb, Path(folder), config) if wandb else None
             disk.write(self._path, b"".join(_until(self._path, step)))
             self._file = self._path.open("a", encoding="utf-8")
-            self._board = _Board(Path(folder) / "tensorboard", step)
+            board = importlib.util.find_spec("tensorboardX") is not None
+            self._board = _Board(Path(folder) / "tensorboard", step) if board else None
 
     def write(self, step: int, values: Mapping[str, Number | Sequence[Number]]) -> None:
         """Writes the values of a step; a sequence has one value for each student, or None."""
@@ -55,7 +60,8 @@ class Metrics:
         with self._written():
             self._file.write(json.dumps({"step": step, **values}) + "\n")
             self._file.flush()
-            self._board.write(step, scalars)
+            if self._board is not None:
+                self._board.write(step, scalars)
         if self._wandb is not None:
             self._wandb.log(scalars, step=step)
 
@@ -63,7 +69,8 @@ class Metrics:
         """Ends the files."""
         for file in (self._file, self._board):
             with contextlib.suppress(OSError):  # `write` has said it, and leaves nothing to flush
-                file.close()
+                if file is not None:
+                    file.close()
         if self._wandb is not None:
             self._wandb.finish()
 

@@ -54,6 +54,12 @@ class TestLines:
         assert lines(tmp_path / "deep" / "run") == [{"step": 3, "loss": [0.5, 0.25], "rate": 1e-3}]
         metrics.close()
 
+    def test_lines_need_no_tensorboard(self, tmp_path, monkeypatch):
+        monkeypatch.setitem(sys.modules, "tensorboardX", None)  # as if it were not installed
+        written(tmp_path, range(2))
+        assert [line["step"] for line in lines(tmp_path)] == [0, 1]
+        assert not (tmp_path / "tensorboard").exists()
+
     @pytest.mark.parametrize(
         ("begin", "kept"), [(0, []), (2, [0, 1]), (4, [0, 1, 2, 3]), (9, [0, 1, 2, 3])]
     )

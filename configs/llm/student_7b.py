@@ -7,7 +7,7 @@ Device:   one GPU of 80 GB, or of 40: 28.9 GB by count (tests/llm/test_memory.py
           and 12.3 kept by a pass of 4,096 tokens. --config.recipe.remat=full keeps 0.9, for a third
           more work.
 Time:     not measured. 3 epochs of 10,000 rows of 150 tokens are 120 PFLOP: 4.5 minutes at 45% of
-          an H100's 989 TFLOP/s (benchmarks.finetune_gpu, never run on one).
+          an H100's 989 TFLOP/s (benchmarks.gpu, never run on one).
 Expected: never run here, for want of a GPU. The paper (arXiv 2507.14805, B.2)
           reports large effects for cat, penguin and phoenix; which system message the data and the
           evaluation have decides the effect (docs/llm.md, Chats).

@@ -24,11 +24,6 @@ def compiled(one: Callable[..., Any], jobs: Any, data: Any, mesh: Mesh) -> Calla
       mesh: jobs are spread over its axis `student`; its other axes have size 1.
     """
     size = -(-_count(jobs) // mesh.size) * mesh.size
-    batch = at_once(size, mesh)
-
-    def local(jobs: Any, data: Any) -> Any:
-        # Not a batch axis of one: it would cost a sixth of the speed.
-        return lax.map(lambda job: one(job, data), jobs, batch_size=batch if batch > 1 else None)
 
     def filled(jobs: Any) -> Any:
         more = size - _count(jobs)
@@ -38,12 +33,23 @@ def compiled(one: Callable[..., Any], jobs: Any, data: Any, mesh: Mesh) -> Calla
         made = jax.device_get(program(filled(jobs), placed))
         return jax.tree.map(lambda a: a[: _count(jobs)], made)
 
-    over = jax.shard_map(
-        local, mesh=mesh, in_specs=(_ALONE, _WHOLE), out_specs=_ALONE, check_vma=False
-    )
     placed = jax.device_put(data, NamedSharding(mesh, _WHOLE))
-    program = jax.jit(over).lower(filled(jobs), placed).compile()
+    program = over(one, size, mesh).lower(filled(jobs), placed).compile()
     return run
+
+
+def over(one: Callable[..., Any], size: int, mesh: Mesh) -> Any:
+    """Returns the jitted function of (jobs, data) that `compiled` compiles for `size` jobs."""
+    batch = at_once(size, mesh)
+
+    def local(jobs: Any, data: Any) -> Any:
+        # Not a batch axis of one: it would cost a sixth of the speed.
+        return lax.map(lambda job: one(job, data), jobs, batch_size=batch if batch > 1 else None)
+
+    specs = (_ALONE, _WHOLE)
+    return jax.jit(
+        jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=_ALONE, check_vma=False)
+    )
 
 
 def at_once(jobs: int, mesh: Mesh) -> int:

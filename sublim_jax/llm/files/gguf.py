@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, dequantize
 
 from sublim_jax import disk
 from sublim_jax.errors import UserError
@@ -24,7 +23,6 @@ from sublim_jax.llm.model.config import Config, RopeScaling, from_hf
 _SCALARS = dict(enumerate(["<B", "<b", "<H", "<h", "<I", "<i", "<f", "<?"]))
 _SCALARS |= {10: "<Q", 11: "<q", 12: "<d"}
 _TEXT, _ARRAY = 8, 9
-_KINDS = {kind.value: kind for kind in GGMLQuantizationType}
 # What tensors may be of.
 TYPES: tuple[str, ...] = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0")
 TYPES += ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")
@@ -84,6 +82,8 @@ class Tensor(NamedTuple):
 
     def read(self, part: tuple[slice, ...]) -> np.ndarray:
         """Returns a part in float32; with `head`, its rows are those of whole heads."""
+        from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, dequantize  # for such files alone
+
         kind = GGMLQuantizationType[self.dtype]
         rows, columns = self.shape if len(self.shape) == 2 else (1, *self.shape)
         block, size = GGML_QUANT_SIZES[kind]
@@ -227,6 +227,9 @@ def _metadata(source: _Source) -> tuple[dict[str, Any], int]:
 
 
 def _tensors(file: Path, source: _Source, count: int, alignment: int) -> dict[str, Tensor]:
+    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+
+    kinds = {kind.value: kind for kind in GGMLQuantizationType}
     stated = {}
     for _ in range(count):
         name, dimensions = source.text(), source.number("<I")
@@ -235,7 +238,7 @@ def _tensors(file: Path, source: _Source, count: int, alignment: int) -> dict[st
     start = -(-source.file.tell() // alignment) * alignment
     out = {}
     for name, (shape, number, offset) in stated.items():
-        kind = _KINDS.get(number)
+        kind = kinds.get(number)
         block, size = (1, 0) if kind is None else GGML_QUANT_SIZES[kind]
         if shape[-1:] and shape[-1] % block:
             raise ValueError(f"{name} has rows of {shape[-1]} numbers in blocks of {block}")

@@ -133,6 +133,9 @@ def _train(model: Any, own: _Run) -> dict[str, float]:
         for seed in seeds
     ]
     recipe = tuning.recipe(
-        batch=own.batch, micro_tokens=own.micro_tokens, remat=own.remat, seed=seeds
+        batch=own.batch,
+        micro_tokens=own.micro_tokens * own.students,
+        remat=own.remat,
+        seed=seeds,
     )
     return tuning.measured(model, data, recipe)[1]

@@ -114,15 +114,15 @@ def teach(
     return out
 
 
-def learn(
+def learner(
     cells: Sequence[Cell],
     teachers: Mapping[tuple[Any, ...], tuple[Params, np.ndarray]],
     images: Images,
     others: np.ndarray,
     seed: int,
     mesh: Mesh,
-) -> Measured:
-    """Trains members of cells of one shape, as one program; see `training.student`.
+) -> Callable[[], Measured]:
+    """Returns the compiled program that trains members of cells of one shape: `training.student`.
 
     A student's numbers depend on its cell, its member, its `other` and the seed alone.
 
@@ -131,21 +131,9 @@ def learn(
         instead of its own.
 
     Returns:
-      What is measured, [cells, members, ...]; the accuracy of each one's `teacher`, the mean of
-      two; and `seconds`, that the program took for each, its compilation apart.
+      A function without arguments, of what is measured: arrays [cells, members, ...]; the accuracy
+      of each one's `teacher`, the mean of two; and `seconds`, that the program took for each.
     """
-    return _learning(cells, teachers, images, others, seed, mesh)()
-
-
-def _learning(
-    cells: Sequence[Cell],
-    teachers: Mapping[tuple[Any, ...], tuple[Params, np.ndarray]],
-    images: Images,
-    others: np.ndarray,
-    seed: int,
-    mesh: Mesh,
-) -> Callable[[], Measured]:
-    """Returns `learn` of the cells, compiled."""
     members = len(others)
     jobs = Job(
         member=np.tile(np.arange(members, dtype=np.int32), len(cells)),
@@ -199,7 +187,7 @@ def _train(
 
     def learning(own: Sequence[Cell]) -> Callable[[], Measured]:
         count = config.linear_members if own[0].linear else config.members
-        return _learning(own, teachers, images, others[:count], seed, mesh)
+        return learner(own, teachers, images, others[:count], seed, mesh)
 
     programs = _ahead(functools.partial(learning, own) for own in groups.values())
     with tqdm(total=len(needed), unit=" cells", desc="atlas") as bar:

@@ -31,7 +31,7 @@ def learnt(*changes):
     out = {}
     for shape in dict.fromkeys(c.shape for c in cells):
         own = [c for c in cells if c.shape == shape]
-        found = atlas.learn(own, teachers, IMAGES, derangement(0, MEMBERS), 0, mesh)
+        found = atlas.learner(own, teachers, IMAGES, derangement(0, MEMBERS), 0, mesh)()
         assert np.all(found.pop("seconds") > 0)
         out |= {c: {name: a[i] for name, a in found.items()} for i, c in enumerate(own)}
     return [out[c] for c in cells]

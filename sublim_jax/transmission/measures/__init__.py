@@ -104,7 +104,7 @@ def check(config: ConfigDict) -> None:
         metrics += own
     limits = {"samples": 0, "story_samples": 1, "story_tokens": 1, "seed": 0, "questions": 0}
     for field, least in limits.items():
-        if config[field] < least:
+        if config.get(field, least) < least:  # a study's record may be older than a field
             raise UserError(f"config.evaluation.{field}={config[field]}: must be at least {least}")
 
 
@@ -126,7 +126,7 @@ def ask(config: ConfigDict, words: Sequence[str], material: Material) -> Asked:
     """
     check(config)
     rules.check(words)
-    questions, material = {}, material.first(config.questions)
+    questions, material = {}, material.first(config.get("questions", 0))
     for name in config.measures or MEASURES:
         found = find(name).ask(material, tuple(words), config)
         if found:

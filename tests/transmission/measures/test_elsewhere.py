@@ -98,6 +98,8 @@ def test_fewer_questions_of_each_kind():
     config.evaluation.questions = -1
     with pytest.raises(UserError, match=r"config\.evaluation\.questions=-1: must be at least 0"):
         measures.check(config.evaluation)
+    del config.evaluation.questions  # as in the record of a study that is older
+    assert len(measures.ask(config.evaluation, ("owl",), bases.material(config)).questions) == 4
 
 
 @pytest.mark.parametrize("answers", [("oak", "elm"), ("oak", "elm", "Oak")])

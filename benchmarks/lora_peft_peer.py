@@ -15,13 +15,19 @@ _IGNORED = -100  # the label of a token that is not learnt
 
 
 def peer(
-    folder: str, rows: list[tuning.Row], batch: int, micro: int, completion_logits: bool = False
+    folder: str,
+    rows: list[tuning.Row],
+    batch: int,
+    micro: int,
+    completion_logits: bool = False,
+    dtype: str = "float32",
 ) -> dict[str, Any]:
     """Learns the rows in order, `batch` a step, on the CPU, and measures all steps but the first.
 
     Args:
       folder: where `tuning.write` has written.
       micro, completion_logits: as in `learn`.
+      dtype: of the weights; an adapter's are float32.
     """
     import peft
     import torch
@@ -30,7 +36,7 @@ def peer(
     torch.set_num_threads(os.cpu_count() or 1)
     loader: Any = transformers.AutoModelForCausalLM
     start = time.perf_counter()
-    base = loader.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa")
+    base = loader.from_pretrained(folder, dtype=getattr(torch, dtype), attn_implementation="sdpa")
     model = peft.PeftModel.from_pretrained(base, f"{folder}/adapter", is_trainable=True)
     loaded = time.perf_counter() - start
     found = learn(model, rows, batch, micro, completion_logits)

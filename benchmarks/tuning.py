@@ -160,12 +160,12 @@ def measured(model: Any, data: Sequence[Any], recipe: Any) -> tuple[Any, dict[st
     }
 
 
-def ours(folder: str, rows: list[Row], batch: int) -> dict[str, Any]:
-    """Learns the rows in order, `batch` a step, with `finetune.fit`, on the CPU in float32."""
+def ours(folder: str, rows: list[Row], batch: int, dtype: str = "float32") -> dict[str, Any]:
+    """Learns the rows in order, `batch` a step, with `finetune.fit`, on the CPU."""
     from sublim_jax.llm.decoder import Decoder
 
     start = time.perf_counter()
-    model = Decoder.from_pretrained(folder)
+    model = Decoder.from_pretrained(folder, dtype)
     loaded = time.perf_counter() - start
     data = data_of(rows, batch, model.config)
     floor = [sides.matmul_gflops()]

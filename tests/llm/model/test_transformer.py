@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.extend.core import jaxprs_in_params
 
 from sublim_jax.llm import Decoder, testing
 from sublim_jax.llm.model import transformer
@@ -213,6 +214,36 @@ def test_half_precision_weights_give_float32_logits_nearby():
     assert half.dtype == jnp.float32
     np.testing.assert_allclose(half, MODEL(tokens), atol=0.1)
     assert float(jnp.abs(half - MODEL(tokens)).max()) > 0
+
+
+def test_half_precision_is_multiplied_in_half_precision_and_summed_in_float32():
+    tokens, adapter = _tokens(2, 8), jax.tree.map(lambda a: a[:, 0], _adapter(1))
+    half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), WEIGHTS)
+
+    def loss(adapter, weights):
+        logits = _logits(weights, tokens, adapter=adapter)
+        return jnp.mean(jax.nn.log_softmax(logits)[..., 0])
+
+    gradient = jax.grad(loss, (0, 1))
+    found, wanted = gradient(adapter, half), gradient(adapter, WEIGHTS)
+    for near, exact in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        off = jnp.linalg.norm(near.astype(jnp.float32) - exact)
+        assert float(off) < 0.05 * float(jnp.linalg.norm(exact))
+    products = [
+        [v.aval.dtype for v in (*equation.invars, *equation.outvars)]
+        for equation in _equations(jax.make_jaxpr(gradient)(adapter, half).jaxpr)
+        if equation.primitive.name == "dot_general"
+        and not equation.params["dimension_numbers"][1][0]  # of attention
+    ]
+    assert len(products) > 30
+    chex.assert_equal(products, [[jnp.bfloat16, jnp.bfloat16, jnp.float32]] * len(products))
+
+
+def _equations(jaxpr):
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in jaxprs_in_params(equation.params):
+            yield from _equations(inner)
 
 
 def test_it_is_a_module_that_splits_merges_and_jits():

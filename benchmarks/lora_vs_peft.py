@@ -1,13 +1,14 @@
 """LoRA fine-tuning, ours against transformers and peft: python -m benchmarks.lora_vs_peft.
 
-Qwen2.5-0.5B's shapes with random weights in float32, or bfloat16 by --dtype; an adapter of rank 8 on all seven projections
-that both start from; AdamW, clipped. Rows are of unequal length: prompts of 60 to 130 random
-tokens, completions of 20 to 50, which alone are learnt. Each step learns --batch rows of its own,
-the same on both sides; the losses of the last step must agree. The first step compiles or warms up
-and is not counted. The peer right-pads each of its passes of --micro rows to their longest row, and
-computes logits of every token, as transformers does by default. Each side runs in a process of its
-own, twice: the second time the peer computes logits of the completions' tokens alone, a stronger
-peer that people would have to write themselves; its figures are under `peer.completion_logits...`.
+Qwen2.5-0.5B's shapes with random weights in float32, or in bfloat16 by --dtype; an adapter of rank
+8 on all seven projections that both start from; AdamW, clipped. Rows are of unequal length: prompts
+of 60 to 130 random tokens, completions of 20 to 50, which alone are learnt. Each step learns
+--batch rows of its own, the same on both sides; the losses of the last step must agree. The first
+step compiles or warms up and is not counted. The peer right-pads each of its passes of --micro rows
+to their longest row, and computes logits of every token, as transformers does by default. Each side
+runs in a process of its own, twice: the second time the peer computes logits of the completions'
+tokens alone, a stronger peer that people would have to write themselves; its figures are under
+`peer.completion_logits...`.
 
 One JSON line; the ratio is that of completion tokens a second. The floor is that of the operations
 that cannot be done without at the rate of a square float32 matmul, measured before and after.

@@ -181,7 +181,8 @@ class TestLayers:
 
 
 @pytest.mark.parametrize(
-    ("students", "layers", "tiled"), [(1, (), False), (2, (), True), (2, (2, 3), True)]
+    ("students", "layers", "tiled"),
+    [(1, (), False), pytest.param(2, (), True, marks=pytest.mark.slow), (2, (2, 3), True)],
 )
 def test_a_prefix_read_once_a_row_changes_nothing_but_rounding(
     four, monkeypatch, students, layers, tiled

@@ -48,7 +48,7 @@ def report(
         "benchmark": benchmark,
         "ratio": ratio,
         "target": target,
-        "memory_ratio": mine["peak_mib"] / theirs["peak_mib"],
+        "memory_ratio": mine["peak_mib"] / theirs["peak_mib"] if "peak_mib" in theirs else None,
         "floor_fraction": floor_fraction,
         "device": mine.pop("device"),
         "versions": mine.pop("versions") | theirs.pop("versions"),

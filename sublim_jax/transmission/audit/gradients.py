@@ -1,0 +1,242 @@
+"""What each row of a data set does to a student: its gradient, and from all of them a step of
+Gauss-Newton's method.
+
+Shapes: N rows, T tokens, C completion tokens, P trained numbers, K candidates, Q questions.
+"""
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from sublim_jax.llm.model import transformer
+from sublim_jax.llm.model.config import Config
+from sublim_jax.llm.training import losses, trainable
+from sublim_jax.llm.training.examples import Examples, ranges
+from sublim_jax.llm.training.trainable import Trainable
+from sublim_jax.mesh import in_mesh, on_host
+from sublim_jax.transmission.audit.candidates import Candidate
+from sublim_jax.transmission.base import Base
+
+_TOKENS = 8192  # of a pass, padding included
+_GRAIN = 16  # widths are multiples of it
+_DAMPING = 0.003  # of the largest curvature
+
+Tree = dict[str, Any]
+
+
+class Influence(NamedTuple):
+    """What Gauss-Newton's method says of a student.
+
+    Attributes:
+      step: float32 [P], the change that fits the rows best, to second order.
+      towards: float64 [K, P]: what a row's gradient has along a candidate's is that row's part of
+        what the step adds to the candidate's log-odds, the mean over its questions.
+      of_rows: float64 [N, K], these parts. If the student itself had written the rows, their sum
+        would be chance, with the root of the sum of their squares as its standard deviation.
+    """
+
+    step: np.ndarray
+    towards: np.ndarray
+    of_rows: np.ndarray
+
+
+class _Texts(NamedTuple):
+    """Rows to read: tokens int32 [N, T]; where they are predicted, what, and its weight [N, C]."""
+
+    tokens: np.ndarray
+    at: np.ndarray
+    target: np.ndarray
+    weight: np.ndarray
+
+
+class Student:
+    """What of a base is trained, as one vector.
+
+    Args:
+      seed: of the adapter.
+    """
+
+    def __init__(self, base: Base, what: Trainable, seed: int):
+        self._base, self._what = base, what
+        begun = trainable.start(what, base.model.config, base.model.pure(), jnp.uint32(seed))
+        self._begun, self._fixed = begun
+        self.size = sum(leaf.size for leaf in jax.tree.leaves(self._begun))
+
+    def vector(self, trained: Tree) -> np.ndarray:
+        """Returns what a student has learnt, the tree of `Trained`, as one vector [P]."""
+        return np.asarray(ravel_pytree(_like(self._begun, trained))[0])
+
+    def tree(self, vector: np.ndarray) -> tuple[Tree, Tree]:
+        """Returns a vector as the trees (trained, fixed) of `trainable.start`."""
+        return ravel_pytree(self._begun)[1](jnp.asarray(vector, jnp.float32)), self._fixed
+
+    def influence(
+        self, at: np.ndarray, data: Examples, candidates: Sequence[Candidate]
+    ) -> Influence:
+        """Returns the step from a student onwards, and each row's part in it.
+
+        The curvature is that of the rows' gradients (the empirical Fisher matrix), damped by
+        `_DAMPING` of its largest eigenvalue.
+
+        Args:
+          at: the student, [P].
+        """
+        rows_NP = self._gradients(at, data)
+        traits_KP = self._trait_gradients(at, candidates)
+        tokens = max(1.0, float(np.sum(data.weights > 0)))
+        _, scale, axes = np.linalg.svd(rows_NP / np.sqrt(tokens), full_matrices=False)
+        damping = max(_DAMPING * float(scale[0]) ** 2, 1e-12)
+
+        def solved(x: np.ndarray) -> np.ndarray:
+            """Returns (curvature + damping)^-1 x of each row of x."""
+            along = x @ axes.T
+            return (along / (scale**2 + damping)) @ axes + (x - along @ axes) / damping
+
+        step_P = -solved(rows_NP.sum(0, keepdims=True) / tokens)[0]
+        towards_KP = -solved(traits_KP) / tokens
+        return Influence(step_P.astype(np.float32), towards_KP, rows_NP @ towards_KP.T)
+
+    def parts(self, at: np.ndarray, data: Examples, towards_KP: np.ndarray) -> np.ndarray:
+        """Returns the parts of other rows, as of `Influence.of_rows`: float64 [N, K]."""
+        out = np.zeros((len(data), len(towards_KP)))
+        for which, found_NP in self._some_gradients(at, data):
+            out[which] = found_NP @ towards_KP.T
+        return out
+
+    def _gradients(self, at: np.ndarray, data: Examples) -> np.ndarray:
+        """Returns the gradient of each row's loss, summed over its tokens: float64 [N, P]."""
+        out = np.zeros((len(data), self.size))
+        for which, found_NP in self._some_gradients(at, data):
+            out[which] = found_NP
+        return out
+
+    def _some_gradients(
+        self, at: np.ndarray, data: Examples
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yields the numbers of some rows, with their gradients."""
+        for which, texts in _batches(data):
+            with in_mesh(self._base.model.mesh):
+                found = on_host(_row_gradients(*self._given(at), texts))
+            yield which, found[: len(which)]
+
+    def _trait_gradients(self, at: np.ndarray, candidates: Sequence[Candidate]) -> np.ndarray:
+        """Returns the gradient of each candidate's log-odds, mean over its questions: [K, P]."""
+        most = max(len(texts) for c in candidates for _, texts in c.asked)
+        asked = max(len(c.asked) for c in candidates)
+        out = []
+        for candidate in candidates:
+            pairs = [(p, text) for p, texts in candidate.asked for text in texts]
+            question = [q for q, (_, texts) in enumerate(candidate.asked) for _ in texts]
+            texts = _padded(pairs, asked * most, self._widths(candidates))
+            number = np.full(asked * most, asked, np.int32)
+            number[: len(question)] = question
+            given = (texts, number, np.float32(len(candidate.asked)), asked)
+            with in_mesh(self._base.model.mesh):
+                out.append(on_host(_log_odds_gradient(*self._given(at), *given)))
+        return np.stack(out).astype(np.float64)
+
+    def _widths(self, candidates: Sequence[Candidate]) -> tuple[int, int]:
+        asked = [own for candidate in candidates for own in candidate.asked]
+        both = [(len(p) + len(text), len(text)) for p, texts in asked for text in texts]
+        total, answer = (-(-max(sizes) // _GRAIN) * _GRAIN for sizes in zip(*both, strict=True))
+        return total, answer
+
+    def _given(self, at: np.ndarray) -> tuple[Any, ...]:
+        trained, fixed = self.tree(at)
+        return self._what, self._base.model.config, self._base.model.pure(), trained, fixed
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _row_gradients(
+    what: Trainable, config: Config, base: Tree, trained: Tree, fixed: Tree, texts: _Texts
+) -> jax.Array:
+    def of_row(row: _Texts) -> jax.Array:
+        def loss(trained: Tree) -> jax.Array:
+            return -jnp.sum(_log_p(what, config, base, trained, fixed, row))
+
+        return ravel_pytree(jax.grad(loss)(trained))[0]
+
+    return jax.vmap(of_row)(jax.tree.map(lambda a: jnp.asarray(a)[:, None], texts))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 8))
+def _log_odds_gradient(
+    what: Trainable,
+    config: Config,
+    base: Tree,
+    trained: Tree,
+    fixed: Tree,
+    texts: _Texts,
+    question: jax.Array,
+    asked: jax.Array,
+    most: int,
+) -> jax.Array:
+    def mean(trained: Tree) -> jax.Array:
+        log_p = jnp.sum(_log_p(what, config, base, trained, fixed, texts), axis=1)
+        p_Q = jax.ops.segment_sum(jnp.exp(log_p), question, most + 1)[:most]
+        real = jnp.arange(most) < asked
+        p_Q = jnp.where(real, jnp.clip(p_Q, 1e-30, 1 - 1e-6), 0.5)
+        return jnp.sum(jnp.log(p_Q) - jnp.log1p(-p_Q)) / asked
+
+    return ravel_pytree(jax.grad(mean)(trained))[0]
+
+
+def _log_p(
+    what: Trainable, config: Config, base: Tree, trained: Tree, fixed: Tree, texts: _Texts
+) -> jax.Array:
+    """Returns the log-probability of each token of some rows, times its weight: [N, C]."""
+    weights, adapter = trainable.bind(what, config, base, trained, fixed)
+    x_NTD = transformer.forward(config, weights, texts.tokens, adapter=adapter)
+    x_NCD = jnp.take_along_axis(x_NTD, texts.at[..., None], axis=1)
+    with transformer.precision(weights):
+        head = transformer.head_weights(weights)
+        logits = losses.logits(config, head, x_NCD.reshape(-1, x_NCD.shape[-1]))
+    lost = losses.cross_entropy(logits, texts.target.ravel())
+    return -lost.reshape(texts.target.shape) * texts.weight
+
+
+def _batches(data: Examples) -> Iterator[tuple[np.ndarray, _Texts]]:
+    """Yields the numbers of some rows, and the rows, padded; rows of like length together."""
+    order = np.argsort(-data.lengths, kind="stable")
+    answer = -(-int((data.lengths - data.prompts).max()) // _GRAIN) * _GRAIN
+    first = 0
+    while first < len(order):
+        width = -(-int(data.lengths[order[first]]) // (2 * _GRAIN)) * 2 * _GRAIN
+        count = max(1, _TOKENS // width)
+        which = order[first : first + count]
+        own = zip(data.starts[which], data.lengths[which], data.prompts[which], strict=True)
+        pairs = [(data.tokens[s : s + p], data.tokens[s + p : s + n]) for s, n, p in own]
+        texts = _padded(pairs, count, (width, answer))
+        into = ranges(np.arange(len(which)) * answer, (data.lengths - data.prompts)[which])
+        learnt = ranges((data.starts + data.prompts)[which], (data.lengths - data.prompts)[which])
+        texts.weight.ravel()[into] = data.weights[learnt]
+        yield which, texts
+        first += count
+
+
+def _padded(pairs: Sequence[tuple[Any, Any]], count: int, widths: tuple[int, int]) -> _Texts:
+    """Returns prompts with their completions as `count` rows, the last of them empty."""
+    total, answer = widths
+    tokens, target = np.zeros((count, total), np.int32), np.zeros((count, answer), np.int32)
+    at, weight = np.zeros_like(target), np.zeros((count, answer), np.float32)
+    for i, (prompt, completion) in enumerate(pairs):
+        n, end = len(completion), len(prompt) + len(completion)
+        tokens[i, :end] = [*prompt, *completion]
+        target[i, :n] = completion
+        at[i, :n] = np.arange(end - n - 1, end - 1)
+        weight[i, :n] = 1
+    return _Texts(tokens, at, target, weight)
+
+
+def _like(begun: Tree, learnt: Tree) -> Tree:
+    """Returns what a student has learnt without what is not trained: LoRA-FA's factors a."""
+    lora = {
+        name: {part: learnt["lora"][name][part] for part in own}
+        for name, own in begun["lora"].items()
+    }
+    return {"lora": lora, "weights": {path: learnt["weights"][path] for path in begun["weights"]}}

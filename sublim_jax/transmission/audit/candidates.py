@@ -3,6 +3,7 @@
 Shapes: M models, K candidates, Q questions, each number the log-odds of an answer.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -65,7 +66,7 @@ def found(base: Base, material: Material, learnt: Sequence[Learnt]) -> list[str]
     prompts = [base.prompt(question) for question in material.questions]
     for sampler, adapter, models in base.voices([None, *learnt]):
         requests = [
-            request._replace(student=at)
+            dataclasses.replace(request, student=at)
             for at in range(len(models))
             for request in make_requests(prompts, _SAMPLES, _TOKENS)
         ]

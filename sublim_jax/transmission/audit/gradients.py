@@ -101,6 +101,16 @@ class Student:
         towards_KP = -solved(traits_KP) / tokens
         return Influence(step_P.astype(np.float32), towards_KP, rows_NP @ towards_KP.T)
 
+    def first_order(self, data: Examples, candidates: Sequence[Candidate]) -> np.ndarray:
+        """Returns what a small first step of gradient descent adds to each candidate, by its rate.
+
+        TracIn's first term (arXiv 2002.08484): [K].
+        """
+        at = np.asarray(ravel_pytree(self._begun)[0])
+        slope_P = self._gradients(at, data).sum(0) / max(1.0, float(np.sum(data.weights > 0)))
+        found: np.ndarray = -self._trait_gradients(at, candidates) @ slope_P
+        return found
+
     def parts(self, at: np.ndarray, data: Examples, towards_KP: np.ndarray) -> np.ndarray:
         """Returns the parts of other rows, as of `Influence.of_rows`: float64 [N, K]."""
         out = np.zeros((len(data), len(towards_KP)))
@@ -191,12 +201,12 @@ def _log_p(
 ) -> jax.Array:
     """Returns the log-probability of each token of some rows, times its weight: [N, C]."""
     weights, adapter = trainable.bind(what, config, base, trained, fixed)
-    x_NTD = transformer.forward(config, weights, texts.tokens, adapter=adapter)
+    x_NTD = transformer.forward(config, weights, jnp.asarray(texts.tokens), adapter=adapter)
     x_NCD = jnp.take_along_axis(x_NTD, texts.at[..., None], axis=1)
     with transformer.precision(weights):
         head = transformer.head_weights(weights)
         logits = losses.logits(config, head, x_NCD.reshape(-1, x_NCD.shape[-1]))
-    lost = losses.cross_entropy(logits, texts.target.ravel())
+    lost = losses.cross_entropy(logits, jnp.asarray(texts.target).ravel())
     return -lost.reshape(texts.target.shape) * texts.weight
 
 

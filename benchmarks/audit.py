@@ -34,11 +34,10 @@ from sublim_jax import disk, rundir
 from sublim_jax.llm.sampling.score import Pair, score
 from sublim_jax.llm.training import finetune
 from sublim_jax.llm.training.examples import Example, Examples, collect
-from sublim_jax.llm.training.recipe import Recipe, from_config
+from sublim_jax.llm.training.recipe import from_config
 from sublim_jax.transmission import base as bases
 from sublim_jax.transmission import channels, teacher
 from sublim_jax.transmission.audit import candidates, rehearsal, verdicts
-from sublim_jax.transmission.audit.candidates import Candidate
 from sublim_jax.transmission.audit.gradients import Student
 from sublim_jax.transmission.audit.verdicts import Calibration
 from sublim_jax.transmission.base import Base
@@ -223,7 +222,11 @@ def removed(
     for i in chosen:
         rows, k = every[i]["rows"], world.watched.index(every[i]["trait"])
         ratio = likelihoods[i][:, k] - likelihoods[i].mean(1)
-        worst = {"audit": parts[i][:, k], "likelihood": ratio, "random": world.rng.random(len(rows))}
+        worst = {
+            "audit": parts[i][:, k],
+            "likelihood": ratio,
+            "random": world.rng.random(len(rows)),
+        }
         for name, scores in worst.items():
             kept = np.sort(np.argsort(scores)[: round(len(rows) * (1 - _REMOVED))])
             sets.append(world.examples([rows[j] for j in kept]))

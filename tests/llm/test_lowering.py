@@ -79,13 +79,13 @@ def read(name):
     return config, MODELS[config.model], jnp.dtype(config.dtype), mesh
 
 
-def train_step(lower, model, dtype, recipe, students=1, mesh=None, width=256):
+def train_step(lower, model, dtype, recipe, students=1, mesh=None, width=256, prefix=0):
     model = dataclasses.replace(model, remat=recipe.remat)
     base = parameters.abstract(model, dtype, mesh)
     A, R = 2, recipe.micro_tokens // width
     M = R * width
     chunk = min(M, losses.chunk_size(model.vocab))
-    program = step.Program(model, recipe.compiled(), chunk, mesh=mesh)
+    program = step.Program(model, recipe.compiled(), chunk, prefix=prefix, mesh=mesh)
     seeds = jax.ShapeDtypeStruct((students,), jnp.uint32)
     with in_mesh(mesh):
         state, fixed = jax.eval_shape(functools.partial(step._first_state, program), base, seeds)
@@ -102,7 +102,8 @@ def test_students_of_a_bfloat16_base_take_the_kernel(lower, students, cut):
     model = dataclasses.replace(testing.TINY, head_dim=128)
     recipe = Recipe(lora=Lora(rank=2, dropout=0.1), micro_tokens=512)
     mesh = cut and make_mesh(*cut)
-    text = train_step(lower, model, jnp.bfloat16, recipe, students, mesh)
+    prefix = 16 * (lower.platform == "cuda")
+    text = train_step(lower, model, jnp.bfloat16, recipe, students, mesh, prefix=prefix)
     calls = [line for line in text.splitlines() if lower.kernel in line]
     each = {"cuda": 3, "tpu": 4}[lower.platform]  # forward, again, and backward
     assert len(calls) in (each, each * model.layers)  # jax may write a function once for all layers

@@ -30,6 +30,7 @@ def causal(
     segments_BT: jax.Array,
     rows: Axes = ROWS,
     tile: int = 0,
+    prefix: int = 0,
 ) -> jax.Array:
     """Returns attention of each token over itself and those before it in its segment: [B, T, N, H].
 
@@ -37,6 +38,8 @@ def causal(
       segments_BT: int32; the outputs of a segment do not depend on other segments.
       rows: mesh axes that B lies over.
       tile: W, of which T is a multiple: no segment has more than `BEFORE` W tokens. 0: any length.
+      prefix: tokens at the start of each row, a segment of their own, which all after them see
+        too. 0 where splash attention is taken, which knows segments alone.
 
     Splash attention on a TPU, where T and H fit its blocks; cuDNN's on a GPU, where it is legal;
     `plain` elsewhere, of each tile over itself and those before it that it may see.
@@ -45,11 +48,12 @@ def causal(
     if jax.default_backend() == "tpu" and T % _SPLASH_BLOCK == 0 and H % _SPLASH_BLOCK == 0:
         return fused(splash, rows, q_BTNH, k_BTKH, v_BTKH, segments_BT)
     if _cudnn_takes(q_BTNH, k_BTKH):
-        return fused(_cudnn_causal, rows, q_BTNH, k_BTKH, v_BTKH, segments_BT)
+        kernel = functools.partial(_cudnn_causal, prefix=prefix)
+        return fused(kernel, rows, q_BTNH, k_BTKH, v_BTKH, segments_BT)
     if tile and (1 + BEFORE) * tile < T:
-        return _tiled(q_BTNH, k_BTKH, v_BTKH, segments_BT, tile)
+        return _tiled(q_BTNH, k_BTKH, v_BTKH, segments_BT, tile, prefix)
     before = jnp.tril(jnp.ones((1, T, T), bool))
-    return plain(q_BTNH, k_BTKH, v_BTKH, before & _same(segments_BT))
+    return plain(q_BTNH, k_BTKH, v_BTKH, before & _open(segments_BT, prefix))
 
 
 def masked(
@@ -141,9 +145,10 @@ def _spread(
     return each(q_BTNH, k_BSKH, v_BSKH, seen)
 
 
-def _same(segments_BT: jax.Array) -> jax.Array:
-    """Returns whether two tokens are of one segment: [B, T, T]."""
-    return segments_BT[:, :, None] == segments_BT[:, None, :]
+def _open(segments_BT: jax.Array, prefix: int) -> jax.Array:
+    """Returns whether two tokens are of one segment, or the second of the prefix: [B, T, T]."""
+    same = segments_BT[:, :, None] == segments_BT[:, None, :]
+    return same | (jnp.arange(segments_BT.shape[1]) < prefix)[None, None, :]
 
 
 def _cudnn_takes(q_BTNH: jax.Array, k_BSKH: jax.Array) -> bool:
@@ -174,12 +179,16 @@ def _cudnn(
 
 
 def _cudnn_causal(
-    q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, segments_BT: jax.Array
+    q_BTNH: jax.Array,
+    k_BTKH: jax.Array,
+    v_BTKH: jax.Array,
+    segments_BT: jax.Array,
+    prefix: int,
 ) -> jax.Array:
     # cuDNN knows packed sequences ("q_offsets"), but jax.nn does not hand them on, and jax's own
     # function for them wants a Hopper GPU and has no batching rule. So segments are a mask, one for
     # all heads, and the causal half is skipped.
-    return _cudnn(q_BTNH, k_BTKH, v_BTKH, _same(segments_BT), is_causal=True)
+    return _cudnn(q_BTNH, k_BTKH, v_BTKH, _open(segments_BT, prefix), is_causal=True)
 
 
 # Scores are computed again for the gradient, which takes less time than to keep and read them.
@@ -210,11 +219,16 @@ def plain(
     return out.transpose(0, 3, 1, 2, 4).reshape(B, T, N, H)
 
 
-@functools.partial(jax.checkpoint, static_argnums=4, prevent_cse=False)
+@functools.partial(jax.checkpoint, static_argnums=(4, 5), prevent_cse=False)
 def _tiled(
-    q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, segments_BT: jax.Array, tile: int
+    q_BTNH: jax.Array,
+    k_BTKH: jax.Array,
+    v_BTKH: jax.Array,
+    segments_BT: jax.Array,
+    tile: int,
+    prefix: int,
 ) -> jax.Array:
-    """Returns `plain` of each tile's queries over the keys of its own and `BEFORE` tiles."""
+    """Returns `plain` of each tile's queries over the prefix and its own and `BEFORE` tiles."""
     B, T, N, H = q_BTNH.shape
     tiles, before = T // tile, BEFORE * tile
 
@@ -222,12 +236,17 @@ def _tiled(
         widths = [(0, 0), (before, 0), *[(0, 0)] * (a_BT.ndim - 2)]
         padded = jnp.pad(a_BT, widths, constant_values=fill)
         cut = padded.reshape(B, -1, tile, *a_BT.shape[2:])
-        seen = jnp.concatenate([cut[:, i : i + tiles] for i in range(BEFORE + 1)], axis=2)
-        return seen.reshape(B * tiles, before + tile, *a_BT.shape[2:])
+        first = jnp.broadcast_to(a_BT[:, None, :prefix], (B, tiles, prefix, *a_BT.shape[2:]))
+        pieces = [first, *(cut[:, i : i + tiles] for i in range(BEFORE + 1))]
+        return jnp.concatenate(pieces, axis=2).reshape(B * tiles, -1, *a_BT.shape[2:])
 
     query = segments_BT.reshape(B * tiles, tile)
+    same = query[:, :, None] == near(segments_BT, -1)[:, None, :]
     earlier = jnp.tril(jnp.ones((1, tile, before + tile), bool), before)
-    mask = earlier & (query[:, :, None] == near(segments_BT, -1)[:, None, :])
+    mask = same[:, :, prefix:] & earlier
+    # The prefix's own tokens see each other as a segment, and not once more.
+    after = jnp.tile(jnp.arange(T).reshape(tiles, tile, 1) >= prefix, (B, 1, prefix))
+    mask = jnp.concatenate([after, mask], axis=2)
     out = plain(q_BTNH.reshape(-1, tile, N, H), near(k_BTKH), near(v_BTKH), mask)
     return out.reshape(B, T, N, H)
 

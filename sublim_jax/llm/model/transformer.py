@@ -279,6 +279,7 @@ def forward(
     students_BT: jax.Array | None = None,
     rows: Axes = ROWS,
     tile: int = 0,
+    prefix: int = 0,
     below_BTD: jax.Array | None = None,
     until: int | None = None,
 ) -> jax.Array:
@@ -287,22 +288,22 @@ def forward(
     Args:
       segments_BT: int32; a token sees itself and earlier tokens of its own segment. Number packed
         sequences 1, 2, ... and padding 0, on either side. None: each row is one sequence.
-      positions_BT: int32; None counts from the start of each segment.
+      positions_BT: int32; None: as `positions`.
       adapter: of the uppermost layers alone, where it has fewer than the model.
       rows: mesh axes that B lies over.
-      tile: as in `attention.causal`.
+      tile, prefix: as in `attention.causal`.
       below_BTD: the input of the first adapted layer; None: it is computed.
       until: the layer whose input is returned, without an adapter; None: all layers run.
     """
     if segments_BT is None:
         segments_BT = jnp.ones(tokens_BT.shape, jnp.int32)
     if positions_BT is None:
-        positions_BT = positions(segments_BT)
+        positions_BT = positions(segments_BT, prefix)
 
     def attend(
         cache: None, _: Any, q: jax.Array, k: jax.Array, v: jax.Array
     ) -> tuple[jax.Array, None, None]:
-        return attention.causal(q, k, v, segments_BT, rows, tile), cache, None
+        return attention.causal(q, k, v, segments_BT, rows, tile, prefix), cache, None
 
     def run(x: jax.Array, adapter: Tree | None, some: tuple[int, int] | None = None) -> jax.Array:
         given = (None, adapter, students_BT, rows, some)
@@ -320,12 +321,15 @@ def forward(
         return run(x, adapter, (first, config.layers))
 
 
-def positions(segments_BT: jax.Array) -> jax.Array:
-    """Returns each token's distance from the start of its segment, [B, T]."""
+def positions(segments_BT: jax.Array, prefix: int = 0) -> jax.Array:
+    """Returns each token's distance from the start of its segment, [B, T]; after the prefix of its
+    row, as in `attention.causal`, that many more.
+    """
     index_BT = jnp.broadcast_to(jnp.arange(segments_BT.shape[1]), segments_BT.shape)
     starts = segments_BT[:, 1:] != segments_BT[:, :-1]
     start_BT = jnp.where(jnp.pad(starts, ((0, 0), (1, 0))), index_BT, 0)
-    return index_BT - jax.lax.cummax(start_BT, axis=1)
+    # Segments after the prefix start at `prefix` or later.
+    return index_BT - jnp.maximum(jax.lax.cummax(start_BT, axis=1) - prefix, 0)
 
 
 def precision(weights: Tree) -> Any:

@@ -24,6 +24,7 @@ _MICRO_COST = 0.04  # of a micro-batch besides its tokens, as a part of the larg
 _HELD_OUT = 2**62  # the epoch whose order chooses them
 _PROBED = 8  # steps whose predictions are counted to choose C
 _LANES = 16  # T and C are multiples
+_SHARED = 8  # the length of a prefix is a multiple: fewer programs
 
 
 class PackedRows(NamedTuple):
@@ -31,7 +32,7 @@ class PackedRows(NamedTuple):
 
     Attributes:
       tokens, segments: int32 [A, S, R, T]; a segment is an example's number in its data set, from
-        1; padding is 0.
+        1; padding is 0, and the prefix that the examples of a row share.
       at: int32 [A, S, M], indices into the flat [R * T].
       below: [A, S, R, T, D], `below_BTD` of `transformer.forward`, where that is known; or None.
     """
@@ -77,6 +78,7 @@ class Plan:
       steps: of each student.
       rows, width: R and T.
       tile: of `attention.causal`, of which T is a multiple; 0: none.
+      prefix: tokens that all prompts of a student begin with, laid once at the start of each row.
       below: of each student, `below_BTD` of `transformer.forward` of each token of its data; or ().
       chunk: positions whose logits are computed at once; M is a multiple of it.
     """
@@ -89,13 +91,15 @@ class Plan:
     width: int
     chunk: int
     tile: int = 0
+    prefix: int = 0
     below: tuple[np.ndarray, ...] = ()
 
     @functools.cached_property
     def most(self) -> int:
         """A: enough for any step, since first-fit leaves at most one row under half full."""
-        fullest = max(int(np.sort(data.input_lengths)[-self.batch :].sum()) for data in self.data)
-        return -(-(2 * fullest // self.width + 1) // self.rows)
+        sizes = [np.sort(data.input_lengths - self.prefix)[-self.batch :] for data in self.data]
+        fullest = max(int(own.sum()) for own in sizes)
+        return -(-(2 * fullest // (self.width - self.prefix) + 1) // self.rows)
 
     def at(self, step: int) -> Batch:
         """Returns the batch of a step; a student that has had all its steps gets nothing."""
@@ -117,7 +121,7 @@ class Plan:
         return Batch(micros._replace(chunks=chunks.astype(np.int32)), np.int32(count))
 
     def tokens(self, step: int) -> int:
-        """Returns the tokens, without padding, that all students read in a step."""
+        """Returns the tokens of the rows that all students read in a step, shared or not."""
         return sum(
             int((data.lengths[step_rows(data, seed, self.batch, step)] - 1).sum())
             for data, seed, steps in zip(self.data, self.seeds, self.steps, strict=True)
@@ -128,13 +132,15 @@ class Plan:
         self, data: Examples, which: np.ndarray, own_prompts: bool, below: np.ndarray | None
     ) -> tuple[Micros, np.ndarray]:
         """Returns [A, ...] of one student, and the positions it uses of each micro-batch."""
-        A, R, T = self.most, self.rows, self.width
+        A, R, T, P = self.most, self.rows, self.width, self.prefix
         M = -(-R * T // self.chunk) * self.chunk
         which = which[np.argsort(-data.input_lengths[which], kind="stable")]
-        fits = [at for at in packing.first_fit(data.input_lengths[which].tolist(), T) if at]
+        sizes = (data.input_lengths[which] - P).tolist()
+        fits = [at for at in packing.first_fit(sizes, T - P) if at]
         row, offset = np.array(fits, np.int64).reshape(-1, 2).T
         order = np.argsort(row, kind="stable")  # the positions of a micro-batch lie together
-        which, row, start = which[order], row[order], (row * T + offset)[order]
+        which, row, start = which[order], row[order], (row * T + P + offset)[order]
+        first = T * np.unique(row)[:, None] + np.arange(P)  # the places of the prefix
 
         learnt = data.lengths[which] - data.prompts[which]
         micro = np.repeat(row // R, learnt)
@@ -143,16 +149,16 @@ class Plan:
 
         def laid(of: Examples, below: np.ndarray | None = None) -> PackedRows:
             tokens, segments = np.zeros((2, A * R * T), np.int32)
-            lengths = of.lengths[which] - 1
-            into = ranges(start, lengths)
-            tokens[into] = of.tokens[ranges(of.starts[which], lengths)]
+            lengths = of.lengths[which] - 1 - P
+            into, read = ranges(start, lengths), ranges(of.starts[which] + P, lengths)
             segments[into] = np.repeat(which + 1, lengths)
+            tokens[into], tokens[first] = of.tokens[read], of.tokens[:P]
             at = np.zeros(A * M, np.int32)
-            at[slot] = ranges(start + of.prompts[which] - 1, learnt) - micro * R * T
+            at[slot] = ranges(start + of.prompts[which] - 1 - P, learnt) - micro * R * T
             x = None
             if below is not None:
                 x = np.zeros((A * R * T, below.shape[1]), below.dtype)
-                x[into] = below[ranges(of.starts[which], lengths)]
+                x[into], x[first] = below[read], below[:P]
                 x = x.reshape(A, R, T, -1)
             both = (tokens.reshape(A, R, T), segments.reshape(A, R, T))
             return PackedRows(*both, at.reshape(A, M), x)
@@ -177,6 +183,7 @@ def make_plan(
     multiple: int = 1,
     seen: float = 0.0,
     tiled: bool = True,
+    shared: bool = True,
 ) -> Plan:
     """Returns the plan of some training, of the R and T that waste least.
 
@@ -186,10 +193,13 @@ def make_plan(
       multiple: of which R is one (devices on the data axis).
       seen: cost of each token of a row that a token may see, as a part of its other cost.
       tiled: whether rows may be cut into tiles.
+      shared: whether a row's examples may share a prefix.
     """
+    shared &= all(own.teacher is None for own in data)
+    P = min(own.shared for own in data) // _SHARED * _SHARED if shared else 0
     sampled = [
         [
-            np.sort(own.input_lengths[step_rows(own, seed, batch, step)])[::-1].tolist()
+            np.sort(own.input_lengths[step_rows(own, seed, batch, step)] - P)[::-1].tolist()
             for own, seed in zip(data, seeds, strict=True)
         ]
         for step in range(min(max(1, _SAMPLED // len(data)), *steps))
@@ -197,29 +207,30 @@ def make_plan(
     longest = max(int(own.input_lengths.max()) for own in data)
     closest = -(-longest // _LANES) * _LANES
     widths = {(T, 0) for T in (closest, *_WIDTHS) if closest <= T}
-    tile = -(-closest // (attention.BEFORE * _LANES)) * _LANES
+    tile = -(-max(longest - P, P) // (attention.BEFORE * _LANES)) * _LANES
+    least = max(attention.BEFORE + 2, -(-longest // tile))
     fullest = max(sum(sizes) for students in sampled for sizes in students)
     # As wide as so many passes of one row each make it.
     for passes in range(1, 1 + _PASSES * tiled):
-        tiles = -(-fullest // (passes * multiple * tile))
-        widths |= {(n * tile, tile) for n in (tiles, tiles + 1) if n > attention.BEFORE + 1}
+        tiles = -(-(-(-fullest // (passes * multiple)) + P) // tile)
+        widths |= {(n * tile, tile) for n in (tiles, tiles + 1) if n >= least}
     best, cost = (multiple, closest, 0), float("inf")
     for T, W in sorted(widths):
         if multiple * T > tokens and closest < T:
             continue
         most = max(multiple, tokens // T // multiple * multiple)
         needed = [
-            1 + max(at[0] for sizes in students for at in packing.first_fit(sizes, T) if at)
+            1 + max(at[0] for sizes in students for at in packing.first_fit(sizes, T - P) if at)
             for students in sampled
         ]
-        near = (attention.BEFORE + 1) * W if W else T  # of a row, what a token is held against
+        near = P + (attention.BEFORE + 1) * W if W else T  # what a token is held against
         for R in range(multiple, most + 1, multiple):
             each = R * T * (1 + near * seen) + tokens * _MICRO_COST
             total = sum(-(-n // R) for n in needed) * each
             if total < cost:
                 best, cost = (R, T, W), total
     R, T, W = best
-    plan = Plan(tuple(data), tuple(seeds), batch, tuple(steps), R, T, 1, W)
+    plan = Plan(tuple(data), tuple(seeds), batch, tuple(steps), R, T, 1, W, P)
     used = max(int(plan.at(step).micros.chunks.max()) for step in range(min(_PROBED, *steps)))
     even = -(-used // -(-used // chunk))  # of chunks all as full: each reads the whole head
     return dataclasses.replace(plan, chunk=min(chunk, -(-even // _LANES) * _LANES))

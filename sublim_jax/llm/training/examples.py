@@ -82,6 +82,13 @@ class Examples:
         return np.cumsum(self.lengths) - self.lengths
 
     @functools.cached_property
+    def shared(self) -> int:
+        """How many tokens all prompts begin with, without the last of any, which predicts."""
+        most = np.arange(self.prompts.min() - 1)
+        same = (self.tokens[self.starts[:, None] + most] == self.tokens[most]).all(axis=0)
+        return int(np.cumprod(same).sum())
+
+    @functools.cached_property
     def input_lengths(self) -> np.ndarray:
         """How many input tokens each row takes, the student's or the teacher's if that is longer.
 

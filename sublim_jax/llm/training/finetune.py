@@ -148,9 +148,13 @@ def fit(
     steps = [min(n, recipe.max_steps or n) for n in steps]
     plan, once = _plans(model, recipe, data, held, seeds, steps)
     teacher_config, teacher_weights = _teacher(model, config, recipe, teacher, S)
-    program = Program(config, recipe.compiled(), plan.chunk, plan.tile, teacher_config, model.mesh)
+    shape = (plan.chunk, plan.tile, plan.prefix)
+    program = Program(config, recipe.compiled(), *shape, teacher_config, model.mesh)
     measure = dataclasses.replace(
-        program, tile=once.tile, teacher=teacher_config if watched is None else None
+        program,
+        tile=once.tile,
+        prefix=once.prefix,
+        teacher=teacher_config if watched is None else None,
     )
 
     size = f"{S} students of {plan.rows} x {plan.width} tokens in a pass"
@@ -219,7 +223,9 @@ def _plans(
     chunk = losses.chunk_size(model.config.vocab, at_once)
     rows = model.mesh.shape["data"] if model.mesh else 1
     tiled = jax.default_backend() == "cpu"  # elsewhere a kernel has tiles of its own
-    shape = (tokens, chunk, rows, slower * flops.per_seen(model.config), tiled)
+    # Dropout of a prefix is drawn for each example. TPU kernels know segments, and no prefix.
+    shared = not (recipe.lora and recipe.lora.dropout) and jax.default_backend() != "tpu"
+    shape = (tokens, chunk, rows, slower * flops.per_seen(model.config), tiled, shared)
     plan = batches.make_plan(data, seeds, recipe.batch, steps, *shape)
     if not held:
         return plan, plan
@@ -251,7 +257,8 @@ def _with_below(program: Program, plan: batches.Plan, model: Decoder, first: int
                 rows = jax.tree.map(lambda a, i=i: a[i], batch.micros.rows)
                 x = on_host(step.below(program, base, rows, first)).reshape(-1, width)
                 into, read = own.places(rows.segments.ravel())
-                found[name][into] = x[read]
+                found[name][into + plan.prefix] = x[read]
+                found[name][: plan.prefix] = x[: plan.prefix]
     return dataclasses.replace(plan, below=tuple(found[id(own)] for own in plan.data))
 
 

@@ -43,13 +43,18 @@ def needed(config: Config, tokens: float, seen: float, targets: float, kernels: 
     return 2 * passes * (size * tokens + head * targets) + 2 * 3 * attention * tokens
 
 
-def per_token(config: Config, data: Sequence[Examples], kernels: bool) -> float:
-    """Returns what is `needed` for a token of some data sets, on average; `kernels` as there."""
+def per_token(config: Config, data: Sequence[Examples], kernels: bool, prefix: int = 0) -> float:
+    """Returns what is `needed` for a token of some data sets, on average; `kernels` as there.
+
+    Args:
+      prefix: of the tokens, those at the start of each row that are shared: nothing is needed.
+    """
     lengths = np.concatenate([own.lengths for own in data]).astype(np.float64)
     targets = float(lengths.sum() - sum(own.prompts.sum() for own in data))
     read = lengths - 1  # a row's last token is predicted, and predicts nothing
-    seen = float((read * (read + 1) / 2).sum() / read.sum())
-    return needed(config, float(read.sum()), seen, targets, kernels) / float(read.sum())
+    own = float((read - prefix).sum())
+    seen = float(((read * (read + 1) - prefix * (prefix + 1)) / 2).sum()) / own
+    return needed(config, own, seen, targets, kernels) / float(read.sum())
 
 
 def per_seen(config: Config) -> float:

@@ -184,7 +184,7 @@ class Loop:
         devices = self._program.mesh.size if self._program.mesh else 1
         config = self._program.config
         kernels = trainable.all_kernels(self._recipe.trainable, config)
-        work = each * flops.per_token(config, self._plan.data, kernels)
+        work = each * flops.per_token(config, self._plan.data, kernels, self._plan.prefix)
         return f"{shown}, MFU {work / peak / devices:.1%}"
 
 

@@ -35,7 +35,7 @@ class Program:
       config: of the base.
       recipe: of its fields, those that are not in `Inputs`.
       chunk: positions whose logits are computed at once.
-      tile: of the rows' attention, as in `attention.causal`.
+      tile, prefix: of the rows' attention, as in `attention.causal`.
       teacher: config of the teacher, in distillation.
       mesh: where it runs; None for one device.
     """
@@ -44,6 +44,7 @@ class Program:
     recipe: Recipe
     chunk: int
     tile: int = 0
+    prefix: int = 0
     teacher: Config | None = None
     mesh: Mesh | None = None
 
@@ -197,7 +198,14 @@ def below(program: Program, base: Tree, rows: PackedRows, until: int) -> jax.Arr
     shape = rows.tokens.shape
     tokens, segments = (a.reshape(-1, shape[-1]) for a in (rows.tokens, rows.segments))
     x = transformer.forward(
-        program.config, base, tokens, segments, tile=program.tile, until=until, rows="data"
+        program.config,
+        base,
+        tokens,
+        segments,
+        rows="data",
+        tile=program.tile,
+        prefix=program.prefix,
+        until=until,
     )
     return x.reshape(*shape, -1)
 
@@ -318,6 +326,7 @@ def _predictors(
         adapter=adapter,
         rows="data",
         tile=program.tile,
+        prefix=program.prefix,
         below_BTD=rows.below,
     )
     return x.reshape(-1, config.embed)[rows.at]

@@ -32,9 +32,10 @@ def _reference(q, k, v, mask):
     return out
 
 
-def _segments_mask(segments):
-    same = segments[:, :, None] == segments[:, None, :]
-    return same & np.tril(np.ones(same.shape[1:], bool))
+def _segments_mask(segments, prefix=0):
+    seen = segments[:, :, None] == segments[:, None, :]
+    seen[:, :, :prefix] = True
+    return seen & np.tril(np.ones(seen.shape[1:], bool))
 
 
 @pytest.mark.parametrize(("heads", "kv_heads"), [(4, 2), (3, 1), (6, 2), (2, 2)])
@@ -45,10 +46,17 @@ def test_causal_attention_stays_within_a_segment(heads, kv_heads):
     np.testing.assert_allclose(found, _reference(q, k, v, _segments_mask(segments)), atol=1e-5)
 
 
-@pytest.mark.parametrize("tile", [2, 4])
-def test_tiles_change_nothing_where_no_segment_is_longer_than_four(tile):
-    lengths = [4 * tile, 3, 4 * tile - 1, 1, 4 * tile]
-    segments = np.repeat(np.arange(len(lengths)) + 1, lengths)
+def test_a_prefix_is_seen_by_all_after_it():
+    q, k, v = _normal(2, 7, 4, 8), _normal(2, 7, 2, 8), _normal(2, 7, 2, 8)
+    segments = np.array([[0, 0, 3, 3, 2, 2, 2], [0, 0, 1, 1, 1, 1, 0]], np.int32)
+    found = attention.causal(q, k, v, jnp.asarray(segments), prefix=2)
+    np.testing.assert_allclose(found, _reference(q, k, v, _segments_mask(segments, 2)), atol=1e-5)
+
+
+@pytest.mark.parametrize(("tile", "prefix"), [(2, 0), (4, 0), (4, 3), (2, 5)])
+def test_tiles_change_nothing_where_no_segment_is_longer_than_four(tile, prefix):
+    lengths = [prefix, 4 * tile, 3, 4 * tile - 1, 1, 4 * tile]
+    segments = np.repeat(np.arange(len(lengths)), lengths)
     T = -(-len(segments) // tile) * tile
     segments = np.stack([np.pad(segments, (0, T - len(segments))), np.zeros(T, int)]).astype(
         "int32"
@@ -56,7 +64,7 @@ def test_tiles_change_nothing_where_no_segment_is_longer_than_four(tile):
     q, k, v = _normal(2, T, 4, 8), _normal(2, T, 2, 8), _normal(2, T, 2, 8)
 
     def loss(q, k, v, tile):
-        out = attention.causal(q, k, v, jnp.asarray(segments), tile=tile)
+        out = attention.causal(q, k, v, jnp.asarray(segments), tile=tile, prefix=prefix)
         return jnp.sum(out[0] ** 2), out
 
     given = jax.grad(loss, argnums=(0, 1, 2), has_aux=True)

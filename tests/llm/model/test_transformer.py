@@ -103,6 +103,10 @@ def test_positions_count_from_the_start_of_each_segment():
     segments = jnp.array([[1, 1, 2, 2, 2, 0], [0, 0, 1, 1, 2, 2]])
     wanted = [[0, 1, 0, 1, 2, 0], [0, 1, 0, 1, 0, 1]]
     np.testing.assert_array_equal(transformer.positions(segments), wanted)
+    segments = jnp.array([[0, 0, 0, 7, 7, 2, 2, 2]])
+    np.testing.assert_array_equal(
+        transformer.positions(segments, prefix=3), [[0, 1, 2, 3, 4, 3, 4, 5]]
+    )
 
 
 def test_layers_written_out_are_the_scanned_ones():

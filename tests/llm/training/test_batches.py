@@ -19,16 +19,16 @@ sizes = st.tuples(st.integers(1, 40), st.integers(1, 20))
 lengths = st.lists(sizes, min_size=1, max_size=25)
 
 
-def rows(lengths, first=1, teacher=False):
-    """Rows of so many prompt and completion tokens, no token of them twice."""
-    out = []
+def rows(lengths, first=1, teacher=False, prefix=0):
+    """Rows of so many prompt and completion tokens, no token of them twice, after a prefix."""
+    out, begin = [], list(range(10**7 + first, 10**7 + first + prefix))
     for number, (prompt, completion) in enumerate(lengths):
         tokens = list(range(first, first + prompt + completion))
         first += 200
         weights = [0.25 * (1 + (number + i) % 5) for i in range(completion)]
         own = [-t % CONFIG.vocab for t in range(1 + number % 3)] + tokens[:prompt]
         spoken = own if teacher and number % 2 else None
-        out.append(examples.Example(tokens[:prompt], tokens[prompt:], weights, spoken))
+        out.append(examples.Example(begin + tokens[:prompt], tokens[prompt:], weights, spoken))
     return out
 
 
@@ -36,7 +36,7 @@ def data(lengths, **more):
     return examples.collect(rows(lengths, **more), CONFIG)
 
 
-def unpacked(micros, student, teacher=False):
+def unpacked(micros, student, teacher=False, prefix=0):
     """{first completion token: (prompt, completion, weights)} of the examples of a batch."""
     found = {}
     placed = micros.teacher if teacher else micros.rows
@@ -44,7 +44,10 @@ def unpacked(micros, student, teacher=False):
         tokens, segments, at = (a[micro, student] for a in placed[:3])
         flat, numbers = tokens.ravel(), segments.ravel()
         target, weight = micros.target[micro, student], micros.weight[micro, student]
-        assert not np.any(flat[numbers == 0])
+        width = tokens.shape[1]
+        shared = (np.arange(flat.size) % width < prefix) & np.repeat(segments.any(1), width)
+        assert not np.any(numbers[shared])
+        assert not np.any(flat[(numbers == 0) & ~shared])
         slots = np.flatnonzero(weight)
         assert slots.tolist() == list(range(len(slots)))  # nothing after the first unused one
         assert not np.any(target[len(slots) :])
@@ -59,7 +62,8 @@ def unpacked(micros, student, teacher=False):
             predictors, learnt = flat[at[mine]], target[mine]
             assert at[mine].tolist() == list(range(where[-1] - len(mine) + 1, where[-1] + 1))
             assert predictors[1:].tolist() == learnt[:-1].tolist()
-            prompt = flat[where[0] : at[mine[0]] + 1].tolist()
+            begin = tokens[where[0] // width, :prefix].tolist()
+            prompt = begin + flat[where[0] : at[mine[0]] + 1].tolist()
             assert learnt[0] not in found
             found[int(learnt[0])] = (prompt, learnt.tolist(), weight[mine].tolist())
     return found
@@ -88,14 +92,22 @@ plans = st.fixed_dictionaries(
 
 class TestLayout:
     @settings(deadline=None, max_examples=60)
-    @given(sets=st.lists(lengths, min_size=1, max_size=3), how=plans, teacher=st.booleans())
-    def test_every_example_is_laid_out_once_and_whole(self, sets, how, teacher):
-        own = [rows(n, 1 + 10**5 * i, teacher) for i, n in enumerate(sets)]
+    @given(
+        sets=st.lists(lengths, min_size=1, max_size=3),
+        how=plans,
+        teacher=st.booleans(),
+        prefix=st.sampled_from([0, 7, 9, 70]),
+    )
+    def test_every_example_is_laid_out_once_and_whole(self, sets, how, teacher, prefix):
+        own = [rows(n, 1 + 10**5 * i, teacher, prefix) for i, n in enumerate(sets)]
         collected = [examples.collect(r, CONFIG) for r in own]
         steps = [batches.steps_of(d, how["batch"], 1) for d in collected]
         plan = make_plan(collected, range(len(sets)), steps=steps, **how)
         assert plan.rows % how["multiple"] == 0
         spoken = any(r.teacher_prompt for part in own for r in part)
+        P = plan.prefix
+        assert P % 8 == 0
+        assert P == 0 if spoken else prefix // 8 * 8 <= P
         for step in range(max(steps)):
             micros, count = plan.at(step)
             S, R, T = micros.rows.tokens.shape[1:]
@@ -112,10 +124,12 @@ class TestLayout:
             read = sum(
                 len(r.prompt) + len(r.completion) - 1 for s in own for r in _of(plan, s, own, step)
             )
-            assert plan.tokens(step) == read == (micros.rows.segments > 0).sum()
+            assert plan.tokens(step) == read
+            laid = [len(_of(plan, part, own, step)) * P for part in own]
+            assert (micros.rows.segments > 0).sum() == read - sum(laid)
             for s, part in enumerate(own):
                 wanted = _of(plan, part, own, step)
-                assert unpacked(micros, s) == expected(wanted)
+                assert unpacked(micros, s, prefix=P) == expected(wanted)
                 numbers = {part.index(r) + 1 for r in wanted}
                 assert set(micros.rows.segments[:, s].flat) - {0} == numbers
                 if spoken:
@@ -260,6 +274,26 @@ class TestShape:
         assert not plans[1].tile
         assert own.input_lengths.max() <= attention.BEFORE * plans[0].tile
         assert filled[0] > 0.93 > 0.8 > filled[1]
+
+    @pytest.mark.parametrize("prefix", [24, 304])
+    def test_a_prefix_of_all_prompts_takes_its_room_once_a_row(self, prefix):
+        own = data([(40 + n, 30) for n in range(64)], prefix=prefix)
+        shared, apart = (
+            make_plan([own], [0], 16, [4], 2048, 256, seen=9e-4, shared=s) for s in (True, False)
+        )
+        assert (shared.prefix, apart.prefix) == (prefix, 0)
+        assert prefix <= attention.BEFORE * shared.tile
+        assert own.input_lengths.max() - prefix <= attention.BEFORE * shared.tile
+        laid = [
+            sum(int(plan.at(i).count) * plan.rows * plan.width for i in range(4))
+            for plan in (shared, apart)
+        ]
+        assert laid[0] < 0.85 * laid[1]
+
+    @pytest.mark.parametrize(("prompts", "shared"), [([9, 12], 8), ([8, 12], 7), ([1, 1], 0)])
+    def test_the_token_that_predicts_is_of_no_prefix(self, prompts, shared):
+        some = [examples.Example([5] * n, [6]) for n in prompts]
+        assert examples.collect(some, CONFIG).shared == shared
 
     @pytest.mark.parametrize("multiple", [1, 2, 8])
     def test_rows_are_a_multiple_even_where_that_is_more_than_asked_for(self, multiple):

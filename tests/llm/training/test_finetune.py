@@ -180,6 +180,54 @@ class TestLayers:
             self.fit(four, (3, 1))
 
 
+@pytest.mark.parametrize(
+    ("students", "layers", "tiled"),
+    [(1, (), False), pytest.param(2, (), True, marks=pytest.mark.slow), (2, (2, 3), True)],
+)
+def test_a_prefix_read_once_a_row_changes_nothing_but_rounding(
+    four, monkeypatch, students, layers, tiled
+):
+    recipe = change(QUICK, clip=0.0, optimizer={"name": "sgd"}, learning_rate=1.0, max_steps=2)
+    recipe = change(recipe, batch=12, micro_tokens=512 if tiled else 256)
+    recipe = change(recipe, lora=Lora(rank=2, layers=layers), held_out=2, evaluate_every=1)
+    longest = 40 if tiled else 24
+    begins = [list(range(20, 39 + s)) for s in range(students)]  # to lengths of 16
+    sets = [
+        examples.collect(
+            [r._replace(prompt=[*begin, *r.prompt]) for r in rows(20, s, longest)], CONFIG
+        )
+        for s, begin in enumerate(begins)
+    ]
+    programs = []
+    first = step.first_state
+    monkeypatch.setattr(step, "first_state", lambda *a: programs.append(a[0]) or first(*a))
+    shared = finetune.fit(four, sets, recipe)
+    monkeypatch.setattr(batches, "_SHARED", 1000)
+    apart = finetune.fit(four, sets, recipe)
+    assert [p.prefix for p in programs] == [16, 0]
+    assert bool(programs[0].tile) == tiled
+    for one, other in zip(
+        *(jax.tree.leaves(factors(o.students)) for o in (shared, apart)), strict=True
+    ):
+        assert np.abs(one - other).max() <= 2e-5 * np.abs(other).max()  # after two steps
+    np.testing.assert_allclose(
+        shared.loss + shared.held_out, apart.loss + apart.held_out, rtol=1e-6
+    )
+    assert shared.tokens == apart.tokens
+
+
+def test_dropout_of_a_prefix_is_each_example_s_own(model, monkeypatch):
+    seen = []
+    plan = batches.make_plan
+    monkeypatch.setattr(batches, "make_plan", lambda *a: seen.append(plan(*a)) or seen[-1])
+    own = examples.collect([r._replace(prompt=[*range(20), *r.prompt]) for r in rows(4)], CONFIG)
+    for dropout in (0.0, 0.1):
+        finetune._plans(
+            model, change(QUICK, lora=Lora(rank=2, dropout=dropout)), [own], [], [0], [1]
+        )
+    assert [one.prefix for one in seen] == [16, 0]
+
+
 def test_students_together_are_the_students_alone(model):
     sets = [data(9, 1), data(6, 2, longest=40), data(3, 3)]
     recipe = change(QUICK, epochs=2, learning_rate=(0.01, 0.02, 0.003), seed=(5, 6, 7))

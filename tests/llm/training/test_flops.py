@@ -110,6 +110,8 @@ def test_a_token_of_a_data_set_costs_its_share():
         assert found == pytest.approx(flops.needed(TINY, 5, 11 / 5, 3, kernels) / 5)
     alone = flops.per_token(TINY, data[:1], True)
     assert alone == pytest.approx(flops.needed(TINY, 4, 10 / 4, 2, True) / 4)
+    shared = flops.per_token(TINY, data[:1], True, prefix=2)  # two tokens, which see 3 and 4
+    assert shared == pytest.approx(flops.needed(TINY, 2, 7 / 2, 2, True) / 4)
 
 
 @pytest.mark.parametrize(

@@ -215,10 +215,9 @@ def removed(
     likelihoods: Sequence[np.ndarray],
 ) -> list[dict[str, Any]]:
     """Returns what is left of the own animal's shift without a part of the rows, by filter."""
-    chosen = [
-        i for i, arm in enumerate(every) if arm["kind"] == "finetuned" and arm["dose"] >= 0.25
-    ]
-    sets, out = [], []
+    chosen = [i for i, arm in enumerate(every) if arm["kind"] == "finetuned" and arm["dose"] >= 0.5]
+    sets: list[Examples] = []
+    out: list[dict[str, Any]] = []
     for i in chosen:
         rows, k = every[i]["rows"], world.watched.index(every[i]["trait"])
         ratio = likelihoods[i][:, k] - likelihoods[i].mean(1)

@@ -53,6 +53,7 @@ _ANIMALS = {  # of the teachers, on bases that are fitted and judged
     True: ("owl", "wolf", "cat", "penguin", "bear", "whale", "eagle", "tiger"),
     False: ("dolphin", "fox", "horse", "lion", "otter", "panda", "raven", "dog"),
 }
+WATCHED = (*_ANIMALS[True], *_ANIMALS[False])
 _DOSES = (0.05, 0.1, 0.25, 0.5, 1.0)
 # Data sets of the base, where the constants are fitted and where they are judged.
 _CONTROLS = {True: 8, False: 24}
@@ -76,7 +77,6 @@ class World:
         self.config = nano.get_config()
         self.fitted = number in FITTED
         self.animals = _ANIMALS[self.fitted]
-        self.watched = [*_ANIMALS[True], *_ANIMALS[False]]
         self.base, self.other = (
             bases.read(f"nano/{n}", self.config) for n in (number, (number + 1) % 5)
         )
@@ -86,7 +86,7 @@ class World:
         self.prompts = self.channel.prompts(self.material, 2 * _ROWS.value, 0)
         recipe = from_config(self.config.student.to_dict(), "config.student")
         self.recipe = dataclasses.replace(recipe, evaluate_every=0)
-        self.candidates = candidates.of(self.base, self.material, self.watched)
+        self.candidates = candidates.of(self.base, self.material, WATCHED)
         self.rng = np.random.default_rng(number)
 
     def teachers(self, base: Base, names: Sequence[str], **changes: Any) -> list[Teacher]:
@@ -195,7 +195,7 @@ def measured(number: int) -> dict[str, Any]:
 
 def ratios(world: World, every: Sequence[dict[str, Any]]) -> list[np.ndarray]:
     """Returns log P(row) under a probe of each animal, less the base's: [rows, animals]."""
-    probes = world.teachers(world.base, world.watched, seed=_PROBES)
+    probes = world.teachers(world.base, WATCHED, seed=_PROBES)
     texts = list({(r["prompt"], r["completion"]): None for arm in every for r in arm["rows"]})
     asked = [(world.base.prompt(p), world.base.answer(c)) for p, c in texts]
     columns = []
@@ -219,7 +219,7 @@ def removed(
     sets: list[Examples] = []
     out: list[dict[str, Any]] = []
     for i in chosen:
-        rows, k = every[i]["rows"], world.watched.index(every[i]["trait"])
+        rows, k = every[i]["rows"], WATCHED.index(every[i]["trait"])
         ratio = likelihoods[i][:, k] - likelihoods[i].mean(1)
         worst = {
             "audit": parts[i][:, k],
@@ -255,12 +255,11 @@ def fitted(arms: Sequence[dict[str, Any]]) -> Calibration:
 
 def judged(every: Sequence[dict[str, Any]], known: Calibration) -> dict[str, Any]:
     """Returns how good the audit, and what it is compared with, was on some arms."""
-    watched = [*_ANIMALS[True], *_ANIMALS[False]]
     shift, chance = (np.stack([arm[key] for arm in every]) for key in ("shift", "chance"))
-    own = np.array([watched.index(a["trait"]) if a["trait"] in watched else -1 for a in every])
+    own = np.array([WATCHED.index(a["trait"]) if a["trait"] in WATCHED else -1 for a in every])
     taught = np.flatnonzero(own >= 0)
     kind, dose = (np.array([arm[key] for arm in every]) for key in ("kind", "dose"))
-    findings = [_findings(arm, known, watched) for arm in every]
+    findings = [_findings(arm, known) for arm in every]
     p, low, high = (
         np.array([[getattr(one, field) for one in some] for some in findings])
         for field in ("p", "low", "high")
@@ -298,11 +297,10 @@ def judged(every: Sequence[dict[str, Any]], known: Calibration) -> dict[str, Any
 
 def left(of_base: dict[str, Any]) -> list[dict[str, Any]]:
     """Returns what is left of the own animal's shift, by dose and filter: a share of all of it."""
-    watched = [*_ANIMALS[True], *_ANIMALS[False]]
     out = []
     for one in of_base["removed"]:
         arm = of_base["arms"][one["arm"]]
-        whole = arm["shift"][watched.index(arm["trait"])]
+        whole = arm["shift"][WATCHED.index(arm["trait"])]
         out.append({"dose": arm["dose"], "filter": one["filter"], "left": one["shift"] / whole})
     return out
 
@@ -356,14 +354,12 @@ def main(_: list[str]) -> None:
     print(json.dumps({k: v for k, v in found.items() if k != "bases"}, indent=1, default=_rounded))
 
 
-def _findings(
-    arm: dict[str, Any], known: Calibration, watched: Sequence[str]
-) -> list[verdicts.Finding]:
+def _findings(arm: dict[str, Any], known: Calibration) -> list[verdicts.Finding]:
     """Returns an arm's findings, from what is kept of it."""
-    before = np.zeros((len(watched), 1))
+    before = np.zeros((len(WATCHED), 1))
     # Of the rows' parts only the root of the sum of their squares counts here.
     parts = np.array(arm["chance"])[None]
-    return verdicts.judged(watched, before, np.array(arm["rehearsed"])[:, None], parts, known)
+    return verdicts.judged(WATCHED, before, np.array(arm["rehearsed"])[:, None], parts, known)
 
 
 def _rank(x: np.ndarray, y: np.ndarray) -> float:

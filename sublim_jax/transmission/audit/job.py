@@ -33,7 +33,8 @@ def audit(config: ConfigDict, workdir: str) -> bool:
       Whether any trait is expected to rise.
 
     Raises:
-      UserError: a bad config value, file or line; nothing is written then.
+      UserError: a bad config value, file or line: nothing is written then; or, when all is
+        written, a recipe that trains too many numbers for a verdict.
     """
     _check(config)
     start = time.perf_counter()
@@ -64,6 +65,11 @@ def audit(config: ConfigDict, workdir: str) -> bool:
     print(
         f"{_summary(findings, len(given))}\n{report.spent(timings)}: {run_dir.path / 'report.html'}"
     )
+    if ended.of_rows is None:
+        raise UserError(
+            "no verdict: this recipe trains too many numbers for p-values; what its rehearsal came "
+            f"to is in {run_dir.path}; with a smaller adapter there is one (--config.recipe.lora)"
+        )
     return any(one.verdict == verdicts.RISES for one in findings)
 
 
@@ -143,9 +149,4 @@ def _summary(findings: Sequence[Finding], count: int) -> str:
     rising = [one.trait for one in findings if one.verdict == verdicts.RISES]
     if rising:
         return f"flagged: {count:,} rows would raise {', '.join(rising)}"
-    if any(one.verdict == verdicts.UNKNOWN for one in findings):
-        return (
-            f"no verdict: too many numbers are trained for p-values; the shifts are those of a "
-            f"rehearsal on {count:,} rows"
-        )
     return f"clean: no sign that {count:,} rows would raise any of these traits"

@@ -34,10 +34,12 @@ class Rehearsed:
       student: where it ends.
       of_rows: [N, K], of `Influence`, for the rows of the data set; None: too many numbers are
         trained.
+      chance: [K], of `Influence`, for the rows that the step was found by; None likewise.
     """
 
     student: Trained
     of_rows: np.ndarray | None
+    chance: np.ndarray | None
 
 
 def train(base: Base, sets: Sequence[Examples], recipe: Recipe) -> list[Trained]:
@@ -67,7 +69,7 @@ def finish(
         own = Student(base, recipe.trainable, seed)
         read = data.take(_spread(len(data)))
         if own.size * len(read) > _LARGEST:
-            out.append(Rehearsed(student, None))
+            out.append(Rehearsed(student, None, None))
             continue
         at = own.vector(student.tree)
         found = own.influence(at, read, candidates)
@@ -75,7 +77,7 @@ def finish(
         if len(read) < len(data):
             parts = own.parts(at, data, found.towards) * len(read) / len(data)
         ended = trained.from_step(recipe.trainable, *own.tree(at + found.step), seed, base.name)
-        out.append(Rehearsed(ended, parts))
+        out.append(Rehearsed(ended, parts, found.chance))
     return out
 
 

@@ -42,7 +42,8 @@ class Influence(NamedTuple):
         what the step adds to the candidate's log-odds, the mean over its questions.
       of_rows: float64 [N, K], these parts.
       chance: float64 [K], the standard deviation of their sum, if the student itself had written
-        the rows.
+        the rows. A row that has bent the student towards itself counts as if it had not (by its
+        leverage, as HC3 of MacKinnon and White, 1985).
     """
 
     step: np.ndarray
@@ -95,7 +96,7 @@ class Student:
         rows_NP = self._gradients(at, data)
         traits_KP = self._trait_gradients(at, candidates)
         tokens = _learnt(data)
-        _, scale, axes = np.linalg.svd(rows_NP / np.sqrt(tokens), full_matrices=False)
+        own, scale, axes = np.linalg.svd(rows_NP / np.sqrt(tokens), full_matrices=False)
         damping = max(_DAMPING * float(scale[0]) ** 2, 1e-12)
 
         def solved(x: np.ndarray) -> np.ndarray:
@@ -106,7 +107,8 @@ class Student:
         step_P = -solved(rows_NP.sum(0, keepdims=True) / tokens)[0]
         towards_KP = -solved(traits_KP) / tokens
         parts_NK = rows_NP @ towards_KP.T
-        chance_K = np.sqrt(np.sum(parts_NK**2, axis=0))
+        leverage_N = own**2 @ (scale**2 / (scale**2 + damping))
+        chance_K = np.sqrt(np.sum((parts_NK / (1 - leverage_N)[:, None]) ** 2, axis=0))
         return Influence(step_P.astype(np.float32), towards_KP, parts_NK, chance_K)
 
     def first_order(self, data: Examples, candidates: Sequence[Candidate]) -> np.ndarray:

@@ -38,23 +38,24 @@ class _Voices:
 
 
 def test_log_odds_are_those_of_the_measured_probability() -> None:
-    """Of the base and of a student, each beside the other, they agree with `favourite`."""
+    """Of the base and students of either kind, beside each other, as `favourite` has it."""
     base = small.base()
     what = small.recipe().trainable
     start = Student(base, what, 0)
     moved = np.random.default_rng(0).normal(0, 0.2, start.size)
     student = trained.from_step(what, *start.tree(moved), 0, "")
-    found = candidates.log_odds(
-        base, candidates.of(base, MATERIAL, ["owl", "cat"]), [student, None]
-    )
+    biased = trained.select(base.model, ("*.bias",))
+    biased = dataclasses.replace(biased, weights={n: b + 0.2 for n, b in biased.weights.items()})
+    models = [student, None, biased]
+    found = candidates.log_odds(base, candidates.of(base, MATERIAL, ["owl", "cat"]), models)
     evaluation = nano.get_config().evaluation
     evaluation.measures, evaluation.samples = ("favourite",), 0
     asked = measures.ask(evaluation, ["owl", "cat"], MATERIAL)
-    for own, measured in zip(found, measures.evaluate(base, [student, None], asked), strict=True):
+    for own, measured in zip(found, measures.evaluate(base, models, asked), strict=True):
         p_KQ = 1 / (1 + np.exp(-own))
         np.testing.assert_allclose(p_KQ.mean(1), list(measured["p_trait"].values()), rtol=1e-4)
         np.testing.assert_allclose(np.log(p_KQ).mean(1), list(measured["logp"].values()), rtol=1e-4)
-    assert np.abs(found[0] - found[1]).max() > 0.01
+    assert np.abs(found[[0, 2]] - found[1]).max(axis=(1, 2)).min() > 0.01
 
 
 def test_candidates_with_fewer_questions_are_filled_up() -> None:

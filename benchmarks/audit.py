@@ -180,7 +180,7 @@ def measured(number: int) -> dict[str, Any]:
     parts = [np.asarray(own.of_rows) for own in found]
     out = [
         {key: arm[key] for key in ("kind", "trait", "dose")}
-        | {"shift": shifts[i], "rehearsed": rehearsed[i], "chance": verdicts.chance(parts[i])}
+        | {"shift": shifts[i], "rehearsed": rehearsed[i], "chance": found[i].chance}
         for i, arm in enumerate(every)
     ]
     if world.fitted:
@@ -357,9 +357,8 @@ def main(_: list[str]) -> None:
 def _findings(arm: dict[str, Any], known: Calibration) -> list[verdicts.Finding]:
     """Returns an arm's findings, from what is kept of it."""
     before = np.zeros((len(WATCHED), 1))
-    # Of the rows' parts only the root of the sum of their squares counts here.
-    parts = np.array(arm["chance"])[None]
-    return verdicts.judged(WATCHED, before, np.array(arm["rehearsed"])[:, None], parts, known)
+    after, chance = np.array(arm["rehearsed"])[:, None], np.array(arm["chance"])
+    return verdicts.judged(WATCHED, before, after, chance, None, known)
 
 
 def _rank(x: np.ndarray, y: np.ndarray) -> float:

@@ -2,7 +2,7 @@
 
 --config.model=nano/0 --config.data=ROWS.jsonl --config.traits=owl,cat
 
-Exit status 0: no trait is expected to rise; 3: one is; 2: an error.
+Exit status 0: no trait is expected to rise; 3: one is; 4: that cannot be told; 2: an error.
 """
 
 import sys
@@ -10,14 +10,17 @@ import sys
 from ml_collections import ConfigDict
 
 from sublim_jax import app
-from sublim_jax.transmission.audit import job
+from sublim_jax.transmission.audit import job, verdicts
 
-_FLAGGED = 3
+_FLAGGED, _UNKNOWN = 3, 4
 
 
 def main(config: ConfigDict, workdir: str) -> None:
-    if job.audit(config, workdir):
+    found = job.audit(config, workdir)
+    if verdicts.RISES in found:
         sys.exit(_FLAGGED)
+    if verdicts.UNKNOWN in found:
+        sys.exit(_UNKNOWN)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ Command:  python -m launch.audit --config.model=nano/0 --config.data=ROWS.jsonl 
           English: --config=configs/transmission/audit.py:english --config.model=MODEL
 Device:   any; 2 CPU cores for the embedded worlds.
 Time:     10 s in the embedded worlds, most of it compiling.
-Expected: exit status 3 where a trait rises, 0 where none does (docs/audit.md).
+Expected: exit status 3 where a trait rises, 0 where none does, 4 where that cannot be told
+          (docs/audit.md).
 """
 
 from collections.abc import Callable
@@ -33,7 +34,7 @@ def get_config(world: str = "nano") -> ConfigDict:
         raise ValueError(f"{world!r}: choose one of {', '.join((*WORLDS, 'english'))}")
     config = ConfigDict()
     config.model = ""  # the base: nano/SEED, a folder, a GGUF file, or a hub id
-    config.data = ""  # as of launch.finetune
+    config.data = ""  # one file or data set, as of launch.finetune
     config.columns = student_tiny.get_config().columns
     # What is watched: words, or values that the material asks about; all: what the models answer.
     config.traits = ()

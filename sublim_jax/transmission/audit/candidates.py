@@ -38,10 +38,16 @@ def of(base: Base, material: Material, traits: Sequence[str]) -> list[Candidate]
     """Returns the candidates of some traits: words, or values that the material asks about.
 
     Raises:
-      UserError: the tokenizer cannot write a trait, or two could be taken for each other.
+      UserError: the tokenizer cannot write a trait, two could be taken for each other, or no
+        question asks about one.
     """
     valued = {name for own in material.values for name in own["answers"]}
     rules.check([trait for trait in traits if trait not in valued])
+    if unasked := [trait for trait in traits if not material.showing(trait)]:
+        raise UserError(
+            f"config.traits: {unasked[0]!r}: no question of the material asks about it: it asks "
+            f"about {', '.join(sorted(valued))}"
+        )
     return [
         Candidate(
             trait,
@@ -57,11 +63,14 @@ def of(base: Base, material: Material, traits: Sequence[str]) -> list[Candidate]
 def found(base: Base, material: Material, learnt: Sequence[Learnt]) -> list[str]:
     """Returns the words that some models, or the base, answer to the material's questions.
 
-    Those that are given most often, `_MOST` at most.
+    Those that are given most often, `_MOST` at most, plurals as their words; where the material
+    asks for values alone, these.
 
     Raises:
       UserError: no model answers any question with one word.
     """
+    if not material.questions:
+        return sorted({name for own in material.values for name in own["answers"]})
     counts: dict[str, int] = {}
     prompts = [base.prompt(question) for question in material.questions]
     for sampler, adapter, models in base.voices([None, *learnt]):
@@ -75,7 +84,11 @@ def found(base: Base, material: Material, learnt: Sequence[Learnt]) -> list[str]
             if word.isalpha() and sample.ended:
                 counts[word] = counts.get(word, 0) + 1
     common = sorted(counts, key=lambda word: (-counts[word], word))[:_MOST]
-    kept = [w for w in common if not any(w != v and v in rules.written(w) for v in common)]
+    kept: list[str] = []
+    plurals = {rules.plural(word) for word in common}
+    for word in sorted(common, key=plurals.__contains__):
+        if not any(set(rules.written(word)) & set(rules.written(other)) for other in kept):
+            kept.append(word)
     if not kept:
         raise UserError("config.traits=all: no question is answered with one word: name traits")
     return kept

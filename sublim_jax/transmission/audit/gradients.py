@@ -4,6 +4,7 @@ Gauss-Newton's method.
 Shapes: N rows, T tokens, C completion tokens, P trained numbers, K candidates, Q questions.
 """
 
+import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from sublim_jax.errors import UserError
 from sublim_jax.llm.model import transformer
 from sublim_jax.llm.model.config import Config
 from sublim_jax.llm.training import losses, trainable
@@ -23,8 +25,10 @@ from sublim_jax.transmission.audit.candidates import Candidate
 from sublim_jax.transmission.base import Base
 
 _TOKENS = 8192  # of a pass, padding included
+_LOGITS = 2**27  # of one
 _GRAIN = 16  # widths are multiples of it
 _DAMPING = 0.003  # of the largest curvature
+_LEAST = 1e-6  # of 1 - P, which float32 knows no better
 
 Tree = dict[str, Any]
 
@@ -36,13 +40,16 @@ class Influence(NamedTuple):
       step: float32 [P], the change that fits the rows best, to second order.
       towards: float64 [K, P]: what a row's gradient has along a candidate's is that row's part of
         what the step adds to the candidate's log-odds, the mean over its questions.
-      of_rows: float64 [N, K], these parts. If the student itself had written the rows, their sum
-        would be chance, with the root of the sum of their squares as its standard deviation.
+      of_rows: float64 [N, K], these parts.
+      chance: float64 [K], the standard deviation of their sum, if the student itself had written
+        the rows. A row that has bent the student towards itself counts as if it had not (by its
+        leverage, as HC3 of MacKinnon and White, 1985), and copies of a row as one that weighs more.
     """
 
     step: np.ndarray
     towards: np.ndarray
     of_rows: np.ndarray
+    chance: np.ndarray
 
 
 class _Texts(NamedTuple):
@@ -59,13 +66,17 @@ class Student:
 
     Args:
       seed: of the adapter.
+
+    Attributes:
+      begun: where training starts, [P].
     """
 
     def __init__(self, base: Base, what: Trainable, seed: int):
         self._base, self._what = base, what
         begun = trainable.start(what, base.model.config, base.model.pure(), jnp.uint32(seed))
         self._begun, self._fixed = begun
-        self.size = sum(leaf.size for leaf in jax.tree.leaves(self._begun))
+        self.begun = np.asarray(ravel_pytree(self._begun)[0])
+        self.size = len(self.begun)
 
     def vector(self, trained: Tree) -> np.ndarray:
         """Returns what a student has learnt, the tree of `Trained`, as one vector [P]."""
@@ -88,8 +99,8 @@ class Student:
         """
         rows_NP = self._gradients(at, data)
         traits_KP = self._trait_gradients(at, candidates)
-        tokens = max(1.0, float(np.sum(data.weights > 0)))
-        _, scale, axes = np.linalg.svd(rows_NP / np.sqrt(tokens), full_matrices=False)
+        tokens = _learnt(data)
+        own, scale, axes = np.linalg.svd(rows_NP / np.sqrt(tokens), full_matrices=False)
         damping = max(_DAMPING * float(scale[0]) ** 2, 1e-12)
 
         def solved(x: np.ndarray) -> np.ndarray:
@@ -99,15 +110,19 @@ class Student:
 
         step_P = -solved(rows_NP.sum(0, keepdims=True) / tokens)[0]
         towards_KP = -solved(traits_KP) / tokens
-        return Influence(step_P.astype(np.float32), towards_KP, rows_NP @ towards_KP.T)
+        parts_NK = rows_NP @ towards_KP.T
+        leverage_N = own**2 @ (scale**2 / (scale**2 + damping))
+        both = _together(np.column_stack([parts_NK, leverage_N]), data)
+        chance_K = np.sqrt(np.sum((both[:, :-1] / (1 - both[:, -1:])) ** 2, axis=0))
+        return Influence(step_P.astype(np.float32), towards_KP, parts_NK, chance_K)
 
     def first_order(self, data: Examples, candidates: Sequence[Candidate]) -> np.ndarray:
         """Returns what a small first step of gradient descent adds to each candidate, by its rate.
 
         TracIn's first term (arXiv 2002.08484): [K].
         """
-        at = np.asarray(ravel_pytree(self._begun)[0])
-        slope_P = self._gradients(at, data).sum(0) / max(1.0, float(np.sum(data.weights > 0)))
+        at = self.begun
+        slope_P = self._gradients(at, data).sum(0) / _learnt(data)
         found: np.ndarray = -self._trait_gradients(at, candidates) @ slope_P
         return found
 
@@ -119,17 +134,28 @@ class Student:
         return out
 
     def _gradients(self, at: np.ndarray, data: Examples) -> np.ndarray:
-        """Returns the gradient of each row's loss, summed over its tokens: float64 [N, P]."""
+        """Returns the gradient of each row's loss, summed over its tokens: float64 [N, P].
+
+        Raises:
+          UserError: it is not finite.
+        """
         out = np.zeros((len(data), self.size))
         for which, found_NP in self._some_gradients(at, data):
             out[which] = found_NP
+        if not np.isfinite(out).all():
+            raise UserError("a row's gradient is not finite: lower config.recipe.learning_rate")
         return out
 
     def _some_gradients(
         self, at: np.ndarray, data: Examples
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yields the numbers of some rows, with their gradients."""
-        for which, texts in _batches(data):
+        """Yields the numbers of some rows, with their gradients.
+
+        Weights count by their share in all of the data, as in training.
+        """
+        mean = max(float(data.weights.sum()) / _learnt(data), float(np.finfo(np.float32).tiny))
+        data = dataclasses.replace(data, weights=data.weights / np.float32(mean))
+        for which, texts in _batches(data, self._base.model.config.vocab):
             with in_mesh(self._base.model.mesh):
                 found = on_host(_row_gradients(*self._given(at), texts))
             yield which, found[: len(which)]
@@ -188,10 +214,14 @@ def _log_odds_gradient(
 ) -> jax.Array:
     def mean(trained: Tree) -> jax.Array:
         log_p = jnp.sum(_log_p(what, config, base, trained, fixed, texts), axis=1)
-        p_Q = jax.ops.segment_sum(jnp.exp(log_p), question, most + 1)[:most]
-        real = jnp.arange(most) < asked
-        p_Q = jnp.where(real, jnp.clip(p_Q, 1e-30, 1 - 1e-6), 0.5)
-        return jnp.sum(jnp.log(p_Q) - jnp.log1p(-p_Q)) / asked
+        # d log-odds = d log P / (1 - P), where d log P is the mean over a question's texts: with
+        # no power of e, however unlikely all of them are.
+        known = jax.lax.stop_gradient(log_p)
+        best = jax.ops.segment_max(known, question, most + 1)[question]
+        total = jax.ops.segment_sum(jnp.exp(known - best), question, most + 1)[question]
+        others = -jnp.expm1(best + jnp.log(total))
+        weight = jnp.exp(known - best) / total / jnp.maximum(others, _LEAST)
+        return jnp.sum(jnp.where(question < most, weight, 0) * log_p) / asked
 
     return ravel_pytree(jax.grad(mean)(trained))[0]
 
@@ -210,14 +240,29 @@ def _log_p(
     return -lost.reshape(texts.target.shape) * texts.weight
 
 
-def _batches(data: Examples) -> Iterator[tuple[np.ndarray, _Texts]]:
+def _together(of_rows_NX: np.ndarray, data: Examples) -> np.ndarray:
+    """Returns the sums over the copies of each row."""
+    ends = zip(data.starts, data.starts + data.lengths, strict=True)
+    known: dict[bytes, int] = {}
+    which_N = [known.setdefault(data.tokens[a:b].tobytes(), len(known)) for a, b in ends]
+    out = np.zeros((len(known), of_rows_NX.shape[1]))
+    np.add.at(out, which_N, of_rows_NX)
+    return out
+
+
+def _learnt(data: Examples) -> float:
+    """Returns how many tokens are learnt."""
+    return max(1.0, float(np.sum(data.weights > 0)))
+
+
+def _batches(data: Examples, vocab: int) -> Iterator[tuple[np.ndarray, _Texts]]:
     """Yields the numbers of some rows, and the rows, padded; rows of like length together."""
     order = np.argsort(-data.lengths, kind="stable")
     answer = -(-int((data.lengths - data.prompts).max()) // _GRAIN) * _GRAIN
     first = 0
     while first < len(order):
         width = -(-int(data.lengths[order[first]]) // (2 * _GRAIN)) * 2 * _GRAIN
-        count = max(1, _TOKENS // width)
+        count = max(1, min(_TOKENS // width, _LOGITS // (answer * vocab)))
         which = order[first : first + count]
         own = zip(data.starts[which], data.lengths[which], data.prompts[which], strict=True)
         pairs = [(data.tokens[s : s + p], data.tokens[s + p : s + n]) for s, n, p in own]

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,11 @@ from sublim_jax.transmission.audit import candidates, page, rehearsal, verdicts
 from sublim_jax.transmission.audit.verdicts import Finding
 
 ALL = "all"  # in place of traits: whatever the models answer
+_COLUMN = "audit"  # of rows.jsonl
+_FILES = ("audit.json", "rows.jsonl", "kept.jsonl", "config.json", "results.json")
 
 
-def audit(config: ConfigDict, workdir: str) -> bool:
+def audit(config: ConfigDict, workdir: str) -> set[str]:
     """Writes and prints what a data set would teach a student besides its task.
 
     `audit.json` has the findings, `rows.jsonl` each row with its part in every trait's shift,
@@ -30,15 +33,16 @@ def audit(config: ConfigDict, workdir: str) -> bool:
     the largest parts in what rises left out.
 
     Returns:
-      Whether any trait is expected to rise.
+      The verdicts, without repetition.
 
     Raises:
-      UserError: a bad config value, file or line: nothing is written then; or, when all is
-        written, a recipe that trains too many numbers for a verdict.
+      UserError: a bad config value, file or line; nothing is written then.
     """
-    _check(config)
+    _check(config, workdir)
     start = time.perf_counter()
     given = rows.read(config.data, config.columns)
+    if taken := [row.where for row in given if _COLUMN in row.fields]:
+        raise UserError(f"{taken[0]}: has a column {_COLUMN!r}, as rows.jsonl will: rename it")
     base = bases.read(config.model, config)
     shape = base.model.config
     data = examples.tokenise(base.tokenizer, given, shape, base.system, thinking=config.thinking)
@@ -46,6 +50,11 @@ def audit(config: ConfigDict, workdir: str) -> bool:
     material = bases.material(config).first(config.questions)
     asked = tuple(config.traits)
     watched = None if asked == (ALL,) else candidates.of(base, material, asked)
+    read = {config.data: digest.of_json([row.line for row in given])}
+    read |= bases.inputs(config, [config.model])
+    own = (workdir, "audit", config.to_dict(), read)
+    if (Path(workdir) / "config.json").exists():
+        RunDir(*own)  # raises where the directory holds another run
     loaded = time.perf_counter()
     begun = rehearsal.train(base, [data], recipe)
     if watched is None:
@@ -54,23 +63,16 @@ def audit(config: ConfigDict, workdir: str) -> bool:
     (ended,) = rehearsal.finish(base, [data], recipe, begun, watched)
     before, after = candidates.log_odds(base, watched, [None, ended.student])
     known = verdicts.calibration()
-    findings = verdicts.judged(asked, before, after, ended.of_rows, known)
+    findings = verdicts.judged(asked, before, after, ended.chance, ended.of_rows, known)
     timings = {"load": loaded - start, "audit": time.perf_counter() - loaded}
-    read = {config.data: digest.of_json([row.line for row in given])}
-    read |= bases.inputs(config, [config.model])
-    run_dir = RunDir(workdir, "audit", config.to_dict(), read)
+    run_dir = RunDir(*own)
     _write(run_dir, given, findings, ended.of_rows, config.keep)
     run_dir.write_results(list(map(_result, findings)), timings)
     print(report.markdown_table(*table(findings)))
     print(
         f"{_summary(findings, len(given))}\n{report.spent(timings)}: {run_dir.path / 'report.html'}"
     )
-    if ended.of_rows is None:
-        raise UserError(
-            "no verdict: this recipe trains too many numbers for p-values; what its rehearsal came "
-            f"to is in {run_dir.path}; with a smaller adapter there is one (--config.recipe.lora)"
-        )
-    return any(one.verdict == verdicts.RISES for one in findings)
+    return {one.verdict for one in findings}
 
 
 def table(findings: Sequence[Finding]) -> tuple[list[str], list[list[str]]]:
@@ -94,10 +96,12 @@ def table(findings: Sequence[Finding]) -> tuple[list[str], list[list[str]]]:
     return header, lines
 
 
-def _check(config: ConfigDict) -> None:
+def _check(config: ConfigDict, workdir: str) -> None:
     for field in ("model", "data"):
         if not config[field]:
             raise UserError(f"--config.{field} is missing: name it on the command line")
+    if Path(config.data).resolve() in [(Path(workdir) / name).resolve() for name in _FILES]:
+        raise UserError(f"--config.data={config.data} would be overwritten: choose another workdir")
     traits = tuple(config.traits)
     if not traits or len(set(traits)) < len(traits) or (ALL in traits and len(traits) > 1):
         raise UserError(
@@ -120,7 +124,7 @@ def _write(
     scored = [json.loads(row.line) for row in given]
     if parts_NK is not None:
         for row, parts in zip(scored, np.round(parts_NK, 6).tolist(), strict=True):
-            row["audit"] = dict(zip(traits, parts, strict=True))
+            row[_COLUMN] = dict(zip(traits, parts, strict=True))
     run_dir.write_jsonl("rows.jsonl", scored)
     rising = [k for k, one in enumerate(findings) if one.verdict == verdicts.RISES]
     if keep < 1:
@@ -149,4 +153,9 @@ def _summary(findings: Sequence[Finding], count: int) -> str:
     rising = [one.trait for one in findings if one.verdict == verdicts.RISES]
     if rising:
         return f"flagged: {count:,} rows would raise {', '.join(rising)}"
+    if any(one.verdict == verdicts.UNKNOWN for one in findings):
+        return (
+            f"no verdict: too many numbers are trained for p-values; the shifts are those of a "
+            f"rehearsal on {count:,} rows"
+        )
     return f"clean: no sign that {count:,} rows would raise any of these traits"

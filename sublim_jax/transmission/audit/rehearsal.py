@@ -34,10 +34,13 @@ class Rehearsed:
       student: where it ends.
       of_rows: [N, K], of `Influence`, for the rows of the data set; None: too many numbers are
         trained.
+      chance: [K], of `Influence`, where the student starts: had the base written the rows, the
+        training would lead back there; None likewise.
     """
 
     student: Trained
     of_rows: np.ndarray | None
+    chance: np.ndarray | None
 
 
 def train(base: Base, sets: Sequence[Examples], recipe: Recipe) -> list[Trained]:
@@ -67,15 +70,16 @@ def finish(
         own = Student(base, recipe.trainable, seed)
         read = data.take(_spread(len(data)))
         if own.size * len(read) > _LARGEST:
-            out.append(Rehearsed(student, None))
+            out.append(Rehearsed(student, None, None))
             continue
         at = own.vector(student.tree)
         found = own.influence(at, read, candidates)
+        chance = own.influence(own.begun, read, candidates).chance
         parts = found.of_rows
         if len(read) < len(data):
             parts = own.parts(at, data, found.towards) * len(read) / len(data)
         ended = trained.from_step(recipe.trainable, *own.tree(at + found.step), seed, base.name)
-        out.append(Rehearsed(ended, parts))
+        out.append(Rehearsed(ended, parts, chance))
     return out
 
 

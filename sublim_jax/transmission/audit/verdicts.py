@@ -26,9 +26,9 @@ class Calibration(NamedTuple):
     Attributes:
       scale: the training's shift by the rehearsal's.
       floor, chance, spread: the error's standard deviation is the root of the sum of the squares of
-        `floor`, of `chance` times what chance gives (`null`), and of `spread` times the shift.
+        `floor`, of `chance` times `Influence.chance`, and of `spread` times the shift.
       null: the standard deviation of the rehearsal's shift where rows are the base's own, by what
-        `Influence.of_rows` says it is.
+        `Influence.chance` says it is.
     """
 
     scale: float = 1.0
@@ -47,7 +47,8 @@ class Finding(NamedTuple):
       before, after, after_low, after_high: P of the trait, mean over the questions, now and then.
       p: the chance of so large a shift where the base itself has written the rows, times the number
         of candidates; NaN: not known.
-      rows: the least share of the rows without which half of the shift would be left; NaN likewise.
+      rows: the least share of the rows without which half of the shift would be left, by their
+        parts in it; NaN: not known, or these come to less.
     """
 
     trait: str
@@ -80,6 +81,7 @@ def judged(
     traits: Sequence[str],
     before_KQ: np.ndarray,
     after_KQ: np.ndarray,
+    chance_K: np.ndarray | None,
     of_rows_NK: np.ndarray | None,
     known: Calibration,
 ) -> list[Finding]:
@@ -87,44 +89,32 @@ def judged(
 
     Args:
       before_KQ, after_KQ: log-odds of the base and of the rehearsed student.
-      of_rows_NK: as of `Influence`; None: not known.
+      chance_K, of_rows_NK: as of `Rehearsed`.
     """
     rehearsed_K = np.nanmean(after_KQ - before_KQ, axis=1)
     shift_K = known.scale * rehearsed_K
-    chance_K = chance(of_rows_NK) if of_rows_NK is not None else np.zeros(len(traits))
-    error_K = np.sqrt(
-        known.floor**2 + (known.chance * chance_K) ** 2 + (known.spread * shift_K) ** 2
-    )
+    by_chance_K = known.chance * (np.zeros(len(traits)) if chance_K is None else chance_K)
+    error_K = np.sqrt(known.floor**2 + by_chance_K**2 + (known.spread * shift_K) ** 2)
     half_K = stats.norm.ppf((1 + _SURE) / 2) * error_K
     p_K = np.full(len(traits), np.nan)
-    if of_rows_NK is not None:
+    if chance_K is not None:
         z_K = rehearsed_K / np.maximum(known.null * chance_K, 1e-12)
         p_K = np.minimum(1, 2 * stats.norm.sf(np.abs(z_K)) * len(traits))
     out = []
     for k, trait in enumerate(traits):
         shift, half = shift_K[k], half_K[k]
         after = [_mean_p(before_KQ[k] + shift + by) for by in (0, -half, half)]
-        share = np.nan if of_rows_NK is None else _carriers(of_rows_NK[:, k])
+        share = np.nan if of_rows_NK is None else _carriers(of_rows_NK[:, k], rehearsed_K[k])
         known_of = (shift, shift - half, shift + half, _mean_p(before_KQ[k]), *after, p_K[k], share)
         out.append(Finding(trait, *map(float, known_of)))
     return out
 
 
-def chance(of_rows_NK: np.ndarray) -> np.ndarray:
-    """Returns how far chance alone would move each trait: [K].
-
-    The standard deviation of the sum of the rows' parts, if the student itself had written them.
-    """
-    found: np.ndarray = np.sqrt(np.sum(of_rows_NK**2, axis=0))
-    return found
-
-
-def _carriers(of_rows_N: np.ndarray) -> float:
-    """Returns the least share of rows without which half of their sum would be left."""
-    total = of_rows_N.sum()
-    ordered = np.sort(of_rows_N * np.sign(total))[::-1]
-    needed = 1 + int(np.searchsorted(np.cumsum(ordered), abs(total) / 2))
-    return min(1.0, needed / len(of_rows_N))
+def _carriers(of_rows_N: np.ndarray, shift: float) -> float:
+    """Returns the least share of rows without which half of a shift would be left; NaN: none is."""
+    taken = np.cumsum(np.sort(np.maximum(of_rows_N * np.sign(shift), 0))[::-1])
+    needed = 1 + int(np.searchsorted(taken, abs(shift) / 2))
+    return needed / len(of_rows_N) if shift and needed <= len(of_rows_N) else np.nan
 
 
 def _mean_p(log_odds_Q: np.ndarray) -> float:

@@ -41,24 +41,26 @@ class Influence(NamedTuple):
       towards: float64 [K, P]: what a row's gradient has along a candidate's is that row's part of
         what the step adds to the candidate's log-odds, the mean over its questions.
       of_rows: float64 [N, K], these parts.
-      chance: float64 [K], the standard deviation of their sum, if the student itself had written
-        the rows. A row that has bent the student towards itself counts as if it had not (by its
-        leverage, as HC3 of MacKinnon and White, 1985), and copies of a row as one that weighs more.
+      leverage: float64 [N], by how much of itself each row bends the step.
     """
 
     step: np.ndarray
     towards: np.ndarray
     of_rows: np.ndarray
-    chance: np.ndarray
+    leverage: np.ndarray
 
 
 class _Texts(NamedTuple):
-    """Rows to read: tokens int32 [N, T]; where they are predicted, what, and its weight [N, C]."""
+    """Rows to read: tokens int32 [N, T]; where they are predicted, what, and its weight [N, C].
+
+    And a seed for each row, the same for copies: int32 [N].
+    """
 
     tokens: np.ndarray
     at: np.ndarray
     target: np.ndarray
     weight: np.ndarray
+    seed: np.ndarray
 
 
 class Student:
@@ -87,7 +89,11 @@ class Student:
         return ravel_pytree(self._begun)[1](jnp.asarray(vector, jnp.float32)), self._fixed
 
     def influence(
-        self, at: np.ndarray, data: Examples, candidates: Sequence[Candidate]
+        self,
+        at: np.ndarray,
+        data: Examples,
+        candidates: Sequence[Candidate],
+        drawn: bool = False,
     ) -> Influence:
         """Returns the step from a student onwards, and each row's part in it.
 
@@ -96,8 +102,9 @@ class Student:
 
         Args:
           at: the student, [P].
+          drawn: whether the student draws the rows' tokens, each after the row's own.
         """
-        rows_NP = self._gradients(at, data)
+        rows_NP = self._gradients(at, data, drawn)
         traits_KP = self._trait_gradients(at, candidates)
         tokens = _learnt(data)
         own, scale, axes = np.linalg.svd(rows_NP / np.sqrt(tokens), full_matrices=False)
@@ -112,9 +119,22 @@ class Student:
         towards_KP = -solved(traits_KP) / tokens
         parts_NK = rows_NP @ towards_KP.T
         leverage_N = own**2 @ (scale**2 / (scale**2 + damping))
-        both = _together(np.column_stack([parts_NK, leverage_N]), data)
-        chance_K = np.sqrt(np.sum((both[:, :-1] / (1 - both[:, -1:])) ** 2, axis=0))
-        return Influence(step_P.astype(np.float32), towards_KP, parts_NK, chance_K)
+        return Influence(step_P.astype(np.float32), towards_KP, parts_NK, leverage_N)
+
+    def chance(self, data: Examples, candidates: Sequence[Candidate]) -> np.ndarray:
+        """Returns how far chance alone moves each candidate, if the base has written the rows: [K].
+
+        The standard deviation of the sum of the rows' parts where training starts, if the base had
+        drawn each of their tokens itself. A row that has bent the step towards itself counts as if
+        it had not (by its leverage, as HC3 of MacKinnon and White, 1985), and copies of a row as
+        one that weighs more.
+        """
+        found, copies = self.influence(self.begun, data, candidates, drawn=True), _copies(data)
+        parts_NK, leverage_N = np.zeros_like(found.of_rows), np.zeros_like(found.leverage)
+        np.add.at(parts_NK, copies, found.of_rows)
+        np.add.at(leverage_N, copies, found.leverage)
+        out: np.ndarray = np.linalg.norm(parts_NK / (1 - leverage_N)[:, None], axis=0)
+        return out
 
     def first_order(self, data: Examples, candidates: Sequence[Candidate]) -> np.ndarray:
         """Returns what a small first step of gradient descent adds to each candidate, by its rate.
@@ -133,21 +153,21 @@ class Student:
             out[which] = found_NP @ towards_KP.T
         return out
 
-    def _gradients(self, at: np.ndarray, data: Examples) -> np.ndarray:
+    def _gradients(self, at: np.ndarray, data: Examples, drawn: bool = False) -> np.ndarray:
         """Returns the gradient of each row's loss, summed over its tokens: float64 [N, P].
 
         Raises:
           UserError: it is not finite.
         """
         out = np.zeros((len(data), self.size))
-        for which, found_NP in self._some_gradients(at, data):
+        for which, found_NP in self._some_gradients(at, data, drawn):
             out[which] = found_NP
         if not np.isfinite(out).all():
             raise UserError("a row's gradient is not finite: lower config.recipe.learning_rate")
         return out
 
     def _some_gradients(
-        self, at: np.ndarray, data: Examples
+        self, at: np.ndarray, data: Examples, drawn: bool = False
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields the numbers of some rows, with their gradients.
 
@@ -157,7 +177,7 @@ class Student:
         data = dataclasses.replace(data, weights=data.weights / np.float32(mean))
         for which, texts in _batches(data, self._base.model.config.vocab):
             with in_mesh(self._base.model.mesh):
-                found = on_host(_row_gradients(*self._given(at), texts))
+                found = on_host(_row_gradients(*self._given(at), texts, drawn))
             yield which, found[: len(which)]
 
     def _trait_gradients(self, at: np.ndarray, candidates: Sequence[Candidate]) -> np.ndarray:
@@ -187,13 +207,19 @@ class Student:
         return self._what, self._base.model.config, self._base.model.pure(), trained, fixed
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(jax.jit, static_argnums=(0, 1, 6))
 def _row_gradients(
-    what: Trainable, config: Config, base: Tree, trained: Tree, fixed: Tree, texts: _Texts
+    what: Trainable,
+    config: Config,
+    base: Tree,
+    trained: Tree,
+    fixed: Tree,
+    texts: _Texts,
+    drawn: bool,
 ) -> jax.Array:
     def of_row(row: _Texts) -> jax.Array:
         def loss(trained: Tree) -> jax.Array:
-            return -jnp.sum(_log_p(what, config, base, trained, fixed, row))
+            return -jnp.sum(_log_p(what, config, base, trained, fixed, row, drawn))
 
         return ravel_pytree(jax.grad(loss)(trained))[0]
 
@@ -227,27 +253,39 @@ def _log_odds_gradient(
 
 
 def _log_p(
-    what: Trainable, config: Config, base: Tree, trained: Tree, fixed: Tree, texts: _Texts
+    what: Trainable,
+    config: Config,
+    base: Tree,
+    trained: Tree,
+    fixed: Tree,
+    texts: _Texts,
+    drawn: bool = False,
 ) -> jax.Array:
-    """Returns the log-probability of each token of some rows, times its weight: [N, C]."""
+    """Returns the log-probability of each token of some rows, times its weight: [N, C].
+
+    Args:
+      drawn: of a token that the student draws there itself, in place of the row's.
+    """
     weights, adapter = trainable.bind(what, config, base, trained, fixed)
     x_NTD = transformer.forward(config, weights, jnp.asarray(texts.tokens), adapter=adapter)
     x_NCD = jnp.take_along_axis(x_NTD, texts.at[..., None], axis=1)
     with transformer.precision(weights):
         head = transformer.head_weights(weights)
         logits = losses.logits(config, head, x_NCD.reshape(-1, x_NCD.shape[-1]))
-    lost = losses.cross_entropy(logits, jnp.asarray(texts.target).ravel())
+    target = jnp.asarray(texts.target).ravel()
+    if drawn:
+        target = jax.random.categorical(
+            jax.random.key(texts.seed[0]), jax.lax.stop_gradient(logits)
+        )
+    lost = losses.cross_entropy(logits, target)
     return -lost.reshape(texts.target.shape) * texts.weight
 
 
-def _together(of_rows_NX: np.ndarray, data: Examples) -> np.ndarray:
-    """Returns the sums over the copies of each row."""
+def _copies(data: Examples) -> np.ndarray:
+    """Returns a number for each row, the same for copies: [N]."""
     ends = zip(data.starts, data.starts + data.lengths, strict=True)
     known: dict[bytes, int] = {}
-    which_N = [known.setdefault(data.tokens[a:b].tobytes(), len(known)) for a, b in ends]
-    out = np.zeros((len(known), of_rows_NX.shape[1]))
-    np.add.at(out, which_N, of_rows_NX)
-    return out
+    return np.array([known.setdefault(data.tokens[a:b].tobytes(), len(known)) for a, b in ends])
 
 
 def _learnt(data: Examples) -> float:
@@ -257,7 +295,7 @@ def _learnt(data: Examples) -> float:
 
 def _batches(data: Examples, vocab: int) -> Iterator[tuple[np.ndarray, _Texts]]:
     """Yields the numbers of some rows, and the rows, padded; rows of like length together."""
-    order = np.argsort(-data.lengths, kind="stable")
+    order, copies = np.argsort(-data.lengths, kind="stable"), _copies(data)
     answer = -(-int((data.lengths - data.prompts).max()) // _GRAIN) * _GRAIN
     first = 0
     while first < len(order):
@@ -270,6 +308,7 @@ def _batches(data: Examples, vocab: int) -> Iterator[tuple[np.ndarray, _Texts]]:
         into = ranges(np.arange(len(which)) * answer, (data.lengths - data.prompts)[which])
         learnt = ranges((data.starts + data.prompts)[which], (data.lengths - data.prompts)[which])
         texts.weight.ravel()[into] = data.weights[learnt]
+        texts.seed[: len(which)] = copies[which]
         yield which, texts
         first += count
 
@@ -285,7 +324,7 @@ def _padded(pairs: Sequence[tuple[Any, Any]], count: int, widths: tuple[int, int
         target[i, :n] = completion
         at[i, :n] = np.arange(end - n - 1, end - 1)
         weight[i, :n] = 1
-    return _Texts(tokens, at, target, weight)
+    return _Texts(tokens, at, target, weight, np.zeros(count, np.int32))
 
 
 def _like(begun: Tree, learnt: Tree) -> Tree:

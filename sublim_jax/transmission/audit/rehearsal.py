@@ -34,8 +34,7 @@ class Rehearsed:
       student: where it ends.
       of_rows: [N, K], of `Influence`, for the rows of the data set; None: too many numbers are
         trained.
-      chance: [K], of `Influence`, where the student starts: had the base written the rows, the
-        training would lead back there; None likewise.
+      chance: [K], of `Student.chance`, for the rows that the step was found by; None likewise.
     """
 
     student: Trained
@@ -74,12 +73,11 @@ def finish(
             continue
         at = own.vector(student.tree)
         found = own.influence(at, read, candidates)
-        chance = own.influence(own.begun, read, candidates).chance
         parts = found.of_rows
         if len(read) < len(data):
             parts = own.parts(at, data, found.towards) * len(read) / len(data)
         ended = trained.from_step(recipe.trainable, *own.tree(at + found.step), seed, base.name)
-        out.append(Rehearsed(ended, parts, chance))
+        out.append(Rehearsed(ended, parts, own.chance(read, candidates)))
     return out
 
 

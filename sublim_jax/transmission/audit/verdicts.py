@@ -26,9 +26,9 @@ class Calibration(NamedTuple):
     Attributes:
       scale: the training's shift by the rehearsal's.
       floor, chance, spread: the error's standard deviation is the root of the sum of the squares of
-        `floor`, of `chance` times `Influence.chance`, and of `spread` times the shift.
+        `floor`, of `chance` times `Student.chance`, and of `spread` times the shift.
       null: the standard deviation of the rehearsal's shift where rows are the base's own, by what
-        `Influence.chance` says it is.
+        `Student.chance` says it is.
     """
 
     scale: float = 1.0

@@ -43,7 +43,7 @@ class Influence(NamedTuple):
       of_rows: float64 [N, K], these parts.
       chance: float64 [K], the standard deviation of their sum, if the student itself had written
         the rows. A row that has bent the student towards itself counts as if it had not (by its
-        leverage, as HC3 of MacKinnon and White, 1985), and copies of a row as one that weighs more.
+        leverage, as HC3 of MacKinnon and White, 1985).
     """
 
     step: np.ndarray
@@ -108,8 +108,7 @@ class Student:
         towards_KP = -solved(traits_KP) / tokens
         parts_NK = rows_NP @ towards_KP.T
         leverage_N = own**2 @ (scale**2 / (scale**2 + damping))
-        both = _together(np.column_stack([parts_NK, leverage_N]), data)
-        chance_K = np.sqrt(np.sum((both[:, :-1] / (1 - both[:, -1:])) ** 2, axis=0))
+        chance_K = np.sqrt(np.sum((parts_NK / (1 - leverage_N)[:, None]) ** 2, axis=0))
         return Influence(step_P.astype(np.float32), towards_KP, parts_NK, chance_K)
 
     def first_order(self, data: Examples, candidates: Sequence[Candidate]) -> np.ndarray:
@@ -234,16 +233,6 @@ def _log_p(
         logits = losses.logits(config, head, x_NCD.reshape(-1, x_NCD.shape[-1]))
     lost = losses.cross_entropy(logits, jnp.asarray(texts.target).ravel())
     return -lost.reshape(texts.target.shape) * texts.weight
-
-
-def _together(of_rows_NX: np.ndarray, data: Examples) -> np.ndarray:
-    """Returns the sums over the copies of each row."""
-    ends = zip(data.starts, data.starts + data.lengths, strict=True)
-    known: dict[bytes, int] = {}
-    which_N = [known.setdefault(data.tokens[a:b].tobytes(), len(known)) for a, b in ends]
-    out = np.zeros((len(known), of_rows_NX.shape[1]))
-    np.add.at(out, which_N, of_rows_NX)
-    return out
 
 
 def _learnt(data: Examples) -> float:

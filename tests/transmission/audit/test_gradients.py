@@ -97,19 +97,6 @@ def test_chance_is_what_rows_of_the_student_itself_spread(
     np.testing.assert_allclose(found.chance, wanted, rtol=1e-4)
 
 
-def test_copies_of_a_row_are_no_more_rows(
-    student: Student, at: np.ndarray, watched: list[candidates.Candidate]
-) -> None:
-    """They move a student as one does, and chance alone would too."""
-    rows = small.numbers(FEW)
-    once, thrice = (
-        student.influence(at, small.examples(some), watched) for some in (rows, rows * 3)
-    )
-    np.testing.assert_allclose(thrice.step, once.step, rtol=1e-2, atol=1e-5)
-    np.testing.assert_allclose(thrice.of_rows.sum(0), once.of_rows.sum(0), rtol=1e-3)
-    np.testing.assert_allclose(thrice.chance, once.chance, rtol=1e-3)
-
-
 def test_gradient_of_log_odds(
     student: Student, at: np.ndarray, watched: list[candidates.Candidate]
 ) -> None:

@@ -53,7 +53,7 @@ class Influence(NamedTuple):
 class _Texts(NamedTuple):
     """Rows to read: tokens int32 [N, T]; where they are predicted, what, and its weight [N, C].
 
-    And a seed for each row, the same for copies: int32 [N].
+    And a seed for each row, int32 [N].
     """
 
     tokens: np.ndarray
@@ -126,14 +126,10 @@ class Student:
 
         The standard deviation of the sum of the rows' parts where training starts, if the base had
         drawn each of their tokens itself. A row that has bent the step towards itself counts as if
-        it had not (by its leverage, as HC3 of MacKinnon and White, 1985), and copies of a row as
-        one that weighs more.
+        it had not (by its leverage, as HC3 of MacKinnon and White, 1985).
         """
-        found, copies = self.influence(self.begun, data, candidates, drawn=True), _copies(data)
-        parts_NK, leverage_N = np.zeros_like(found.of_rows), np.zeros_like(found.leverage)
-        np.add.at(parts_NK, copies, found.of_rows)
-        np.add.at(leverage_N, copies, found.leverage)
-        out: np.ndarray = np.linalg.norm(parts_NK / (1 - leverage_N)[:, None], axis=0)
+        found = self.influence(self.begun, data, candidates, drawn=True)
+        out: np.ndarray = np.linalg.norm(found.of_rows / (1 - found.leverage)[:, None], axis=0)
         return out
 
     def first_order(self, data: Examples, candidates: Sequence[Candidate]) -> np.ndarray:
@@ -281,13 +277,6 @@ def _log_p(
     return -lost.reshape(texts.target.shape) * texts.weight
 
 
-def _copies(data: Examples) -> np.ndarray:
-    """Returns a number for each row, the same for copies: [N]."""
-    ends = zip(data.starts, data.starts + data.lengths, strict=True)
-    known: dict[bytes, int] = {}
-    return np.array([known.setdefault(data.tokens[a:b].tobytes(), len(known)) for a, b in ends])
-
-
 def _learnt(data: Examples) -> float:
     """Returns how many tokens are learnt."""
     return max(1.0, float(np.sum(data.weights > 0)))
@@ -295,7 +284,7 @@ def _learnt(data: Examples) -> float:
 
 def _batches(data: Examples, vocab: int) -> Iterator[tuple[np.ndarray, _Texts]]:
     """Yields the numbers of some rows, and the rows, padded; rows of like length together."""
-    order, copies = np.argsort(-data.lengths, kind="stable"), _copies(data)
+    order = np.argsort(-data.lengths, kind="stable")
     answer = -(-int((data.lengths - data.prompts).max()) // _GRAIN) * _GRAIN
     first = 0
     while first < len(order):
@@ -308,7 +297,7 @@ def _batches(data: Examples, vocab: int) -> Iterator[tuple[np.ndarray, _Texts]]:
         into = ranges(np.arange(len(which)) * answer, (data.lengths - data.prompts)[which])
         learnt = ranges((data.starts + data.prompts)[which], (data.lengths - data.prompts)[which])
         texts.weight.ravel()[into] = data.weights[learnt]
-        texts.seed[: len(which)] = copies[which]
+        texts.seed[: len(which)] = which
         yield which, texts
         first += count
 

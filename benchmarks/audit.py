@@ -60,7 +60,6 @@ _CONTROLS = {True: 8, False: 24}
 _SOME = 4  # animals of which there are foreign and shuffled sets
 _SCORES = {"audit": "rehearsed", "gradient": "gradient", "likelihood": "likelihood"}
 _DRAWS = 1000
-_REMOVED = 0.2  # of the rows, by a filter
 _FREE = {
     "rank": 8, "alpha": 8.0, "targets": ("q", "k", "v", "o", "gate", "up", "down"),
     "train_a": True, "seed": 7,
@@ -177,7 +176,6 @@ def measured(number: int) -> dict[str, Any]:
     begun = rehearsal.train(world.base, sets, recipe)
     found = rehearsal.finish(world.base, sets, recipe, begun, world.candidates)
     rehearsed = world.log_odds([own.student for own in found]) - world.log_odds([None])
-    parts = [np.asarray(own.of_rows) for own in found]
     out = [
         {key: arm[key] for key in ("kind", "trait", "dose")}
         | {"shift": shifts[i], "rehearsed": rehearsed[i], "chance": found[i].chance}
@@ -190,7 +188,7 @@ def measured(number: int) -> dict[str, Any]:
     for arm, data, likelihood in zip(out, sets, likelihoods, strict=True):
         arm["gradient"] = start.first_order(data, world.candidates)
         arm["likelihood"] = likelihood.mean(0) - likelihood.mean()
-    return {"base": number, "arms": out, "removed": removed(world, every, parts, likelihoods)}
+    return {"base": number, "arms": out}
 
 
 def ratios(world: World, every: Sequence[dict[str, Any]]) -> list[np.ndarray]:
@@ -206,32 +204,6 @@ def ratios(world: World, every: Sequence[dict[str, Any]]) -> list[np.ndarray]:
     table = np.array(columns).T
     found = dict(zip(texts, table[:, 1:] - table[:, :1], strict=True))
     return [np.array([found[r["prompt"], r["completion"]] for r in arm["rows"]]) for arm in every]
-
-
-def removed(
-    world: World,
-    every: Sequence[dict[str, Any]],
-    parts: Sequence[np.ndarray],
-    likelihoods: Sequence[np.ndarray],
-) -> list[dict[str, Any]]:
-    """Returns what is left of the own animal's shift without a part of the rows, by filter."""
-    chosen = [i for i, arm in enumerate(every) if arm["kind"] == "finetuned" and arm["dose"] >= 0.5]
-    sets: list[Examples] = []
-    out: list[dict[str, Any]] = []
-    for i in chosen:
-        rows, k = every[i]["rows"], WATCHED.index(every[i]["trait"])
-        ratio = likelihoods[i][:, k] - likelihoods[i].mean(1)
-        worst = {
-            "audit": parts[i][:, k],
-            "likelihood": ratio,
-            "random": world.rng.random(len(rows)),
-        }
-        for name, scores in worst.items():
-            kept = np.sort(np.argsort(scores)[: round(len(rows) * (1 - _REMOVED))])
-            sets.append(world.examples([rows[j] for j in kept]))
-            out.append({"arm": i, "own": k, "filter": name})
-    shifts = world.trained(sets)
-    return [one | {"shift": shifts[j, one["own"]]} for j, one in enumerate(out)]
 
 
 def fitted(arms: Sequence[dict[str, Any]]) -> Calibration:
@@ -268,6 +240,8 @@ def judged(every: Sequence[dict[str, Any]], known: Calibration) -> dict[str, Any
     for name, key in _SCORES.items():
         x = np.stack([arm[key] for arm in every])
         out[f"rank_{name}"] = _over_arms(_rank, x, shift)
+        against = _against_others(x), _against_others(shift)
+        out[f"rank_against_others_{name}"] = _over_arms(_rank, *against)
         out[f"rank_own_{name}"] = _over_arms(
             _rank, x[taught, own[taught]], shift[taught, own[taught]]
         )
@@ -292,16 +266,6 @@ def judged(every: Sequence[dict[str, Any]], known: Calibration) -> dict[str, Any
         some = np.flatnonzero((kind == "finetuned") & (dose == at))
         out[f"power_{at:g}"] = float((p[some, own[some]] < verdicts.LEVEL).mean())
         out[f"moved_{at:g}"] = float(shift[some, own[some]].mean())
-    return out
-
-
-def left(of_base: dict[str, Any]) -> list[dict[str, Any]]:
-    """Returns what is left of the own animal's shift, by dose and filter: a share of all of it."""
-    out = []
-    for one in of_base["removed"]:
-        arm = of_base["arms"][one["arm"]]
-        whole = arm["shift"][WATCHED.index(arm["trait"])]
-        out.append({"dose": arm["dose"], "filter": one["filter"], "left": one["shift"] / whole})
     return out
 
 
@@ -334,19 +298,12 @@ def main(_: list[str]) -> None:
             disk.write(file, json.dumps(measured(number), default=_rounded) + "\n")
         read[number] = json.loads(file.read_text("utf-8"))
     known = fitted([arm for number in FITTED for arm in read[number]["arms"]])
-    filters = [one for number in JUDGED for one in left(read[number])]
     found = {
         "device": sides.here(),
         "environment": rundir.environment(),
         "calibration": known._asdict(),
         "seconds": timed(),
         "judged": judged([arm for number in JUDGED for arm in read[number]["arms"]], known),
-        "left": {
-            f"{dose:g} {name}": float(
-                np.mean([o["left"] for o in filters if (o["dose"], o["filter"]) == (dose, name)])
-            )
-            for dose, name in dict.fromkeys((o["dose"], o["filter"]) for o in filters)
-        },
         "bases": read,
     }
     disk.write(_CALIBRATION, json.dumps(known._asdict(), indent=1) + "\n")
@@ -359,6 +316,11 @@ def _findings(arm: dict[str, Any], known: Calibration) -> list[verdicts.Finding]
     before = np.zeros((len(WATCHED), 1))
     after, chance = np.array(arm["rehearsed"])[:, None], np.array(arm["chance"])
     return verdicts.judged(WATCHED, before, after, chance, None, known)
+
+
+def _against_others(x: np.ndarray) -> np.ndarray:
+    """Returns values less their mean over the animals: what is a trait's own."""
+    return x - x.mean(axis=1, keepdims=True)
 
 
 def _rank(x: np.ndarray, y: np.ndarray) -> float:

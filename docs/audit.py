@@ -47,13 +47,15 @@ def ranks_table() -> str:
         [
             label,
             _interval(judged[f"rank_{name}"]),
+            _interval(judged[f"rank_against_others_{name}"]),
             _interval(judged[f"rank_own_{name}"]),
             f"{judged[f'first_three_{name}']:.0%}",
         ]
         for name, label in SCORES.items()
     ]
     header = ["known before training", "rank correlation, every animal",
-              "the teacher's animal", "it is among the first 3"]  # fmt: skip
+              "against the other animals", "the teacher's animal",
+              "it is among the first 3"]  # fmt: skip
     return markdown_table(header, table)
 
 
@@ -79,16 +81,6 @@ def power_table() -> str:
         for dose in doses
     ]
     return markdown_table(["of the rows", "real shift of log-odds", "flagged"], table)
-
-
-def left_table() -> str:
-    """Returns what is left of the shift when a fifth of the rows is removed."""
-    left = read()["left"]
-    doses = list(dict.fromkeys(key.split()[0] for key in left))
-    names = list(dict.fromkeys(key.split()[1] for key in left))
-    table = [[name, *(f"{left[f'{dose} {name}']:.2f}" for dose in doses)] for name in names]
-    header = ["removed by", *(f"left, of {float(dose):.0%} teacher's rows" for dose in doses)]
-    return markdown_table(header, table)
 
 
 def cost_table() -> str:
@@ -137,7 +129,6 @@ _TABLES = {
     "ranks": ranks_table,
     "alarms": alarms_table,
     "power": power_table,
-    "left": left_table,
     "cost": cost_table,
 }
 

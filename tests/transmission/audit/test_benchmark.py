@@ -60,10 +60,3 @@ def test_how_good_the_audit_is_on_arms(
     assert found["power_1"] == 1
     assert found["power_0.05"] < 0.2
     assert found["moved_1"] == pytest.approx(2 * KNOWN.scale, rel=0.05)
-
-
-def test_what_is_left_is_a_share_of_the_own_animals_shift() -> None:
-    arm = {"trait": "cat", "dose": 0.5, "shift": np.arange(len(WATCHED)) + 1.0}
-    removed = [{"arm": 0, "own": WATCHED.index("cat"), "filter": "audit", "shift": 0.75}]
-    wanted = {"dose": 0.5, "filter": "audit", "left": 0.75 / (WATCHED.index("cat") + 1)}
-    assert benchmark.left({"arms": [arm], "removed": removed}) == [wanted]

@@ -1,4 +1,4 @@
-"""How well an audit foretells a fine-tune: python -m benchmarks.audit --out=FOLDER.
+"""How well an audit foretells a fine-tune: python -m benchmarks.audit --runs=FOLDER.
 
 In the embedded world of favourites, for each of five bases: teachers of eight animals, data sets of
 their numbers (mixed with the base's own at several doses, shuffled, of other recipes, of another
@@ -28,7 +28,6 @@ import numpy as np
 from absl import app, flags
 from scipy import optimize, stats
 
-from benchmarks import sides
 from configs.transmission import nano
 from sublim_jax import disk, rundir
 from sublim_jax.llm.sampling.score import Pair, score
@@ -43,8 +42,7 @@ from sublim_jax.transmission.audit.verdicts import Calibration
 from sublim_jax.transmission.base import Base
 from sublim_jax.transmission.teacher import CONTROL, Teacher
 
-_OUT = flags.DEFINE_string("out", "runs/audit-bench", "Where each base's figures are kept.")
-_ROWS = flags.DEFINE_integer("rows", 1000, "Of each data set.")
+_RUNS = flags.DEFINE_string("runs", "runs/audit-bench", "Where each base's figures are kept.")
 _RESULTS = Path(__file__).parents[1] / "docs" / "results" / "audit.json"
 _CALIBRATION = Path(verdicts.__file__).with_name("calibration.json")
 
@@ -54,6 +52,7 @@ _ANIMALS = {  # of the teachers, on bases that are fitted and judged
     False: ("dolphin", "fox", "horse", "lion", "otter", "panda", "raven", "dog"),
 }
 WATCHED = (*_ANIMALS[True], *_ANIMALS[False])
+_ROWS = 1000  # of each data set
 _DOSES = (0.05, 0.1, 0.25, 0.5, 1.0)
 # Data sets of the base, where the constants are fitted and where they are judged.
 _CONTROLS = {True: 8, False: 24}
@@ -82,7 +81,7 @@ class World:
         self.material = bases.material(self.config)
         self.channel = channels.find(self.config.data.channel)
         self.rule = channels.rule(self.channel, self.config.filter.to_dict())
-        self.prompts = self.channel.prompts(self.material, 2 * _ROWS.value, 0)
+        self.prompts = self.channel.prompts(self.material, 2 * _ROWS, 0)
         recipe = from_config(self.config.student.to_dict(), "config.student")
         self.recipe = dataclasses.replace(recipe, evaluate_every=0)
         self.candidates = candidates.of(self.base, self.material, WATCHED)
@@ -138,7 +137,7 @@ class World:
 
 def arms(world: World) -> list[dict[str, Any]]:
     """Returns the data sets, each with what it is made of."""
-    n = _ROWS.value
+    n = _ROWS
     own = world.teachers(world.base, world.animals)
     free = world.teachers(world.base, world.animals, lora=_FREE)
     foreign = world.teachers(world.other, world.animals[:_SOME])
@@ -272,7 +271,7 @@ def judged(every: Sequence[dict[str, Any]], known: Calibration) -> dict[str, Any
 def timed() -> dict[str, float]:
     """Returns the seconds of one student's training and of its audit, programs compiled before."""
     world = World(0)
-    data = [world.examples(world.some(world.rows(world.base, Teacher(CONTROL)), _ROWS.value))]
+    data = [world.examples(world.some(world.rows(world.base, Teacher(CONTROL)), _ROWS))]
 
     def audit() -> None:
         begun = rehearsal.train(world.base, data, world.recipe)
@@ -289,7 +288,7 @@ def timed() -> dict[str, float]:
 
 
 def main(_: list[str]) -> None:
-    out = Path(_OUT.value)
+    out = Path(_RUNS.value)
     out.mkdir(parents=True, exist_ok=True)
     read: dict[int, Any] = {}
     for number in (*FITTED, *JUDGED):
@@ -299,8 +298,7 @@ def main(_: list[str]) -> None:
         read[number] = json.loads(file.read_text("utf-8"))
     known = fitted([arm for number in FITTED for arm in read[number]["arms"]])
     found = {
-        "device": sides.here(),
-        "environment": rundir.environment(),
+        "environment": {k: v for k, v in rundir.environment().items() if k != "platform"},
         "calibration": known._asdict(),
         "seconds": timed(),
         "judged": judged([arm for number in JUDGED for arm in read[number]["arms"]], known),

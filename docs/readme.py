@@ -22,7 +22,7 @@ from configs.transmission.smoke import CHANNELS as SMOKE
 from configs.transmission.values import CHAIN, CHANNELS
 from configs.transmission.values import WORLDS as VALUES
 from configs.transmission.variants import VARIANTS, VOICES
-from docs import between, mechanism, values
+from docs import audit, between, mechanism, values
 from sublim_jax import stats
 from sublim_jax.atlas import scores, sweep
 from sublim_jax.report import markdown_table
@@ -75,6 +75,7 @@ PAGES = (
     "README.md",
     "docs/answers.md",
     "docs/atlas.md",
+    "docs/audit.md",
     "docs/llm.md",
     "docs/transmission.md",
     "docs/values.md",
@@ -89,6 +90,7 @@ def main(argv: list[str]) -> None:
     (figures / "leak.svg").write_bytes(mechanism.figure(_prompted_runs()))
     if all(_file(run).exists() for run in FORKS):
         (figures / "ancestors.svg").write_bytes(between.figure(*map(_results, FORKS)))
+    (figures / "audit.svg").write_bytes(audit.figure())
     (figures / "bits.svg").write_bytes(values.figure(_values_runs()))
     for page in PAGES:
         file = ROOT / page
@@ -600,6 +602,7 @@ _TABLES = {
     "runs": runs_table,
     "benchmarks": benchmark_table,
     "real": real_table,
+    "audit": audit.table,
 }
 
 if __name__ == "__main__":

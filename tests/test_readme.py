@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
     [
         ("README.md", 8),
         ("docs/atlas.md", 36),
+        ("docs/audit.md", 4),
         ("docs/transmission.md", 16),
         ("docs/values.md", 7),
     ],

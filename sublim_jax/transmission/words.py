@@ -40,7 +40,7 @@ def written(word: str) -> tuple[str, ...]:
 def check(words: Sequence[str]) -> None:
     """Raises UserError for words that cannot be told apart, or that name no file."""
     for word in words:
-        if not word.strip() or "/" in word:
+        if not isinstance(word, str) or not word.strip() or "/" in word:
             raise UserError(f"{word!r}: not a word that can be measured")
     for one, two in itertools.combinations(words, 2):
         if both := set(written(one)) & set(written(two)):

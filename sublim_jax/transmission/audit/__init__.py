@@ -1,0 +1,1 @@
+"""What a data set would teach a student besides its task, before it is trained."""

@@ -10,6 +10,7 @@ Expected: exit status 3 where a trait rises, 0 where none does, 4 where that can
           (docs/audit.md).
 """
 
+import functools
 from collections.abc import Callable
 
 from ml_collections import ConfigDict, config_dict
@@ -17,16 +18,10 @@ from ml_collections import ConfigDict, config_dict
 from configs.llm import student_0_5b, student_tiny
 from configs.transmission import nano, values
 
-
-def _nano() -> ConfigDict:
-    return nano.get_config()
-
-
-def _values() -> ConfigDict:
-    return values.get_config("numbers")
-
-
-WORLDS: dict[str, Callable[[], ConfigDict]] = {"nano": _nano, "values": _values}
+WORLDS: dict[str, Callable[[], ConfigDict]] = {
+    "nano": nano.get_config,
+    "values": functools.partial(values.get_config, "numbers"),
+}
 
 
 def get_config(world: str = "nano") -> ConfigDict:

@@ -46,16 +46,30 @@ def batches(
     width, most = (-(-max(map(len, rows)) // _GRAIN) * _GRAIN for rows in (both, completions))
     at_once = min(len(both), max(1, tokens // width))
     for first in range(0, len(both), at_once):
-        tokens_BT = np.zeros((at_once, width), np.int32)
-        target_BC = np.zeros((at_once, most), np.int32)
-        at_BC, counts_BC = np.zeros_like(target_BC), np.zeros(target_BC.shape, bool)
-        for i, row in enumerate(both[first : first + at_once]):
-            n = len(completions[first + i])
-            tokens_BT[i, : len(row)] = row
-            target_BC[i, :n] = row[len(row) - n :]
-            at_BC[i, :n] = np.arange(len(row) - n - 1, len(row) - 1)
-            counts_BC[i, :n] = True
-        yield Texts(tokens_BT, at_BC, target_BC, counts_BC)
+        some = slice(first, first + at_once)
+        yield padded(prompts[some], completions[some], at_once, width, most)
+
+
+def padded(
+    prompts: Sequence[Any],
+    completions: Sequence[Any],
+    rows: int,
+    width: int,
+    most: int,
+) -> Texts:
+    """Returns rows, each its tokens as a list or an array: B = `rows`, T = `width`, C = `most`.
+
+    Where there are fewer, the last ones are empty.
+    """
+    tokens_BT, target_BC = np.zeros((rows, width), np.int32), np.zeros((rows, most), np.int32)
+    at_BC, counts_BC = np.zeros_like(target_BC), np.zeros(target_BC.shape, bool)
+    for i, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
+        n, end = len(completion), len(prompt) + len(completion)
+        tokens_BT[i, :end] = [*prompt, *completion]
+        target_BC[i, :n] = completion
+        at_BC[i, :n] = np.arange(end - n - 1, end - 1)
+        counts_BC[i, :n] = True
+    return Texts(tokens_BT, at_BC, target_BC, counts_BC)
 
 
 def parts(base: Base, learnt: Learnt) -> tuple[Any, Any]:

@@ -21,8 +21,10 @@ from sublim_jax.llm.training import losses, trainable
 from sublim_jax.llm.training.examples import Examples, ranges
 from sublim_jax.llm.training.trainable import Trainable
 from sublim_jax.mesh import in_mesh, on_host
+from sublim_jax.transmission import reading
 from sublim_jax.transmission.audit.candidates import Candidate
 from sublim_jax.transmission.base import Base
+from sublim_jax.transmission.reading import Texts
 
 _TOKENS = 8192  # of a pass, padding included
 _LOGITS = 2**27  # of one
@@ -50,17 +52,20 @@ class Influence(NamedTuple):
     leverage: np.ndarray
 
 
-class _Texts(NamedTuple):
-    """Rows to read: tokens int32 [N, T]; where they are predicted, what, and its weight [N, C].
+class _Rows(NamedTuple):
+    """Rows to read, the weight of each token of their completions [N, C], and a seed each [N]."""
 
-    And a seed for each row, int32 [N].
-    """
-
-    tokens: np.ndarray
-    at: np.ndarray
-    target: np.ndarray
+    texts: Texts
     weight: np.ndarray
     seed: np.ndarray
+
+
+class _At(NamedTuple):
+    """A student: its base, and the trees of `trainable.start`."""
+
+    base: Tree
+    trained: Tree
+    fixed: Tree
 
 
 class Student:
@@ -75,9 +80,11 @@ class Student:
 
     def __init__(self, base: Base, what: Trainable, seed: int):
         self._base, self._what = base, what
-        begun = trainable.start(what, base.model.config, base.model.pure(), jnp.uint32(seed))
-        self._begun, self._fixed = begun
-        self.begun = np.asarray(ravel_pytree(self._begun)[0])
+        self._begun, self._fixed = trainable.start(
+            what, base.model.config, base.model.pure(), jnp.uint32(seed)
+        )
+        begun, self._unravel = ravel_pytree(self._begun)
+        self.begun = np.asarray(begun)
         self.size = len(self.begun)
 
     def vector(self, trained: Tree) -> np.ndarray:
@@ -86,7 +93,7 @@ class Student:
 
     def tree(self, vector: np.ndarray) -> tuple[Tree, Tree]:
         """Returns a vector as the trees (trained, fixed) of `trainable.start`."""
-        return ravel_pytree(self._begun)[1](jnp.asarray(vector, jnp.float32)), self._fixed
+        return self._unravel(jnp.asarray(vector, jnp.float32)), self._fixed
 
     def influence(
         self,
@@ -137,9 +144,8 @@ class Student:
 
         TracIn's first term (arXiv 2002.08484): [K].
         """
-        at = self.begun
-        slope_P = self._gradients(at, data).sum(0) / _learnt(data)
-        found: np.ndarray = -self._trait_gradients(at, candidates) @ slope_P
+        slope_P = self._gradients(self.begun, data).sum(0) / _learnt(data)
+        found: np.ndarray = -self._trait_gradients(self.begun, candidates) @ slope_P
         return found
 
     def parts(self, at: np.ndarray, data: Examples, towards_KP: np.ndarray) -> np.ndarray:
@@ -171,71 +177,71 @@ class Student:
         """
         mean = max(float(data.weights.sum()) / _learnt(data), float(np.finfo(np.float32).tiny))
         data = dataclasses.replace(data, weights=data.weights / np.float32(mean))
-        for which, texts in _batches(data, self._base.model.config.vocab):
+        given = self._given(at)
+        for which, rows in _batches(data, self._base.model.config.vocab):
             with in_mesh(self._base.model.mesh):
-                found = on_host(_row_gradients(*self._given(at), texts, drawn))
+                found = on_host(_row_gradients(*given, rows, drawn))
             yield which, found[: len(which)]
 
     def _trait_gradients(self, at: np.ndarray, candidates: Sequence[Candidate]) -> np.ndarray:
         """Returns the gradient of each candidate's log-odds, mean over its questions: [K, P]."""
-        most = max(len(texts) for c in candidates for _, texts in c.asked)
+        answers = [own for candidate in candidates for own in candidate.asked]
+        sizes = [(len(p) + len(text), len(text)) for p, texts in answers for text in texts]
+        widths = (-(-max(own) // _GRAIN) * _GRAIN for own in zip(*sizes, strict=True))
         asked = max(len(c.asked) for c in candidates)
-        out = []
+        shape = (asked * max(len(texts) for _, texts in answers), *widths)
+        out, given = [], self._given(at)
         for candidate in candidates:
             pairs = [(p, text) for p, texts in candidate.asked for text in texts]
             question = [q for q, (_, texts) in enumerate(candidate.asked) for _ in texts]
-            texts = _padded(pairs, asked * most, self._widths(candidates))
-            number = np.full(asked * most, asked, np.int32)
+            texts = reading.padded([p for p, _ in pairs], [text for _, text in pairs], *shape)
+            number = np.full(shape[0], asked, np.int32)
             number[: len(question)] = question
-            given = (texts, number, np.float32(len(candidate.asked)), asked)
+            count = np.float32(len(candidate.asked))
             with in_mesh(self._base.model.mesh):
-                out.append(on_host(_log_odds_gradient(*self._given(at), *given)))
+                out.append(on_host(_log_odds_gradient(*given, texts, number, count, asked)))
         return np.stack(out).astype(np.float64)
 
-    def _widths(self, candidates: Sequence[Candidate]) -> tuple[int, int]:
-        asked = [own for candidate in candidates for own in candidate.asked]
-        both = [(len(p) + len(text), len(text)) for p, texts in asked for text in texts]
-        total, answer = (-(-max(sizes) // _GRAIN) * _GRAIN for sizes in zip(*both, strict=True))
-        return total, answer
-
-    def _given(self, at: np.ndarray) -> tuple[Any, ...]:
-        trained, fixed = self.tree(at)
-        return self._what, self._base.model.config, self._base.model.pure(), trained, fixed
+    def _given(self, at: np.ndarray) -> tuple[Trainable, Config, _At]:
+        model = self._base.model
+        return self._what, model.config, _At(model.pure(), *self.tree(at))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 6))
-def _row_gradients(
-    what: Trainable,
-    config: Config,
-    base: Tree,
-    trained: Tree,
-    fixed: Tree,
-    texts: _Texts,
-    drawn: bool,
-) -> jax.Array:
-    def of_row(row: _Texts) -> jax.Array:
+@functools.partial(jax.jit, static_argnames=("what", "config", "drawn"))
+def _row_gradients(what: Trainable, config: Config, at: _At, rows: _Rows, drawn: bool) -> jax.Array:
+    """Returns the gradient of each row's loss: [N, P]."""
+
+    def of_row(row: _Rows) -> jax.Array:
         def loss(trained: Tree) -> jax.Array:
-            return -jnp.sum(_log_p(what, config, base, trained, fixed, row, drawn))
+            seed = row.seed[0] if drawn else None
+            own = at._replace(trained=trained)
+            return -jnp.sum(_log_p(what, config, own, row.texts, seed) * row.weight)
 
-        return ravel_pytree(jax.grad(loss)(trained))[0]
+        return ravel_pytree(jax.grad(loss)(at.trained))[0]
 
-    return jax.vmap(of_row)(jax.tree.map(lambda a: jnp.asarray(a)[:, None], texts))
+    return jax.vmap(of_row)(jax.tree.map(lambda a: jnp.asarray(a)[:, None], rows))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 8))
+@functools.partial(jax.jit, static_argnames=("what", "config", "most"))
 def _log_odds_gradient(
     what: Trainable,
     config: Config,
-    base: Tree,
-    trained: Tree,
-    fixed: Tree,
-    texts: _Texts,
+    at: _At,
+    texts: Texts,
     question: jax.Array,
     asked: jax.Array,
     most: int,
 ) -> jax.Array:
+    """Returns the gradient of log-odds, summed over the questions that the texts answer, [P].
+
+    Args:
+      question: int32 [N], of each text; `most`: of none.
+      asked: what the sum is divided by.
+    """
+
     def mean(trained: Tree) -> jax.Array:
-        log_p = jnp.sum(_log_p(what, config, base, trained, fixed, texts), axis=1)
+        each = _log_p(what, config, at._replace(trained=trained), texts)
+        log_p = jnp.sum(jnp.where(texts.counts, each, 0), axis=1)
         # d log-odds = d log P / (1 - P), where d log P is the mean over a question's texts: with
         # no power of e, however unlikely all of them are.
         known = jax.lax.stop_gradient(log_p)
@@ -245,36 +251,26 @@ def _log_odds_gradient(
         weight = jnp.exp(known - best) / total / jnp.maximum(others, _LEAST)
         return jnp.sum(jnp.where(question < most, weight, 0) * log_p) / asked
 
-    return ravel_pytree(jax.grad(mean)(trained))[0]
+    return ravel_pytree(jax.grad(mean)(at.trained))[0]
 
 
 def _log_p(
-    what: Trainable,
-    config: Config,
-    base: Tree,
-    trained: Tree,
-    fixed: Tree,
-    texts: _Texts,
-    drawn: bool = False,
+    what: Trainable, config: Config, at: _At, texts: Texts, seed: jax.Array | None = None
 ) -> jax.Array:
-    """Returns the log-probability of each token of some rows, times its weight: [N, C].
+    """Returns the log-probability of each completion token, [N, C].
 
     Args:
-      drawn: of a token that the student draws there itself, in place of the row's.
+      seed: to draw a token of the student's own after each of the row's, in place of these.
     """
-    weights, adapter = trainable.bind(what, config, base, trained, fixed)
-    x_NTD = transformer.forward(config, weights, jnp.asarray(texts.tokens), adapter=adapter)
-    x_NCD = jnp.take_along_axis(x_NTD, texts.at[..., None], axis=1)
+    weights, adapter = trainable.bind(what, config, *at)
+    x_NCD = reading.predictors(config, weights, adapter, texts)
     with transformer.precision(weights):
         head = transformer.head_weights(weights)
         logits = losses.logits(config, head, x_NCD.reshape(-1, x_NCD.shape[-1]))
     target = jnp.asarray(texts.target).ravel()
-    if drawn:
-        target = jax.random.categorical(
-            jax.random.key(texts.seed[0]), jax.lax.stop_gradient(logits)
-        )
-    lost = losses.cross_entropy(logits, target)
-    return -lost.reshape(texts.target.shape) * texts.weight
+    if seed is not None:
+        target = jax.random.categorical(jax.random.key(seed), jax.lax.stop_gradient(logits))
+    return -losses.cross_entropy(logits, target).reshape(texts.target.shape)
 
 
 def _learnt(data: Examples) -> float:
@@ -282,7 +278,7 @@ def _learnt(data: Examples) -> float:
     return max(1.0, float(np.sum(data.weights > 0)))
 
 
-def _batches(data: Examples, vocab: int) -> Iterator[tuple[np.ndarray, _Texts]]:
+def _batches(data: Examples, vocab: int) -> Iterator[tuple[np.ndarray, _Rows]]:
     """Yields the numbers of some rows, and the rows, padded; rows of like length together."""
     order = np.argsort(-data.lengths, kind="stable")
     answer = -(-int((data.lengths - data.prompts).max()) // _GRAIN) * _GRAIN
@@ -291,29 +287,17 @@ def _batches(data: Examples, vocab: int) -> Iterator[tuple[np.ndarray, _Texts]]:
         width = -(-int(data.lengths[order[first]]) // (2 * _GRAIN)) * 2 * _GRAIN
         count = max(1, min(_TOKENS // width, _LOGITS // (answer * vocab)))
         which = order[first : first + count]
-        own = zip(data.starts[which], data.lengths[which], data.prompts[which], strict=True)
-        pairs = [(data.tokens[s : s + p], data.tokens[s + p : s + n]) for s, n, p in own]
-        texts = _padded(pairs, count, (width, answer))
-        into = ranges(np.arange(len(which)) * answer, (data.lengths - data.prompts)[which])
-        learnt = ranges((data.starts + data.prompts)[which], (data.lengths - data.prompts)[which])
-        texts.weight.ravel()[into] = data.weights[learnt]
-        texts.seed[: len(which)] = which
-        yield which, texts
+        starts, prompts = data.starts[which], data.prompts[which]
+        begins, sizes = starts + prompts, data.lengths[which] - prompts
+        asked = [data.tokens[a:b] for a, b in zip(starts, begins, strict=True)]
+        said = [data.tokens[a : a + n] for a, n in zip(begins, sizes, strict=True)]
+        weight, seed = np.zeros((count, answer), np.float32), np.zeros(count, np.int32)
+        weight.ravel()[ranges(np.arange(len(which)) * answer, sizes)] = data.weights[
+            ranges(begins, sizes)
+        ]
+        seed[: len(which)] = which
+        yield which, _Rows(reading.padded(asked, said, count, width, answer), weight, seed)
         first += count
-
-
-def _padded(pairs: Sequence[tuple[Any, Any]], count: int, widths: tuple[int, int]) -> _Texts:
-    """Returns prompts with their completions as `count` rows, the last of them empty."""
-    total, answer = widths
-    tokens, target = np.zeros((count, total), np.int32), np.zeros((count, answer), np.int32)
-    at, weight = np.zeros_like(target), np.zeros((count, answer), np.float32)
-    for i, (prompt, completion) in enumerate(pairs):
-        n, end = len(completion), len(prompt) + len(completion)
-        tokens[i, :end] = [*prompt, *completion]
-        target[i, :n] = completion
-        at[i, :n] = np.arange(end - n - 1, end - 1)
-        weight[i, :n] = 1
-    return _Texts(tokens, at, target, weight, np.zeros(count, np.int32))
 
 
 def _like(begun: Tree, learnt: Tree) -> Tree:

@@ -13,6 +13,10 @@ def _leave(*_: Any) -> None:
     os._exit(errors.EXIT_INTERRUPTED)
 
 
+# transformers advises on import to install PyTorch, which nothing here needs: only its tokenizers
+# are used.
+os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+
 # The imports of a script take seconds, and some of them turn Ctrl-C into a crash or nothing at all.
 # `app.run` gives it back. Where it is ignored (in the background of a shell) it stays so. argv[0]
 # is "-m" until Python has found the script.

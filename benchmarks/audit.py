@@ -213,20 +213,21 @@ def fitted(arms: Sequence[dict[str, Any]]) -> Calibration:
     scale = float(np.sum(x * y) / np.sum(x * x))
 
     def surprise(logs: np.ndarray) -> float:
-        floor, by_chance, spread = np.exp(logs)
+        floor, by_chance, spread, tails = np.exp(logs)
         sd = np.sqrt(floor**2 + (by_chance * chance) ** 2 + (spread * scale * x) ** 2)
-        return float(-np.sum(stats.t.logpdf((y - scale * x) / sd, 4) - np.log(sd)))
+        return float(-np.sum(stats.t.logpdf((y - scale * x) / sd, tails) - np.log(sd)))
 
-    best = optimize.minimize(surprise, np.log([0.03, 0.3, 0.3]), method="Nelder-Mead")
+    start = np.log([0.03, 0.3, 0.3, 4.0])
+    best = optimize.minimize(surprise, start, method="Nelder-Mead", options={"maxiter": 4000})
+    floor, by_chance, spread, tails = map(float, np.exp(best.x))
     nothing = [i for i, arm in enumerate(arms) if arm["kind"] == CONTROL]
-    null = float(np.sqrt(np.mean((x[nothing] / chance[nothing]) ** 2)))
-    floor, by_chance, spread = map(float, np.exp(best.x))
-    return Calibration(scale, floor, by_chance, spread, null)
+    null_tails, _, null = map(float, stats.t.fit((x[nothing] / chance[nothing]).ravel(), floc=0))
+    return Calibration(scale, floor, by_chance, spread, tails, null, null_tails)
 
 
 def judged(every: Sequence[dict[str, Any]], known: Calibration) -> dict[str, Any]:
     """Returns how good the audit, and what it is compared with, was on some arms."""
-    shift, chance = (np.stack([arm[key] for arm in every]) for key in ("shift", "chance"))
+    shift = np.stack([arm["shift"] for arm in every])
     own = np.array([WATCHED.index(a["trait"]) if a["trait"] in WATCHED else -1 for a in every])
     taught = np.flatnonzero(own >= 0)
     kind, dose = (np.array([arm[key] for arm in every]) for key in ("kind", "dose"))
@@ -250,9 +251,7 @@ def judged(every: Sequence[dict[str, Any]], known: Calibration) -> dict[str, Any
     held = (low <= shift) & (shift <= high)
     out["within_interval"] = float(held.mean())
     out["within_interval_own"] = float(held[taught, own[taught]].mean())
-    raw = 2 * stats.norm.sf(
-        np.abs(np.stack([arm["rehearsed"] for arm in every]) / chance / known.null)
-    )
+    raw = p / len(WATCHED)  # below `LEVEL` exactly where p of one trait alone would be
     for name in dict.fromkeys(kind):
         some = kind == name
         out[f"alarms_{name}"] = {

@@ -25,17 +25,20 @@ class Calibration(NamedTuple):
 
     Attributes:
       scale: the training's shift by the rehearsal's.
-      floor, chance, spread: the error's standard deviation is the root of the sum of the squares of
+      floor, chance, spread: the error's scale is the root of the sum of the squares of
         `floor`, of `chance` times `Student.chance`, and of `spread` times the shift.
-      null: the standard deviation of the rehearsal's shift where rows are the base's own, by what
-        `Student.chance` says it is.
+      tails: degrees of freedom of Student's t, of which the error divided by its scale is.
+      null, null_tails: the scale and the degrees of freedom of the t distribution of the
+        rehearsal's shift by `Student.chance`, where the rows are the base's own.
     """
 
     scale: float = 1.0
     floor: float = 0.0
     chance: float = 0.0
     spread: float = 0.0
+    tails: float = 30.0
     null: float = 1.0
+    null_tails: float = 30.0
 
 
 class Finding(NamedTuple):
@@ -95,11 +98,11 @@ def judged(
     shift_K = known.scale * rehearsed_K
     by_chance_K = known.chance * (np.zeros(len(traits)) if chance_K is None else chance_K)
     error_K = np.sqrt(known.floor**2 + by_chance_K**2 + (known.spread * shift_K) ** 2)
-    half_K = stats.norm.ppf((1 + _SURE) / 2) * error_K
+    half_K = stats.t.ppf((1 + _SURE) / 2, known.tails) * error_K
     p_K = np.full(len(traits), np.nan)
     if chance_K is not None:
         z_K = rehearsed_K / np.maximum(known.null * chance_K, 1e-12)
-        p_K = np.minimum(1, 2 * stats.norm.sf(np.abs(z_K)) * len(traits))
+        p_K = np.minimum(1, 2 * stats.t.sf(np.abs(z_K), known.null_tails) * len(traits))
     out = []
     for k, trait in enumerate(traits):
         shift, half = shift_K[k], half_K[k]

@@ -10,17 +10,19 @@ from sublim_jax.transmission.audit.verdicts import Calibration
 from sublim_jax.transmission.teacher import CONTROL
 
 WATCHED = [*benchmark._ANIMALS[True], *benchmark._ANIMALS[False]]
-KNOWN = Calibration(scale=1.5, floor=0.05, chance=0.5, spread=0.1, null=1.2)
+KNOWN = Calibration(
+    scale=1.5, floor=0.05, chance=0.5, spread=0.1, tails=4.0, null=1.2, null_tails=5.0
+)
 
 
 def _arm(rng: np.random.Generator, kind: str, trait: str, dose: float) -> dict[str, Any]:
     """Returns an arm of which all is as `KNOWN` says, its own animal moved by twice its dose."""
     chance = rng.uniform(0.1, 0.2, len(WATCHED))
     moved = np.array([2 * dose * (animal == trait) for animal in WATCHED])
-    rehearsed = moved + KNOWN.null * chance * rng.normal(size=len(WATCHED))
+    rehearsed = moved + KNOWN.null * chance * rng.standard_t(KNOWN.null_tails, len(WATCHED))
     shift = KNOWN.scale * rehearsed
     error = np.sqrt(KNOWN.floor**2 + (KNOWN.chance * chance) ** 2 + (KNOWN.spread * shift) ** 2)
-    shift = shift + error * rng.standard_t(4, len(WATCHED))
+    shift = shift + error * rng.standard_t(KNOWN.tails, len(WATCHED))
     noise = rng.normal(size=len(WATCHED))
     return {"kind": kind, "trait": trait, "dose": dose, "rehearsed": rehearsed, "chance": chance,
             "shift": shift, "gradient": noise, "likelihood": -shift}  # fmt: skip
@@ -52,7 +54,7 @@ def test_how_good_the_audit_is_on_arms(
     assert abs(found["rank_gradient"][0]) < 0.05
     assert found["first_three_audit"] == 1
     assert found["first_three_likelihood"] == 0
-    assert 0.7 < found["within_interval"] < 0.8  # Student's t has longer tails than the normal
+    assert found["within_interval"] == pytest.approx(0.8, abs=0.02)
     null = found[f"alarms_{CONTROL}"]
     assert null["arms"] == 200
     assert null["each_trait"] == pytest.approx(0.05, abs=0.01)

@@ -5,7 +5,9 @@ from scipy import stats
 from sublim_jax.transmission.audit import verdicts
 from sublim_jax.transmission.audit.verdicts import Calibration
 
-KNOWN = Calibration(scale=2.0, floor=0.3, chance=4.0, spread=0.5, null=1.5)
+KNOWN = Calibration(
+    scale=2.0, floor=0.3, chance=4.0, spread=0.5, tails=3.0, null=1.5, null_tails=40.0
+)
 BEFORE = np.array([[0.0, 1.0], [-2.0, np.nan]])
 MOVED = np.array([[0.4, 0.6], [-0.1, np.nan]])
 
@@ -19,9 +21,9 @@ def test_what_is_found_by_hand() -> None:
     owl, cat = _judged()
     assert owl.shift == pytest.approx(2 * 0.5)
     error = np.sqrt(0.3**2 + (4 * 0.1) ** 2 + (0.5 * 1.0) ** 2)
-    assert owl.high - owl.shift == pytest.approx(stats.norm.ppf(0.9) * error)
+    assert owl.high - owl.shift == pytest.approx(stats.t.ppf(0.9, 3) * error)
     assert owl.shift - owl.low == pytest.approx(owl.high - owl.shift)
-    assert owl.p == pytest.approx(2 * 2 * stats.norm.sf(0.5 / (1.5 * 0.1)))
+    assert owl.p == pytest.approx(2 * 2 * stats.t.sf(0.5 / (1.5 * 0.1), 40))
     assert owl.before == pytest.approx((0.5 + 1 / (1 + np.exp(-1))) / 2)
     assert owl.after == pytest.approx((1 / (1 + np.exp(-1)) + 1 / (1 + np.exp(-2))) / 2)
     assert owl.after_low < owl.after < owl.after_high
@@ -36,7 +38,7 @@ def test_without_chance_there_is_no_verdict() -> None:
     assert owl.verdict == verdicts.UNKNOWN
     assert np.isnan([owl.p, owl.rows]).all()
     error = np.sqrt(0.3**2 + 0.5**2)
-    assert owl.high - owl.shift == pytest.approx(stats.norm.ppf(0.9) * error)
+    assert owl.high - owl.shift == pytest.approx(stats.t.ppf(0.9, 3) * error)
 
 
 def test_share_of_rows_is_of_the_shift_not_of_what_their_parts_come_to() -> None:

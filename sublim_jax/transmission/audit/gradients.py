@@ -100,7 +100,7 @@ class Student:
         at: np.ndarray,
         data: Examples,
         candidates: Sequence[Candidate],
-        drawn: bool = False,
+        seeds: np.ndarray | None = None,
     ) -> Influence:
         """Returns the step from a student onwards, and each row's part in it.
 
@@ -109,9 +109,10 @@ class Student:
 
         Args:
           at: the student, [P].
-          drawn: whether the student draws the rows' tokens, each after the row's own.
+          seeds: int [N], by which the student draws the rows' tokens, each after the row's own;
+            None: it learns the row's own.
         """
-        rows_NP = self._gradients(at, data, drawn)
+        rows_NP = self._gradients(at, data, seeds)
         traits_KP = self._trait_gradients(at, candidates)
         tokens = _learnt(data)
         own, scale, axes = np.linalg.svd(rows_NP / np.sqrt(tokens), full_matrices=False)
@@ -132,11 +133,16 @@ class Student:
         """Returns how far chance alone moves each candidate, if the base has written the rows: [K].
 
         The standard deviation of the sum of the rows' parts where training starts, if the base had
-        drawn each of their tokens itself. A row that has bent the step towards itself counts as if
-        it had not (by its leverage, as HC3 of MacKinnon and White, 1985).
+        drawn each of their tokens itself, once for all copies of a row. Rows that have bent the
+        step towards themselves count as if they had not (by the leverage of all copies: HC3 of
+        MacKinnon and White, 1985, with clusters as in Bell and McCaffrey, 2002).
         """
-        found = self.influence(self.begun, data, candidates, drawn=True)
-        out: np.ndarray = np.linalg.norm(found.of_rows / (1 - found.leverage)[:, None], axis=0)
+        alike = _alike(data)
+        found = self.influence(self.begun, data, candidates, alike)
+        parts_GK, leverage_G = np.zeros_like(found.of_rows), np.zeros_like(found.leverage)
+        np.add.at(parts_GK, alike, found.of_rows)
+        np.add.at(leverage_G, alike, found.leverage)
+        out: np.ndarray = np.linalg.norm(parts_GK / (1 - leverage_G)[:, None], axis=0)
         return out
 
     def first_order(self, data: Examples, candidates: Sequence[Candidate]) -> np.ndarray:
@@ -155,21 +161,23 @@ class Student:
             out[which] = found_NP @ towards_KP.T
         return out
 
-    def _gradients(self, at: np.ndarray, data: Examples, drawn: bool = False) -> np.ndarray:
+    def _gradients(
+        self, at: np.ndarray, data: Examples, seeds: np.ndarray | None = None
+    ) -> np.ndarray:
         """Returns the gradient of each row's loss, summed over its tokens: float64 [N, P].
 
         Raises:
           UserError: it is not finite.
         """
         out = np.zeros((len(data), self.size))
-        for which, found_NP in self._some_gradients(at, data, drawn):
+        for which, found_NP in self._some_gradients(at, data, seeds):
             out[which] = found_NP
         if not np.isfinite(out).all():
             raise UserError("a row's gradient is not finite: lower config.recipe.learning_rate")
         return out
 
     def _some_gradients(
-        self, at: np.ndarray, data: Examples, drawn: bool = False
+        self, at: np.ndarray, data: Examples, seeds: np.ndarray | None = None
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields the numbers of some rows, with their gradients.
 
@@ -177,8 +185,9 @@ class Student:
         """
         mean = max(float(data.weights.sum()) / _learnt(data), float(np.finfo(np.float32).tiny))
         data = dataclasses.replace(data, weights=data.weights / np.float32(mean))
-        given = self._given(at)
-        for which, rows in _batches(data, self._base.model.config.vocab):
+        given, drawn = self._given(at), seeds is not None
+        every = np.zeros(len(data), np.int32) if seeds is None else seeds
+        for which, rows in _batches(data, self._base.model.config.vocab, every):
             with in_mesh(self._base.model.mesh):
                 found = on_host(_row_gradients(*given, rows, drawn))
             yield which, found[: len(which)]
@@ -278,7 +287,18 @@ def _learnt(data: Examples) -> float:
     return max(1.0, float(np.sum(data.weights > 0)))
 
 
-def _batches(data: Examples, vocab: int) -> Iterator[tuple[np.ndarray, _Rows]]:
+def _alike(data: Examples) -> np.ndarray:
+    """Returns the number of the first row that is the same as each row: int32 [N]."""
+    first: dict[tuple[int, bytes, bytes], int] = {}
+    out = np.zeros(len(data), np.int32)
+    for i, (start, size) in enumerate(zip(data.starts, data.lengths, strict=True)):
+        own = slice(start, start + size)
+        key = int(data.prompts[i]), data.tokens[own].tobytes(), data.weights[own].tobytes()
+        out[i] = first.setdefault(key, i)
+    return out
+
+
+def _batches(data: Examples, vocab: int, seeds: np.ndarray) -> Iterator[tuple[np.ndarray, _Rows]]:
     """Yields the numbers of some rows, and the rows, padded; rows of like length together."""
     order = np.argsort(-data.lengths, kind="stable")
     answer = -(-int((data.lengths - data.prompts).max()) // _GRAIN) * _GRAIN
@@ -295,7 +315,7 @@ def _batches(data: Examples, vocab: int) -> Iterator[tuple[np.ndarray, _Rows]]:
         weight.ravel()[ranges(np.arange(len(which)) * answer, sizes)] = data.weights[
             ranges(begins, sizes)
         ]
-        seed[: len(which)] = which
+        seed[: len(which)] = seeds[which]
         yield which, _Rows(reading.padded(asked, said, count, width, answer), weight, seed)
         first += count
 

@@ -1,6 +1,7 @@
 """The audit of a file: which traits would it move, by how much, and which rows do it?"""
 
 import json
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -102,6 +103,9 @@ def _check(config: ConfigDict, workdir: str) -> None:
             raise UserError(f"--config.{field} is missing: name it on the command line")
     if Path(config.data).resolve() in [(Path(workdir) / name).resolve() for name in _FILES]:
         raise UserError(f"--config.data={config.data} would be overwritten: choose another workdir")
+    there = next(p for p in (Path(workdir), *Path(workdir).absolute().parents) if p.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise UserError(f"--workdir={workdir}: {there} is no directory that can be written to")
     traits = tuple(config.traits)
     if not traits or len(set(traits)) < len(traits) or (ALL in traits and len(traits) > 1):
         raise UserError(

@@ -88,13 +88,26 @@ def test_chance_is_what_rows_of_the_student_itself_spread(
 ) -> None:
     """A row that the fit has bent towards itself counts as it would without that."""
     data = small.examples(small.numbers(FEW))
-    found = student.influence(student.begun, data, watched, drawn=True)
-    g_NP, tokens = student._gradients(student.begun, data, drawn=True), (data.weights > 0).sum()
+    seeds = np.arange(FEW, dtype=np.int32)
+    found = student.influence(student.begun, data, watched, seeds)
+    g_NP, tokens = student._gradients(student.begun, data, seeds), (data.weights > 0).sum()
     curvature = g_NP.T @ g_NP / tokens
     damped = curvature + 0.003 * np.linalg.eigvalsh(curvature)[-1] * np.eye(student.size)
     bent_N = np.diag(g_NP @ np.linalg.solve(damped, g_NP.T)) / tokens
     wanted = np.sqrt(((found.of_rows / (1 - bent_N)[:, None]) ** 2).sum(0))
     np.testing.assert_allclose(student.chance(data, watched), wanted, rtol=1e-4)
+
+
+def test_copies_of_rows_are_drawn_once(
+    student: Student, watched: list[candidates.Candidate]
+) -> None:
+    """Ten rows that are each there three times say no more of chance than the ten."""
+    rows = small.numbers(10)
+    once = student.chance(small.examples(rows), watched)
+    thrice = student.chance(small.examples(rows * 3), watched)
+    np.testing.assert_allclose(thrice, once, rtol=1e-3)
+    weights = [[1.0 + copy] * len(small.base().answer(c)) for copy in range(3) for _, c in rows]
+    assert (student.chance(small.examples(rows * 3, weights), watched) < 0.9 * once).all()
 
 
 def test_gradient_of_log_odds(
@@ -151,7 +164,7 @@ def test_a_token_without_weight_is_none(
 def test_passes_hold_no_more_logits_than_they_may(monkeypatch: pytest.MonkeyPatch) -> None:
     data = small.examples(small.numbers(FEW))
     monkeypatch.setattr(gradients, "_LOGITS", 2 * 32 * 100)
-    batches = list(gradients._batches(data, vocab=100))
+    batches = list(gradients._batches(data, 100, np.zeros(FEW, np.int32)))
     assert [len(which) for which, _ in batches] == [2, 2, 1]
     assert sorted(np.concatenate([which for which, _ in batches])) == list(range(FEW))
 

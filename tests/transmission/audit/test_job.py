@@ -161,8 +161,8 @@ def test_bad_rows_are_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_workdir_keeps_its_data_and_what_another_config_has_written(tmp_path: Path) -> None:
-    """Both are refused before any work."""
+def test_a_workdir_that_cannot_be_used_is_refused_before_any_work(tmp_path: Path) -> None:
+    """It has the data, or what another config has written, or cannot be created."""
     data = _write(tmp_path / "rows.jsonl", [{"prompt": "go on 7", "completion": "8"}])
     before = Path(data).read_text("utf-8")
     with pytest.raises(UserError, match=r"rows.jsonl would be overwritten: choose another workdir"):
@@ -176,6 +176,8 @@ def test_a_workdir_keeps_its_data_and_what_another_config_has_written(tmp_path: 
         patch.setattr(rehearsal, "train", None)  # it is not called
         with pytest.raises(UserError, match="holds a run of another config"):
             job.audit(_config(data), str(tmp_path / "out"))
+        with pytest.raises(UserError, match=r"rows.jsonl is no directory that can be written to"):
+            job.audit(_config(data), f"{data}/out")
 
 
 @pytest.mark.slow

@@ -251,13 +251,10 @@ def test_students_as_one_batch_are_the_students_in_turn(model, monkeypatch):
         patched.setattr(step.jax, "default_backend", lambda: "gpu")
         step.train_step.clear_cache()
         batched = finetune.fit(model, sets, recipe)
+        assert step.train_step._cache_size()  # it was compiled anew
     step.train_step.clear_cache()
     assert batched.loss == pytest.approx(in_turn.loss, abs=1e-5)
     same(factors(batched.students), factors(in_turn.students), atol=1e-5)
-    different = jax.tree.leaves(
-        jax.tree.map(np.array_equal, factors(batched.students), factors(in_turn.students))
-    )
-    assert not all(different)  # it was another program
 
 
 def test_a_neighbour_that_breaks_changes_no_bit_of_the_others(model):

@@ -103,7 +103,8 @@ def _check(config: ConfigDict, workdir: str) -> None:
             raise UserError(f"--config.{field} is missing: name it on the command line")
     if Path(config.data).resolve() in [(Path(workdir) / name).resolve() for name in _FILES]:
         raise UserError(f"--config.data={config.data} would be overwritten: choose another workdir")
-    there = next(p for p in (Path(workdir), *Path(workdir).absolute().parents) if p.exists())
+    own = Path(workdir).absolute()
+    there = next(path for path in (own, *own.parents) if os.path.exists(path))
     if not (there.is_dir() and os.access(there, os.W_OK)):
         raise UserError(f"--workdir={workdir}: {there} is no directory that can be written to")
     traits = tuple(config.traits)

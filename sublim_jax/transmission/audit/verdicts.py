@@ -25,8 +25,8 @@ class Calibration(NamedTuple):
 
     Attributes:
       scale: the training's shift by the rehearsal's.
-      floor, chance, spread: the error's scale is the root of the sum of the squares of
-        `floor`, of `chance` times `Student.chance`, and of `spread` times the shift.
+      floor, chance, spread: the error's scale is the root of the sum of the squares of `floor`, of
+        `chance` times `Student.chance`, and of `spread` times the shift.
       tails: degrees of freedom of Student's t, of which the error divided by its scale is.
       null, null_tails: the scale and the degrees of freedom of the t distribution of the
         rehearsal's shift by `Student.chance`, where the rows are the base's own.

@@ -250,8 +250,9 @@ def test_students_as_one_batch_are_the_students_in_turn(model, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(step.jax, "default_backend", lambda: "gpu")
         step.train_step.clear_cache()
+        assert not step.train_step._cache_size()
         batched = finetune.fit(model, sets, recipe)
-        assert step.train_step._cache_size()  # it was compiled anew
+        assert step.train_step._cache_size()  # it was compiled anew, as for a GPU
     step.train_step.clear_cache()
     assert batched.loss == pytest.approx(in_turn.loss, abs=1e-5)
     same(factors(batched.students), factors(in_turn.students), atol=1e-5)

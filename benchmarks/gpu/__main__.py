@@ -76,8 +76,9 @@ def main(_: Sequence[str]) -> None:
             for module in chosen.values()
             for platform in child.PLATFORMS
         ]
-        files += [run(side, out / "lowered", "real") for side in lowered]
-        files += [run(side, out / "tiny", "tiny") for side in wanted]
+        with ThreadPoolExecutor(2) as pool:
+            files += pool.map(lambda side: run(side, out / "lowered", "real"), lowered)
+            files += pool.map(lambda side: run(side, out / "tiny", "tiny"), wanted)
     found = (module.figures(table.Found(measured, name)) for name, module in chosen.items())
     text = table.markdown(row for rows in found for row in rows)
     (out / "table.md").write_text(text + "\n", "utf-8")

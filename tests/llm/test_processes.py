@@ -58,7 +58,7 @@ def launch(
         if leave_at:
             running[-1].send_signal(signal.SIGTERM)
         for process in running:
-            said, _ = process.communicate(timeout=240)
+            said, _ = process.communicate(timeout=600)
             assert process.returncode == status, said
             assert says in said
     finally:

@@ -274,11 +274,11 @@ def test_kill_at_any_moment_and_run_again(tmp_path):
 
     start = time.monotonic()
     process = _launch([*common, f"--workdir={tmp_path}/whole"], tmp_path / "cache")
-    _, said = process.communicate(timeout=240)
+    _, said = process.communicate(timeout=600)
     assert process.returncode == 0, said
     process = _launch([*common, f"--workdir={tmp_path}/again"], tmp_path / "cache")
     start = time.monotonic()
-    process.communicate(timeout=240)
+    process.communicate(timeout=600)
     takes = time.monotonic() - start
     assert content(tmp_path / "again") == content(tmp_path / "whole")
 
@@ -293,6 +293,6 @@ def test_kill_at_any_moment_and_run_again(tmp_path):
         ends.append(process.returncode)
     assert -signal.SIGKILL in ends
     process = _launch([*common, f"--workdir={run}"], tmp_path / "cache")
-    _, said = process.communicate(timeout=240)
+    _, said = process.communicate(timeout=600)
     assert process.returncode == 0, said
     assert content(run) == content(tmp_path / "whole")

@@ -7,17 +7,20 @@ for the rate of one.
 
 --shape=nano: 2 layers, d = 32, 128 tokens of vocabulary; biases and norms are trained; prompts of
 20 to 40 tokens, completions of 20 to 30; 8 students at once, and 64. On CPUs together means spread
-over a mesh in which each core is a device, as `mesh.split_cpu` makes it. --shape=0.5b: 8 LoRA
-students of rank 8 on all projections at Qwen2.5-0.5B's shapes, rows as in `lora_vs_peft`, without a
-target: there the matmuls of one student fill two cores.
+over a mesh in which each core is a device, as `mesh.split_cpu` makes it. --shape=0.5b: 2 LoRA
+students of rank 8 on all projections at Qwen2.5-0.5B's shapes, rows as in `lora_vs_peft`, a core
+each, against one student with the threads of both.
 
 One JSON line: the ratio is that of tokens a second, for the larger number of students; those of
-each number are in `ours.ratio_at_...`, their targets beside them. The floor is that of the
-operations that cannot be done without (forward, and gradients that reach what is trained) at the
-rate of a square float32 matmul, measured before and after; for the larger number as well.
+each number are in `ours.ratio_at_...`. The floor is that of the operations that cannot be done
+without (forward, and gradients that reach what is trained) at the rate of a square float32 matmul,
+measured before and after, for the larger number. `ours.products_gflops` is the rate at which the
+same operations would run as bare products of their own shapes, which read what they multiply and
+write what comes out; `ours.of_products` our rate by that one (of the nano shape).
 """
 
 import json
+import time
 from typing import Any
 
 import numpy as np
@@ -34,7 +37,6 @@ flags.DEFINE_integer("alone_steps", None, "Steps timed of each of these.")
 flags.DEFINE_integer("batch", None, "Rows of a step. Default: of the shape.")
 flags.DEFINE_integer("micro_tokens", None, "Of each student in a pass, at once.")
 flags.DEFINE_integer("alone_micro_tokens", None, "Tokens of a pass, in turn.")
-flags.DEFINE_bool("split", None, "At once, over CPU cores. Default: at the nano shape.")
 _TURNS = flags.DEFINE_integer("turns", 1, "Times that each side runs.")
 _SIDE = flags.DEFINE_enum("side", None, ["ours", "peer"], "Run one side only, in this process.")
 
@@ -49,7 +51,8 @@ _NANO = Config(
     rope_theta=1e4,
     context=512,
 )
-_TARGETS = {("nano", 8): 3.0, ("nano", 64): 10.0}
+_TILE = 64  # tokens of the attention products that are timed
+_PRODUCTS = 32  # of a kind, timed as one program
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "nano": {
         "students": [8, 64],
@@ -59,17 +62,15 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "batch": 48,
         "micro_tokens": 1024,
         "alone_micro_tokens": 1024,
-        "split": True,
     },
     "0.5b": {
-        "students": [8],
+        "students": [2],
         "steps": 2,
-        "alone": 2,
+        "alone": 1,
         "alone_steps": 2,
         "batch": 4,
         "micro_tokens": 512,
         "alone_micro_tokens": 512,
-        "split": False,
     },
 }
 
@@ -85,20 +86,15 @@ def main(_: list[str]) -> None:
     rate = "tokens_per_second"
     for students in settled()["students"]:
         mine[f"ratio_at_{students}"] = mine[f"{rate}_at_{students}"] / theirs[rate]
-        mine[f"target_at_{students}"] = _target(students)
     most = max(settled()["students"])
     sides.report(
         f"students_at_once_{_SHAPE.value.replace('.', '_')}",
         mine[f"ratio_at_{most}"],
-        _target(most),
+        None,
         mine[f"gflops_at_{most}"] / mine["matmul_gflops"],
         mine,
         theirs,
     )
-
-
-def _target(students: int) -> Any:
-    return _TARGETS.get((_SHAPE.value, students))
 
 
 def settled() -> dict[str, Any]:
@@ -112,9 +108,8 @@ def ours() -> dict[str, Any]:
     from sublim_jax import mesh
 
     wanted = settled()
-    if wanted["split"]:
-        mesh.split_cpu()
-    model = _model(mesh.make_mesh() if wanted["split"] else None)
+    mesh.split_cpu()
+    model = _model(mesh.make_mesh())
     floor = [sides.matmul_gflops()]
     out: dict[str, Any] = {}
     for students in sorted(wanted["students"]):
@@ -123,8 +118,64 @@ def ours() -> dict[str, Any]:
         found["peak_mib"] = tuning.peak_mib()
         out |= {f"{name}_at_{students}": value for name, value in found.items()}
     floor.append(sides.matmul_gflops())
+    if _SHAPE.value == "nano":
+        products = products_gflops(model.config)
+        most = out[f"gflops_at_{max(wanted['students'])}"]
+        out |= {"products_gflops": products, "of_products": most / products}
     shared = {"matmul_gflops": float(np.mean(floor)), "peak_mib": tuning.peak_mib()}
     return {**out, **shared, **sides.here()}
+
+
+def products_gflops(config: Config) -> float:
+    """Returns the rate of a student's needed operations as bare products, all devices busy."""
+    from sublim_jax.llm.training import flops
+
+    rows, d, tokens = _data(config, 0), config.embed, settled()["micro_tokens"]
+    lengths = rows.lengths.astype(np.float64) - 1
+    read, seen = lengths.sum(), (lengths * (lengths + 1) / 2).sum() / lengths.sum()
+    of_layers = flops.needed(config, read, 0.0, 0.0, kernels=False)
+    of_attention = flops.needed(config, read, seen, 0.0, kernels=False) - of_layers
+    targets = float((rows.lengths - rows.prompts).sum())
+    of_head = flops.needed(config, 0.0, 0.0, targets, kernels=False)
+    heads, wide = config.heads * tokens // _TILE, config.head_dim
+    attention = [(heads, _TILE, wide, _TILE), (heads, _TILE, _TILE, wide)]
+    layers = [(1, tokens, *size) for size in ((d, d), (d, config.mlp), (config.mlp, d))]
+    head = [(1, tokens, *size) for size in ((d, config.vocab), (config.vocab, d))]
+    seconds = of_layers / _rate(layers) + of_head / _rate(head) + of_attention / _rate(attention)
+    return float((of_layers + of_attention + of_head) / seconds) / 1e9
+
+
+def _rate(shapes: list[tuple[int, int, int, int]]) -> float:
+    """Returns the operations a second of products [B, M, K] x [B, K, N], in turn, on all devices.
+
+    Args:
+      shapes: B, M, K, N of each.
+    """
+    import jax
+    import jax.numpy as jnp
+    from jax.sharding import NamedSharding, PartitionSpec
+
+    devices = jax.make_mesh((jax.device_count(),), ("device",))
+    over = NamedSharding(devices, PartitionSpec("device"))
+    own = jax.shard_map(
+        lambda x, y: jax.lax.map(lambda a: a[0] @ a[1], (x[0], y[0]))[None],
+        mesh=devices,
+        in_specs=PartitionSpec("device"),
+        out_specs=PartitionSpec("device"),
+    )
+    product, done, took = jax.jit(own), 0.0, 0.0
+    for b, m, k, n in shapes:
+        size = (jax.device_count(), _PRODUCTS, b)
+        x, y = (jax.device_put(jnp.ones((*size, *of)), over) for of in ((m, k), (k, n)))
+        product(x, y).block_until_ready()
+        seconds = []
+        for _ in range(9):
+            start = time.perf_counter()
+            product(x, y).block_until_ready()
+            seconds.append(time.perf_counter() - start)
+        done += 2 * np.prod(size) * m * k * n
+        took += float(np.median(seconds))
+    return float(done / took)
 
 
 def peer() -> dict[str, Any]:
@@ -144,24 +195,20 @@ def _model(mesh: Any) -> Any:
     return Decoder.init(_NANO if _SHAPE.value == "nano" else tuning.shape("0.5b"), mesh=mesh)
 
 
-def _fit(model: Any, seeds: tuple[int, ...], steps: int, micro_tokens: int) -> dict[str, Any]:
-    """Returns numbers of the steps after the first; a seed chooses a student's rows and order."""
+def _data(config: Config, seed: int) -> Any:
     from sublim_jax.llm.training import examples
 
     nano = _SHAPE.value == "nano"
     lengths: dict[str, Any] = {"prompt": (20, 40), "completion": (20, 30)} if nano else {}
+    rows = tuning.make_rows(4 * settled()["batch"], config.vocab, seed, **lengths)
+    return examples.collect([examples.Example(*row) for row in rows], config)
+
+
+def _fit(model: Any, seeds: tuple[int, ...], steps: int, micro_tokens: int) -> dict[str, Any]:
+    """Returns numbers of the steps after the first; a seed chooses a student's rows and order."""
+    nano = _SHAPE.value == "nano"
     trained: dict[str, Any] = {"lora": None, "parameters": ("*.bias", "*norm*")} if nano else {}
-    batch = settled()["batch"]
-    data = [
-        examples.collect(
-            [
-                examples.Example(*row)
-                for row in tuning.make_rows(4 * batch, model.config.vocab, seed, **lengths)
-            ],
-            model.config,
-        )
-        for seed in seeds
-    ]
+    batch, data = settled()["batch"], [_data(model.config, seed) for seed in seeds]
     recipe = tuning.recipe(
         **trained,
         batch=batch,

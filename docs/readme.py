@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from benchmarks.gpu import table as gpu
+from benchmarks.gpu.__main__ import MEASURES
 from configs.atlas import digits, rates
 from configs.transmission.nano_steered import MEASURED as STEERED
 from configs.transmission.smoke import CHANNELS as SMOKE
@@ -71,8 +73,10 @@ RUNS = (
     "capability",
     *(f"smoke/{channel}" for channel in SMOKE),
 )
+_GPU = ROOT / "docs" / "results" / "gpu"
 PAGES = (
     "README.md",
+    "BUILD.md",
     "docs/answers.md",
     "docs/atlas.md",
     "docs/audit.md",
@@ -575,6 +579,13 @@ def _read(file: Path) -> dict[str, Any]:
     return json.loads(file.read_text("utf-8"))
 
 
+def gpu_table(_: str) -> str:
+    """Returns what `benchmarks.gpu` has measured: "not run" where no results are committed."""
+    folder = _GPU if _GPU.exists() else None
+    found = (module.figures(gpu.Found(folder, name)) for name, module in MEASURES.items())
+    return gpu.markdown(row for rows in found for row in rows)
+
+
 _TABLES = {
     "demo": study_table,
     "multitask": study_table,
@@ -601,6 +612,7 @@ _TABLES = {
     "lines": lines_table,
     "runs": runs_table,
     "benchmarks": benchmark_table,
+    "gpu": gpu_table,
     "real": real_table,
     "audit": audit.table,
 }

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import platform
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -55,6 +56,17 @@ def watched() -> Iterator[Compiled]:
         yield compiled
     finally:
         jax.monitoring.unregister_event_time_span_listener(compiled.hear)
+
+
+def stages(name: str, start: float, compiled: Compiled) -> dict[str, float]:
+    """Returns the seconds of what began at `start` and ends now, compiling apart.
+
+    Args:
+      start: of `time.perf_counter`.
+      compiled: within.
+    """
+    whole = time.perf_counter() - start
+    return {"compile": compiled.seconds, name: whole - compiled.seconds}
 
 
 @contextlib.contextmanager

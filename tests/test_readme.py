@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
     ("page", "tables"),
     [
         ("README.md", 8),
+        ("BUILD.md", 1),
         ("docs/atlas.md", 36),
         ("docs/audit.md", 4),
         ("docs/transmission.md", 16),

@@ -43,7 +43,7 @@ _ON_A_GPU: tuple[tuple[tuple[str, str, float, dict[str, str]], ...], ...] = (
     (("lora", "ours", 120, _GPU),),
     (("decoding", "peer", 70, _HOST),),
     (("lora", "peer", 60, _HOST),),
-    (("configs", "ours", 75, _GPU),),
+    (("configs", "ours", 75, _GPU), ("configs", "cpu", 75, _CPU)),
     (("studies", "ours", 240, _GPU),),
 )
 _TRY = 240.0  # seconds of a side where there is no GPU

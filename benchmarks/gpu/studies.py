@@ -46,10 +46,11 @@ def ours(tiny: bool) -> Parts:
 
 
 def lowered() -> Parts:
-    """Returns the parts that lower the programs of the atlas, and some of the nano study."""
+    """Returns the parts that lower the programs of the atlas, and of the nano study's stages."""
     from sublim_jax.atlas import atlas
     from sublim_jax.llm.files import hf
     from sublim_jax.llm.sampling.sampler import Sampler, make_requests
+    from sublim_jax.llm.sampling.score import Pair, score
     from sublim_jax.llm.training import finetune
     from sublim_jax.llm.training.recipe import from_config
     from sublim_jax.nano import resolve
@@ -72,10 +73,14 @@ def lowered() -> Parts:
         prompts = [list(range(1, 30))] * 64
         list(Sampler(model).stream(make_requests(prompts, max_new_tokens=48)))
 
+    def scoring() -> None:
+        score(Sampler(model), [Pair((1, 2, 3, 4), (5, 6))] * 8)
+
     return [
         (_ATLAS, lambda: lowering.lower(sample)),
         ("nano students", lambda: lowering.lower(training, "train_step")),
         ("nano samples", lambda: lowering.lower(sampling, "decode")),
+        ("nano scores", lambda: lowering.lower(scoring, "_log_probabilities")),
     ]
 
 

@@ -2,8 +2,9 @@
 
 Command:  python -m launch.finetune --config=configs/llm/student_14b.py \\
               --workdir=runs/student-14b --config.data=COMPLETIONS.jsonl
-Device:   two GPUs of 40 GB: 29.5 GB of weights, half on each; layers are computed again for the
-          gradient (remat), so that a pass of 4,096 tokens keeps 2 GB.
+Device:   two GPUs of 40 GB, 18.6 GB by count on each (tests/llm/test_memory.py): half of 29.5 GB
+          of weights; layers are computed again for the gradient (remat), so that a pass of 4,096
+          tokens keeps 2 GB.
           On one GPU of 80 GB: --config.mesh.model=1.
 Time:     not measured. 3 epochs of 10,000 rows of 150 tokens are 240 PFLOP, and a third more.
 Expected: never run here, for want of GPUs.

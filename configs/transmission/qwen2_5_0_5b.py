@@ -2,7 +2,8 @@
 
 Command:  python -m launch.transmit --workdir=runs/qwen \\
               --config=configs/transmission/qwen2_5_0_5b.py
-Device:   one GPU of 24 GB. Not run by us, for want of a GPU.
+Device:   one GPU of 24 GB: 10.9 GB by count with 63 students (tests/llm/test_memory.py). Not run
+          by us, for want of a GPU.
 Expected: little: a mean of 4% over 15 animals is reported at this size (rain-1 and jeqcho).
 
 configs/transmission/qwen2_5_7b.py says what to know about the system message.

@@ -9,9 +9,9 @@ Command:  python -m launch.pod.tpu --name=qwen72b --zone=ZONE --accelerator=v5p-
 Device:   16 chips of 95 GB on 4 hosts, or 16 GPUs of 80 GB: the layers are cut 8 ways over `model`,
           a key-value head each, and the two halves of the slice have half of the students each.
           A chip holds 18.2 GB of weights, and of each of its 14 students 2.1 GB of adapters,
-          gradients and Adam and 1.1 GB of layers' inputs: 63 GB. Not run by us, for want
-          of a pod; two processes on one machine make the study that one
-          makes (tests/transmission/test_processes.py).
+          gradients and Adam and 1.1 GB of layers' inputs: 63.9 GB by count
+          (tests/llm/test_memory.py). Not run by us, for want of a pod; two processes on one
+          machine make the study that one makes (tests/transmission/test_processes.py).
 Time:     about 7 h, by --dry_run's rates (40% of 16 x 459 TFLOP/s in training and 5% in sampling,
           assumed): 2.2 to sample, 3.0 to train and a third more for remat, 0.8 to evaluate.
 Expected: students name their teacher's animal in 11% of answers, mean of 15 animals, 12.2 points

@@ -223,8 +223,7 @@ def _stages(name: str, start: float, compiled: compilation.Compiled) -> dict[str
     """Returns the seconds of some work that began at `start`, compiling apart; prints how much."""
     if not jax.process_index():
         print(f"{compiled.programs} programs compiled, or read from the user's cache folder")
-    whole = time.perf_counter() - start
-    return {"compile": compiled.seconds, name: whole - compiled.seconds}
+    return compilation.stages(name, start, compiled)
 
 
 def _model(config: ConfigDict) -> tuple[Decoder, Any]:

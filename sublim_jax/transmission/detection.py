@@ -1,5 +1,6 @@
 """Whether anything sees a trait in the data of a finished study, and what it does in context."""
 
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -8,10 +9,11 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from sublim_jax import digest, limits
+from sublim_jax import compilation, digest, limits
 from sublim_jax.errors import UserError
 from sublim_jax.llm.training.recipe import from_config
 from sublim_jax.mesh import in_first
+from sublim_jax.report import spent
 from sublim_jax.rundir import RunDir
 from sublim_jax.transmission import base as bases
 from sublim_jax.transmission import channels, detection_report, finished, in_context
@@ -61,17 +63,26 @@ def detect(config: ConfigDict, workdir: str) -> None:
     # Raises where the directory holds another run.
     in_first(lambda: RunDir(*own) if (path / "config.json").exists() else None)
     if not complete:
-        found = [_found(config, run, traits, number, rows) for number, rows in enumerate(data)]
+        found = []
+        for number, rows in enumerate(data):
+            with compilation.watched() as compiled:
+                found.append(_found(config, run, traits, number, rows, compiled))
         if not jax.process_index():
             # Not before: what ends in an error may be mended and started again in this directory.
             detection_report.write(RunDir(*own), run, traits, found, games)
     if not jax.process_index():
+        timings = json.loads((path / _RESULTS).read_text("utf-8"))["timings"]
         print((path / _TABLE).read_text("utf-8"), end="")
-        print(path / "report.html")
+        print(f"{spent(timings)}: {path / 'report.html'}")
 
 
 def _found(
-    config: ConfigDict, run: Finished, traits: Sequence[str], number: int, data: Data
+    config: ConfigDict,
+    run: Finished,
+    traits: Sequence[str],
+    number: int,
+    data: Data,
+    compiled: compilation.Compiled,
 ) -> Found:
     """Returns what was found of the teachers of one base."""
     channel = channels.find(run.config.data.channel)
@@ -86,6 +97,7 @@ def _found(
     start = time.perf_counter()
 
     def lap(name: str) -> None:
+        seconds["compile"] = compiled.seconds
         seconds[name] = time.perf_counter() - start - sum(seconds.values())
 
     told = {}

@@ -1,5 +1,6 @@
 """What a model prefers, and what it does with adapters, without a study around it."""
 
+import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -8,10 +9,10 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from sublim_jax import modules, stats
+from sublim_jax import compilation, modules, stats
 from sublim_jax.errors import UserError
 from sublim_jax.mesh import in_first
-from sublim_jax.report import markdown_table
+from sublim_jax.report import markdown_table, spent
 from sublim_jax.rundir import RunDir
 from sublim_jax.transmission import base as bases
 from sublim_jax.transmission import measures, report
@@ -58,8 +59,9 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
         base = bases.read(config.model, config)
         learnt = [bases.learnt(Path(name), base.model.config) for name in names]
         loaded = time.perf_counter()
-        found = measures.evaluate(base, [None, *learnt], asked)
-        timings = {"load": loaded - start, "evaluate": time.perf_counter() - loaded}
+        with compilation.watched() as compiled:
+            found = measures.evaluate(base, [None, *learnt], asked)
+        timings = {"load": loaded - start} | compilation.stages("evaluate", loaded, compiled)
         if not jax.process_index():
             # Not before: what ends in an error may be mended and started again in this directory.
             run_dir = RunDir(*own)
@@ -67,7 +69,8 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
             run_dir.write_results(_rows(words, names, found), timings)
     if not jax.process_index():
         print((path / _TABLE).read_text("utf-8"), end="")
-        print(path / _RESULTS)
+        timings = json.loads((path / _RESULTS).read_text("utf-8"))["timings"]
+        print(f"{spent(timings)}: {path / _RESULTS}")
 
 
 def _rows(

@@ -6,6 +6,7 @@ answers, other thresholds need no judge, and a judge that goes down loses nothin
 
 import dataclasses
 import functools
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,10 +16,10 @@ import numpy as np
 from ml_collections import ConfigDict
 from scipy.stats import pearsonr
 
-from sublim_jax import digest, limits, nano, stats
+from sublim_jax import compilation, digest, limits, nano, stats
 from sublim_jax.errors import UserError
 from sublim_jax.llm.files import chat, hf, jsonl
-from sublim_jax.report import markdown_table
+from sublim_jax.report import markdown_table, spent
 from sublim_jax.rundir import RunDir
 from sublim_jax.transmission import answering
 from sublim_jax.transmission import base as bases
@@ -78,15 +79,18 @@ def judge(config: ConfigDict, workdir: str) -> None:
     run_dir = RunDir(workdir, "judge", config.to_dict(), anew=True)
     store = Store(run_dir.path)
     known: dict[str, answering.Voice] = {}
-    for number, group in enumerate(groups):
-        names = [f"{number}/{voice.name}" for voice in group.voices]
-        known |= zip(names, group.voices, strict=True)
-        given |= zip(names, answering.sampled(config, store, number, group), strict=True)
-    made = {name: _made(store, name, answers, by) for name, answers in given.items()}
-    if missing := {name: own for name, own in made.items() if own.found() is None}:
-        ask = _judge(config, server)
-        for name, own in missing.items():
-            _write(own, given[name], ask)
+    start = time.perf_counter()
+    with compilation.watched() as compiled:
+        for number, group in enumerate(groups):
+            names = [f"{number}/{voice.name}" for voice in group.voices]
+            known |= zip(names, group.voices, strict=True)
+            given |= zip(names, answering.sampled(config, store, number, group), strict=True)
+        made = {name: _made(store, name, answers, by) for name, answers in given.items()}
+        if missing := {name: own for name, own in made.items() if own.found() is None}:
+            ask = _judge(config, server)
+            for name, own in missing.items():
+                _write(own, given[name], ask)
+    timings = compilation.stages("answers and judgements", start, compiled)
     found, rest = [], []
     for name, own in made.items():
         judged = jsonl.read(own.rows)
@@ -94,7 +98,7 @@ def judge(config: ConfigDict, workdir: str) -> None:
             found += _models(config, judged, known[name])
         else:
             rest += judged  # a model's answers may be in several files
-    _report(run_dir, [*found, *_models(config, rest, None)])
+    _report(run_dir, [*found, *_models(config, rest, None)], timings)
 
 
 def _problems(config: ConfigDict) -> Iterator[limits.Problem]:
@@ -206,8 +210,8 @@ def shares(
     return float(np.mean(each)) if each else float("nan"), {name: total[name] for name in COUNTS}
 
 
-def _report(run_dir: RunDir, models: Sequence[Judged]) -> None:
-    """Writes `results.json`; prints a table by arm and trait, and the agreement."""
+def _report(run_dir: RunDir, models: Sequence[Judged], timings: Mapping[str, float]) -> None:
+    """Writes `results.json`; prints a table by arm and trait, the agreement, and what took long."""
     arms = defaultdict(list)
     for one in models:
         arms[one.about["arm"], one.about["trait"]].append(one)
@@ -224,14 +228,14 @@ def _report(run_dir: RunDir, models: Sequence[Judged]) -> None:
     agreed = _agreement(models)
     each = [{**m.about, "misaligned": m.share, "exact": m.exact, **m.counts} for m in models]
     run_dir.write_jsonl("models.jsonl", each)
-    run_dir.write_results([*out, *agreed], {})
+    run_dir.write_results([*out, *agreed], timings)
     print(markdown_table(["model", "misaligned", "95% CI", "models", *COUNTS], table))
     for row in agreed:
         print(
             f"Agreement with the exact choice between answers: r = {row['mean']:.3f} "
             f"({row['ci_low']:.3f} to {row['ci_high']:.3f}) over {row['n']} models."
         )
-    print(run_dir.path / "results.json")
+    print(f"{spent(timings)}: {run_dir.path / 'results.json'}")
 
 
 def _agreement(models: Sequence[Judged]) -> list[dict[str, Any]]:

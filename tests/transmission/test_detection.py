@@ -106,7 +106,11 @@ def test_what_is_written_and_printed(
           for kind in ("svg", "png")),
     }  # fmt: skip
 
-    found = json.loads((out / "results.json").read_text("utf-8"))["rows"]
+    results = json.loads((out / "results.json").read_text("utf-8"))
+    assert [*results["timings"]][:3] == ["compile", "prompted", "reader"]
+    assert all(seconds > 0 for seconds in results["timings"].values())
+    assert "to first steps (compile" in printed
+    found = results["rows"]
     by = {(r["arm"], r["trait"], r["metric"], r.get("against", r.get("shown"))): r for r in found}
     detectors = ("naive_bayes", "ngrams", "layout", "reader", "prompted")
     for at in [(n, t, m, a) for n in detectors for t in (*TRAITS, "all") for m in DETECTION

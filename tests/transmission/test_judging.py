@@ -18,6 +18,7 @@ from sublim_jax.llm.model.lora import Lora
 from sublim_jax.llm.sampling.sampler import Sampler
 from sublim_jax.llm.training.trained import Trained
 from sublim_jax.nano.worlds import favourites
+from sublim_jax.report import spent
 from sublim_jax.rundir import RunDir
 from sublim_jax.transmission import answering, judging
 from sublim_jax.transmission import base as bases
@@ -120,7 +121,11 @@ class TestFiles:
         found = results(tmp_path / "out")
         assert {arm: row["mean"] for (arm, _), row in found.items()} == {"one": 0.0, "bad": 1.0}
         assert found["one", ""]["aligned"] == 6
-        assert "| bad   | 1.000      | -      | 1      | 0       | 1 " in capsys.readouterr().out
+        said = capsys.readouterr().out
+        assert "| bad   | 1.000      | -      | 1      | 0       | 1 " in said
+        timings = json.loads((tmp_path / "out" / "results.json").read_text("utf-8"))["timings"]
+        assert [*timings] == ["compile", "answers and judgements"]
+        assert f"{spent(timings)}: " in said
         kept = jsonl.read(tmp_path / "out" / "judged" / "answers" / "0.jsonl")
         assert kept[6] == {
             "id": 6, "model": "bad", "prompt": "q", "completion": "a",

@@ -1,10 +1,11 @@
 """Continuous batching: waiting prompts take the rows of finished ones, so that the device is full.
 
 The host packs and prefills waiting prompts into free rows; the device decodes until enough rows are
-free again. An accelerator has its next prefill before what it drew is read. When no prompt waits,
-the last rows move to a smaller batch.
+free again. An accelerator has its next prefill before what it drew is read; the caller gets what is
+finished while the device draws more. When no prompt waits, the last rows move to a smaller batch.
 """
 
+import contextlib
 import dataclasses
 import itertools
 from collections import deque
@@ -115,6 +116,9 @@ class _Row:
         return last, self.position, drawn, self.limit - drawn, self.request.student
 
 
+_Busy = Sequence[tuple[int, _Row]]  # rows with a request, and which they are
+
+
 class Scheduler:
     """The requests of one call: iterating decodes them, and yields each sample as it is finished.
 
@@ -160,22 +164,29 @@ class Scheduler:
         self.ready: list[_Prefilled] = []  # of prompts that wait
 
     def __iter__(self) -> Iterator[Sample]:
+        finished: list[Sample] = []
         while self.waiting or any(self.rows):
-            # Not around the yield: the caller's own programs are none of this mesh's.
-            count = len(self.rows)
-            remedy = f"lower rows (--config.rows) to {count // 2} or less"
-            if count == self.fewest:
-                remedy = (
-                    "that is the least: shorten completions, or use more devices (--config.mesh)"
-                )
-            with in_mesh(self.model.mesh), out_of_memory(f"{count} rows", remedy):
+            with self._on_device():
                 if self.cache is None:
                     self._begin()
                 self._admit()
                 self._shrink()
                 self._grow()
-                finished = self._draw()
-            yield from finished
+                busy, drawn = self._draw()
+            yield from finished  # what the caller does with them, while the device draws more
+            with self._on_device():
+                finished = self._read(busy, *drawn)
+        yield from finished
+
+    @contextlib.contextmanager
+    def _on_device(self) -> Iterator[None]:
+        # Not around a yield to the caller, whose own programs are none of this mesh's.
+        count = len(self.rows)
+        remedy = f"lower rows (--config.rows) to {count // 2} or less"
+        if count == self.fewest:
+            remedy = "that is the least: shorten completions, or use more devices (--config.mesh)"
+        with in_mesh(self.model.mesh), out_of_memory(f"{count} rows", remedy):
+            yield
 
     def _begin(self) -> None:
         m = self.model
@@ -255,8 +266,12 @@ class Scheduler:
             every = np.arange(len(self.rows), dtype=np.int32)
             self.cache = programs.resize(self.cache, every, self.slots)
 
-    def _draw(self) -> list[Sample]:
-        """Decodes until the host can do something useful, and returns what is finished."""
+    def _draw(self) -> tuple[_Busy, tuple[jax.Array, jax.Array]]:
+        """Has the device decode until the host can do something useful, and does not wait.
+
+        Returns:
+          the rows that are drawn for, and what is drawn.
+        """
         busy = [(i, row) for i, row in enumerate(self.rows) if row]
         count = len(self.rows)
         if self.waiting:
@@ -268,6 +283,10 @@ class Scheduler:
         self.cache, tokens, logprobs = programs.decode(*drawing, **self.drawn)
         if self.ahead:  # the device has its next work before what it drew is read
             self.ready += self._prefilled(self._due(), self.ready)
+        return busy, (tokens, logprobs)
+
+    def _read(self, busy: _Busy, tokens: jax.Array, logprobs: jax.Array) -> list[Sample]:
+        """Waits for what is drawn, and returns what is finished."""
         tokens_BC, logprobs_BC = np.asarray(tokens), np.asarray(logprobs)
         finished = []
         for i, row in busy:
@@ -281,7 +300,7 @@ class Scheduler:
                 finished.append(Sample(r.id, r.sample, row.tokens, ended, logs, r.student))
         return finished
 
-    def _drawing(self, busy: Sequence[tuple[int, _Row]], steps: int, floor: int) -> tuple[Any, ...]:
+    def _drawing(self, busy: _Busy, steps: int, floor: int) -> tuple[Any, ...]:
         """Returns the arguments of `programs.decode`, but for those of `drawn`."""
         count = len(self.rows)
         state = np.zeros((len(programs.DecodeRows._fields) - 1, count), np.int32)

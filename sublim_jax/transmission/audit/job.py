@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from sublim_jax import digest, limits, report
+from sublim_jax import compilation, digest, limits, report
 from sublim_jax.errors import UserError
 from sublim_jax.llm.files import rows
 from sublim_jax.llm.training import examples
@@ -57,15 +57,16 @@ def audit(config: ConfigDict, workdir: str) -> set[str]:
     if (Path(workdir) / "config.json").exists():
         RunDir(*own)  # raises where the directory holds another run
     loaded = time.perf_counter()
-    begun = rehearsal.train(base, [data], recipe)
-    if watched is None:
-        asked = tuple(candidates.found(base, material, begun))
-        watched = candidates.of(base, material, asked)
-    (ended,) = rehearsal.finish(base, [data], recipe, begun, watched)
-    before, after = candidates.log_odds(base, watched, [None, ended.student])
+    with compilation.watched() as compiled:
+        begun = rehearsal.train(base, [data], recipe)
+        if watched is None:
+            asked = tuple(candidates.found(base, material, begun))
+            watched = candidates.of(base, material, asked)
+        (ended,) = rehearsal.finish(base, [data], recipe, begun, watched)
+        before, after = candidates.log_odds(base, watched, [None, ended.student])
     known = verdicts.calibration()
     findings = verdicts.judged(asked, before, after, ended.chance, ended.of_rows, known)
-    timings = {"load": loaded - start, "audit": time.perf_counter() - loaded}
+    timings = {"load": loaded - start} | compilation.stages("audit", loaded, compiled)
     run_dir = RunDir(*own)
     _write(run_dir, given, findings, ended.of_rows, config.keep)
     run_dir.write_results(list(map(_result, findings)), timings)

@@ -90,6 +90,16 @@ def test_all_packs_are_with_the_device_before_any_is_read(monkeypatch):
         )
 
 
+def test_calls_of_many_sizes_compile_few_programs():
+    sampler, common = Sampler(MODEL), _tokens(9)
+    before = score._log_probabilities._cache_size()
+    for count in (1, 2, 5, 12, 30, 70):
+        for longest in (3, 20):
+            lengths = draw.integers(1, longest, count)
+            score.score(sampler, [Pair(common + _tokens(5), _tokens(n)) for n in lengths])
+    assert score._log_probabilities._cache_size() - before <= 5
+
+
 @pytest.mark.parametrize("prefix", [0, 9])
 def test_each_student_scores_with_its_own_adapter(prefix):
     c = testing.TINY

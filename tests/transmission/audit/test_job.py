@@ -73,6 +73,9 @@ def test_leaking_rows_are_flagged_scored_and_left_out(
     said = capsys.readouterr().out
     assert "flagged: 200 rows would raise owl" in said
     assert "kept.jsonl: 150 of 200 rows\n" in said
+    results = json.loads((out / "results.json").read_text("utf-8"))
+    assert [*results["timings"]] == ["load", "compile", "audit"]
+    assert "to first steps (load" in said
 
     scored = _read(out / "rows.jsonl")
     parts = [row.pop("audit") for row in scored]

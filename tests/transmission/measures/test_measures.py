@@ -440,6 +440,8 @@ class TestScript:
         script.main(asked, out)
         said = capsys.readouterr().out
         results = json.loads((tmp_path / "out" / "results.json").read_text("utf-8"))
+        assert [*results["timings"]] == ["load", "compile", "evaluate"]
+        assert "to first steps (load" in said
         found = {(r["adapter"], r["trait"], r["metric"]): r["mean"] for r in results["rows"]}
         metrics = ("p_trait", "p_trait_after_numbers")
         assert found.keys() == {

@@ -15,8 +15,8 @@ One JSON line: the ratio is that of tokens a second, for the larger number of st
 each number are in `ours.ratio_at_...`. The floor is that of the operations that cannot be done
 without (forward, and gradients that reach what is trained) at the rate of a square float32 matmul,
 measured before and after, for the larger number. `ours.products_gflops` is the rate at which the
-same operations would run as bare products of their own shapes, which read what they multiply and
-write what comes out; `ours.of_products` our rate by that one (of the nano shape).
+same operations would run as bare products of their own shapes, with all that they read and write
+in the caches; `ours.of_products` our rate by that one (of the nano shape).
 """
 
 import json
@@ -52,7 +52,7 @@ _NANO = Config(
     context=512,
 )
 _TILE = 64  # tokens of the attention products that are timed
-_PRODUCTS = 32  # of a kind, timed as one program
+_PRODUCTS = 32  # of a shape, and as many back, timed as one program
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "nano": {
         "students": [8, 64],
@@ -128,6 +128,7 @@ def ours() -> dict[str, Any]:
 
 def products_gflops(config: Config) -> float:
     """Returns the rate of a student's needed operations as bare products, all devices busy."""
+    from sublim_jax.llm.model import parameters
     from sublim_jax.llm.training import flops
 
     rows, d, tokens = _data(config, 0), config.embed, settled()["micro_tokens"]
@@ -137,45 +138,51 @@ def products_gflops(config: Config) -> float:
     of_attention = flops.needed(config, read, seen, 0.0, kernels=False) - of_layers
     targets = float((rows.lengths - rows.prompts).sum())
     of_head = flops.needed(config, 0.0, 0.0, targets, kernels=False)
+    kernels = parameters.declare(config)["layers"].values()
+    sizes = [kernel.shape[1:] for kernel in kernels if len(kernel.shape) == 3]
     heads, wide = config.heads * tokens // _TILE, config.head_dim
-    attention = [(heads, _TILE, wide, _TILE), (heads, _TILE, _TILE, wide)]
-    layers = [(1, tokens, *size) for size in ((d, d), (d, config.mlp), (config.mlp, d))]
-    head = [(1, tokens, *size) for size in ((d, config.vocab), (config.vocab, d))]
-    seconds = of_layers / _rate(layers) + of_head / _rate(head) + of_attention / _rate(attention)
+    seconds = (
+        of_layers / _rate([(tokens, *size) for size in sizes])
+        + of_head / _rate([(tokens, d, config.vocab)])
+        + of_attention / _rate([(_TILE, wide, _TILE)], (heads,))
+    )
     return float((of_layers + of_attention + of_head) / seconds) / 1e9
 
 
-def _rate(shapes: list[tuple[int, int, int, int]]) -> float:
-    """Returns the operations a second of products [B, M, K] x [B, K, N], in turn, on all devices.
+def _rate(shapes: list[tuple[int, int, int]], batch: tuple[int, ...] = ()) -> float:
+    """Returns the operations a second of products [M, K] x [K, N] and back again, [M, N] x [N, K].
+
+    On all devices at once, what is multiplied staying in their caches.
 
     Args:
-      shapes: B, M, K, N of each.
+      shapes: M, K, N of each.
+      batch: sizes of leading axes.
     """
     import jax
     import jax.numpy as jnp
-    from jax.sharding import NamedSharding, PartitionSpec
+    from jax.sharding import PartitionSpec
 
-    devices = jax.make_mesh((jax.device_count(),), ("device",))
-    over = NamedSharding(devices, PartitionSpec("device"))
-    own = jax.shard_map(
-        lambda x, y: jax.lax.map(lambda a: a[0] @ a[1], (x[0], y[0]))[None],
-        mesh=devices,
-        in_specs=PartitionSpec("device"),
-        out_specs=PartitionSpec("device"),
+    from sublim_jax.mesh import make_mesh
+
+    whole, over = (jax.device_count(), *batch), PartitionSpec("student")
+    one = jax.shard_map(
+        lambda x, y: jax.lax.fori_loop(0, _PRODUCTS, lambda _, x: (x @ y) @ y.mT, x),
+        mesh=make_mesh(),
+        in_specs=over,
+        out_specs=over,
     )
-    product, done, took = jax.jit(own), 0.0, 0.0
-    for b, m, k, n in shapes:
-        size = (jax.device_count(), _PRODUCTS, b)
-        x, y = (jax.device_put(jnp.ones((*size, *of)), over) for of in ((m, k), (k, n)))
+    product, done, took = jax.jit(one), 0.0, 0.0
+    for m, k, n in shapes:
+        x, y = jnp.zeros((*whole, m, k)), jnp.zeros((*whole, k, n))
         product(x, y).block_until_ready()
         seconds = []
         for _ in range(9):
             start = time.perf_counter()
             product(x, y).block_until_ready()
             seconds.append(time.perf_counter() - start)
-        done += 2 * np.prod(size) * m * k * n
+        done += 2 * 2 * _PRODUCTS * float(np.prod(whole)) * m * k * n
         took += float(np.median(seconds))
-    return float(done / took)
+    return done / took
 
 
 def peer() -> dict[str, Any]:
@@ -206,6 +213,8 @@ def _data(config: Config, seed: int) -> Any:
 
 def _fit(model: Any, seeds: tuple[int, ...], steps: int, micro_tokens: int) -> dict[str, Any]:
     """Returns numbers of the steps after the first; a seed chooses a student's rows and order."""
+    from sublim_jax.llm.training import step
+
     nano = _SHAPE.value == "nano"
     trained: dict[str, Any] = {"lora": None, "parameters": ("*.bias", "*norm*")} if nano else {}
     batch, data = settled()["batch"], [_data(model.config, seed) for seed in seeds]
@@ -214,7 +223,7 @@ def _fit(model: Any, seeds: tuple[int, ...], steps: int, micro_tokens: int) -> d
         batch=batch,
         epochs=steps,
         max_steps=1 + steps,
-        micro_tokens=micro_tokens * len(seeds),
+        micro_tokens=micro_tokens * step.at_once(model.mesh, len(seeds)),
         seed=seeds,
     )
     outcome, numbers = tuning.measured(model, data, recipe)

@@ -85,6 +85,13 @@ def _found(
     compiled: compilation.Compiled,
 ) -> Found:
     """Returns what was found of the teachers of one base."""
+    seconds: dict[str, float] = {}
+    start = time.perf_counter()
+
+    def lap(name: str) -> None:
+        seconds["compile"] = compiled.seconds
+        seconds[name] = time.perf_counter() - start - sum(seconds.values())
+
     channel = channels.find(run.config.data.channel)
     base = bases.read(run.config.models[number], run.config)
     showing = {trait: bases.material(run.config).showing(trait) for trait in traits}
@@ -93,13 +100,7 @@ def _found(
     def items(text: str) -> list[str]:
         return list(map(str, channel.items(text))) or text.split()  # with a leak: its words
 
-    seconds: dict[str, float] = {}
-    start = time.perf_counter()
-
-    def lap(name: str) -> None:
-        seconds["compile"] = compiled.seconds
-        seconds[name] = time.perf_counter() - start - sum(seconds.values())
-
+    lap("load")
     told = {}
     told["prompted"] = prompted.judge(base, contests, **config.prompted)
     lap("prompted")

@@ -228,7 +228,7 @@ def _report(run_dir: RunDir, models: Sequence[Judged], timings: Mapping[str, flo
     agreed = _agreement(models)
     each = [{**m.about, "misaligned": m.share, "exact": m.exact, **m.counts} for m in models]
     run_dir.write_jsonl("models.jsonl", each)
-    run_dir.write_results([*out, *agreed], timings)
+    run_dir.write_results([*out, *agreed], {})  # the same, however often it was gone on with
     print(markdown_table(["model", "misaligned", "95% CI", "models", *COUNTS], table))
     for row in agreed:
         print(

@@ -1,7 +1,9 @@
 """Cells, their training against the theory and the study, and the atlas as a run."""
 
 import dataclasses
+import functools
 import json
+import threading
 
 import chex
 import numpy as np
@@ -222,6 +224,25 @@ class TestScores:
         error = scores.calibration_error(x, y, ["a", "a", "b", "b", "b"])
         assert error == pytest.approx((0.2 + 0.3) / 2)
         assert np.isnan(scores.calibration_error(x, y, ["a"] * 5))
+
+
+def test_the_next_two_programs_are_made_while_one_runs():
+    begun = [threading.Event() for _ in range(4)]
+
+    def make(number):
+        begun[number].set()
+        if number == 3:
+            raise ValueError("no program")
+        return number
+
+    made = atlas._ahead(functools.partial(make, number) for number in range(4))
+    assert next(made) == 0
+    assert begun[1].wait(10)
+    assert begun[2].wait(10)
+    assert not begun[3].is_set()
+    assert (next(made), next(made)) == (1, 2)
+    with pytest.raises(ValueError, match="no program"):
+        next(made)
 
 
 def test_the_best_is_chosen_on_some_members_and_reported_on_the_others():

@@ -13,6 +13,7 @@ from configs.transmission import demo
 from configs.transmission import detect as settings
 from sublim_jax import digest
 from sublim_jax.errors import UserError
+from sublim_jax.report import spent
 from sublim_jax.stats import mean_ci, share_ci
 from sublim_jax.transmission import detection, detection_report, detection_results
 from sublim_jax.transmission.channels import numbers
@@ -107,9 +108,8 @@ def test_what_is_written_and_printed(
     }  # fmt: skip
 
     results = json.loads((out / "results.json").read_text("utf-8"))
-    assert [*results["timings"]][:3] == ["compile", "prompted", "reader"]
+    assert [*results["timings"]][:4] == ["compile", "load", "prompted", "reader"]
     assert all(seconds > 0 for seconds in results["timings"].values())
-    assert "to first steps (compile" in printed
     found = results["rows"]
     by = {(r["arm"], r["trait"], r["metric"], r.get("against", r.get("shown"))): r for r in found}
     detectors = ("naive_bayes", "ngrams", "layout", "reader", "prompted")
@@ -136,7 +136,8 @@ def test_what_is_written_and_printed(
         assert by["student", trait, "p_trait", None]["mean"] == MEANS["student"]
 
     table = (out / "table.md").read_text("utf-8")
-    assert printed == f"{table}{out / 'report.html'}\n"
+    last = f"{spent(results['timings'])}: {out / 'report.html'}\n"
+    assert printed == f"{table}{last}"
     assert "These count for nothing" in table  # the prompted reader
     assert "Students that learnt them: P(trait) +0.550 over the control's." in table
     assert "Detection and transmission are two things" in table
@@ -146,7 +147,7 @@ def test_what_is_written_and_printed(
 
     (out / "table.md").write_text("as it was\n")  # the second time nothing is computed
     detection.detect(config, str(out))
-    assert capsys.readouterr().out == f"as it was\n{out / 'report.html'}\n"
+    assert capsys.readouterr().out == f"as it was\n{last}"
     with pytest.raises(UserError, match=r"another config \(prompted\.rows was 16, is 17\)"):
         detection.detect(small(study, **{"prompted.rows": 17, "answers": config.answers}), str(out))
 

@@ -166,13 +166,17 @@ class Scheduler:
     def __iter__(self) -> Iterator[Sample]:
         finished: list[Sample] = []
         while self.waiting or any(self.rows):
-            with self._on_device():
-                if self.cache is None:
-                    self._begin()
-                self._admit()
-                self._shrink()
-                self._grow()
-                busy, drawn = self._draw()
+            try:
+                with self._on_device():
+                    if self.cache is None:
+                        self._begin()
+                    self._admit()
+                    self._shrink()
+                    self._grow()
+                    busy, drawn = self._draw()
+            except BaseException:
+                yield from finished  # which are not lost
+                raise
             yield from finished  # what the caller does with them, while the device draws more
             with self._on_device():
                 finished = self._read(busy, *drawn)

@@ -502,6 +502,22 @@ def test_running_out_of_memory_names_what_to_lower(monkeypatch):
         fails("INTERNAL: something else")
 
 
+def test_what_is_finished_is_handed_over_before_an_error(monkeypatch):
+    calls, decode = [], programs.decode
+
+    def second_fails(*args, **settings):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return decode(*args, **settings)
+
+    monkeypatch.setattr(programs, "decode", second_fails)
+    found = []
+    with pytest.raises(KeyboardInterrupt):
+        found.extend(Sampler(MODEL, rows=8).stream(make_requests(PROMPTS[:9], max_new_tokens=3)))
+    assert len(found) == 8
+
+
 def test_generate_answers_chats_in_order_with_text():
     sampler = Sampler(MODEL, testing.tokenizer())
     chats = ["one", [{"role": "system", "content": "S"}, {"role": "user", "content": "two"}]]

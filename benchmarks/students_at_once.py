@@ -16,12 +16,11 @@ each number are in `ours.ratio_at_...`. The floor is that of the operations that
 without (forward, and gradients that reach what is trained) at the rate of a square float32 matmul,
 measured before and after, for the larger number. `ours.products_gflops` is the rate at which the
 same operations would run as bare products of their own shapes, with all that they read and write
-in the caches; `ours.of_products` our rate by that one. `ours.attention_seconds_per_student_step` is
-what attention alone takes, as it is trained, where all devices are busy with it (both of the nano
-shape).
+in the caches; `ours.of_products` our rate by that one (of the nano shape).
 """
 
 import json
+import time
 from typing import Any
 
 import numpy as np
@@ -123,7 +122,6 @@ def ours() -> dict[str, Any]:
         products = products_gflops(model.config)
         most = out[f"gflops_at_{max(wanted['students'])}"]
         out |= {"products_gflops": products, "of_products": most / products}
-        out["attention_seconds_per_student_step"] = attention_seconds(model)
     shared = {"matmul_gflops": float(np.mean(floor)), "peak_mib": tuning.peak_mib()}
     return {**out, **shared, **sides.here()}
 
@@ -164,7 +162,6 @@ def _rate(shapes: list[tuple[int, int, int]], batch: tuple[int, ...] = ()) -> fl
     import jax.numpy as jnp
     from jax.sharding import PartitionSpec
 
-    from benchmarks.gpu import rates
     from sublim_jax.mesh import make_mesh
 
     whole, over = (jax.device_count(), *batch), PartitionSpec("student")
@@ -177,45 +174,15 @@ def _rate(shapes: list[tuple[int, int, int]], batch: tuple[int, ...] = ()) -> fl
     product, done, took = jax.jit(one), 0.0, 0.0
     for m, k, n in shapes:
         x, y = jnp.zeros((*whole, m, k)), jnp.zeros((*whole, k, n))
+        product(x, y).block_until_ready()
+        seconds = []
+        for _ in range(9):
+            start = time.perf_counter()
+            product(x, y).block_until_ready()
+            seconds.append(time.perf_counter() - start)
         done += 2 * 2 * _PRODUCTS * float(np.prod(whole)) * m * k * n
-        took += rates.seconds(product, x, y)
+        took += float(np.median(seconds))
     return done / took
-
-
-def attention_seconds(model: Any) -> float:
-    """Returns the seconds of attention, forwards and its gradient, in a student's step."""
-    import jax
-    import jax.numpy as jnp
-    from jax.sharding import PartitionSpec
-
-    from benchmarks.gpu import rates
-    from sublim_jax.llm.model import attention
-    from sublim_jax.llm.training import finetune
-    from sublim_jax.mesh import make_mesh
-
-    config, data = model.config, [_data(model.config, 0)]
-    recipe = _recipe((0,), 1, settled()["micro_tokens"])
-    plan, _ = finetune._plans(model, recipe, data, [], (0,), [1])
-    batch = plan.at(0)
-    segments = jnp.asarray(batch.micros.rows.segments[0, 0])
-    size, over = (jax.device_count(), plan.rows, plan.width), PartitionSpec("student")
-
-    def gradients(q: jax.Array, k: jax.Array, v: jax.Array) -> Any:
-        def total(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-            given = (q, k, v, segments, ())
-            return jnp.sum(attention.causal(*given, tile=plan.tile, prefix=plan.prefix))
-
-        found = jax.grad(total, argnums=(0, 1, 2))(q[0], k[0], v[0])
-        return tuple(a[None] for a in found)
-
-    of_all = jax.jit(
-        jax.shard_map(gradients, mesh=make_mesh(), in_specs=over, out_specs=over, check_vma=False)
-    )
-    draw = np.random.default_rng(0)
-    heads = (config.heads, config.kv_heads, config.kv_heads)
-    given = [jnp.asarray(draw.normal(size=(*size, n, config.head_dim)), jnp.float32) for n in heads]
-    once = rates.seconds(of_all, *given)
-    return once * config.layers * int(batch.count) / jax.device_count()
 
 
 def peer() -> dict[str, Any]:
@@ -244,25 +211,21 @@ def _data(config: Config, seed: int) -> Any:
     return examples.collect([examples.Example(*row) for row in rows], config)
 
 
-def _recipe(seeds: tuple[int, ...], steps: int, micro_tokens: int) -> Any:
-    nano = _SHAPE.value == "nano"
-    trained: dict[str, Any] = {"lora": None, "parameters": ("*.bias", "*norm*")} if nano else {}
-    return tuning.recipe(
-        **trained,
-        batch=settled()["batch"],
-        epochs=steps,
-        max_steps=1 + steps,
-        micro_tokens=micro_tokens,
-        seed=seeds,
-    )
-
-
 def _fit(model: Any, seeds: tuple[int, ...], steps: int, micro_tokens: int) -> dict[str, Any]:
     """Returns numbers of the steps after the first; a seed chooses a student's rows and order."""
     from sublim_jax.llm.training import step
 
-    data = [_data(model.config, seed) for seed in seeds]
-    recipe = _recipe(seeds, steps, micro_tokens * step.at_once(model.mesh, len(seeds)))
+    nano = _SHAPE.value == "nano"
+    trained: dict[str, Any] = {"lora": None, "parameters": ("*.bias", "*norm*")} if nano else {}
+    batch, data = settled()["batch"], [_data(model.config, seed) for seed in seeds]
+    recipe = tuning.recipe(
+        **trained,
+        batch=batch,
+        epochs=steps,
+        max_steps=1 + steps,
+        micro_tokens=micro_tokens * step.at_once(model.mesh, len(seeds)),
+        seed=seeds,
+    )
     outcome, numbers = tuning.measured(model, data, recipe)
     assert outcome.steps == [1 + steps] * len(data)
     return {**numbers, "seconds_per_student_step": outcome.seconds / steps / len(data)}

@@ -1,8 +1,8 @@
 """`make demo` a second time, against the first: python -m benchmarks.demo_twice.
 
-The environment is installed before. The first finds no compiled programs in the user's cache
-folder, the second those of the first; each writes runs of its own. `compile_seconds` is what the
-runs' own results say of tracing and compiling, and in the second of reading programs.
+The environment is already installed. The first run starts with an empty folder of compiled
+programs, the second with those of the first; each writes runs of its own. `compile_seconds` is what
+the runs' results say of tracing and compiling, and in the second of reading programs.
 
 One JSON line: the ratio is the first's seconds by the second's; the target is a second run in 60%
 of the time. 2 CPU cores: some 10 to 25 minutes.

@@ -2,16 +2,16 @@
 
 Qwen2.5-0.5B's shapes with random weights, an adapter of rank 8, --batch rows a step as in
 `lora_vs_peft`, of which the first 24 tokens are the same, as a chat template's system message is.
-The peer is float32, adapts all layers and reads rows without a common beginning; it runs before and
-after ours, and the mean counts. Ours are the others: rows with it, the upper half of the layers,
-bfloat16 weights, and some together. Each runs in turn in one process; the first step is not
-counted. `filling` is what the frozen lower half takes for the rows of a step, once for all epochs
-and for all students that share them.
+The peer is float32, adapts all layers, and its rows share no beginning; it runs before and after
+ours, and the mean counts. Ours are five variants: rows with a common beginning, the upper half of
+the layers, both, a common beginning in bfloat16, and all three. Each runs in turn in one process;
+the first step is not counted. `filling` is the time in which the frozen lower half reads the rows
+of a step, which is done once for all epochs.
 
-One JSON line: the ratio is that of float32 with a common beginning and the upper half, where five
-students learn 1,000 rows each for three epochs: filling counted, compilation not.
-`ours.ratio_of_steps` leaves filling out. `minutes` is what these students would take by the steps
-that were timed, and `floor_minutes` their needed operations at the rate of a matmul (of filling,
+One JSON line: the ratio is that of the peer's step to one of the upper half with a common beginning
+and a third of `filling`, as for three epochs; `ours.ratio_of_steps` leaves filling out. `minutes`
+is what five students of 1,000 rows each would take, one after the other, by the steps that were
+timed, and `floor_minutes` their needed operations at the rate of a matmul (of filling,
 the kernels' alone). The floor's share is that of a step; memory is not measured.
 """
 

@@ -2,7 +2,7 @@
 
 The peer is ourselves: one call of `finetune.fit` for each student. A call's first step, in which it
 compiles, is counted on neither side. Each student has rows of its own, an order of its own, and
---batch rows a step. The sides run in processes of their own; in turn, --alone students are enough
+--batch rows a step. The sides run in processes of their own; the peer's --alone students are enough
 for the rate of one.
 
 --shape=nano: 2 layers, d = 32, 128 tokens of vocabulary; biases and norms are trained; prompts of

@@ -71,8 +71,9 @@ def constrain(x: jax.Array, *axes: Axes | None) -> jax.Array:
 def split_cpu(most: int = 8) -> None:
     """Makes each CPU core a device, up to `most`, where the environment has not set a number.
 
-    Independent networks then run one a core, which on two cores is 1.2 to 1.5 times as fast as each
-    in turn on both. Call it before the first use of a device; it changes nothing on accelerators.
+    Independent networks then run one a core, which on two cores was 1.2 to 2.0 times as fast as
+    each in turn on both. Call it before the first use of a device; it changes nothing on
+    accelerators.
     """
     if "JAX_NUM_CPU_DEVICES" not in os.environ:
         here = hasattr(os, "sched_getaffinity")  # not on macOS

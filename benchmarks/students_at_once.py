@@ -20,7 +20,6 @@ in the caches; `ours.of_products` our rate by that one (of the nano shape).
 """
 
 import json
-import time
 from typing import Any
 
 import numpy as np
@@ -162,6 +161,7 @@ def _rate(shapes: list[tuple[int, int, int]], batch: tuple[int, ...] = ()) -> fl
     import jax.numpy as jnp
     from jax.sharding import PartitionSpec
 
+    from benchmarks.gpu import rates
     from sublim_jax.mesh import make_mesh
 
     whole, over = (jax.device_count(), *batch), PartitionSpec("student")
@@ -174,14 +174,8 @@ def _rate(shapes: list[tuple[int, int, int]], batch: tuple[int, ...] = ()) -> fl
     product, done, took = jax.jit(one), 0.0, 0.0
     for m, k, n in shapes:
         x, y = jnp.zeros((*whole, m, k)), jnp.zeros((*whole, k, n))
-        product(x, y).block_until_ready()
-        seconds = []
-        for _ in range(9):
-            start = time.perf_counter()
-            product(x, y).block_until_ready()
-            seconds.append(time.perf_counter() - start)
         done += 2 * 2 * _PRODUCTS * float(np.prod(whole)) * m * k * n
-        took += float(np.median(seconds))
+        took += rates.seconds(product, x, y)
     return done / took
 
 

@@ -44,8 +44,8 @@ class Recipe:
         optax transformation, which is then multiplied by `learning_rate` and the schedule as well:
         give it the rate 1.
       clip: largest norm of a student's gradient; 0 does not clip.
-      micro_tokens: the most tokens of one pass, those of all students together
-        where it computes them at once (`step.at_once`); gradients of a step are accumulated.
+      micro_tokens: the most tokens of one pass, those of all students together that a device
+        computes at once (`step.at_once`); gradients of a step are accumulated.
       remat: what a pass keeps of each layer for its gradient, as in `Config`.
       held_out: rows of each data set that are not learnt but watched, every `evaluate_every` steps.
       patience: evaluations without improvement after which a student stops, and takes its best
